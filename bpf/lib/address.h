@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Who owns an address: exact rows first, then the cluster's prefixes, else the world. */
+#pragma once
+
+#include <bpf.h>
+#include "identity.h"
+#include "inet.h"
+
+enum address_kind : __u8 {
+	ADDRESS_WORLD = 0,
+	/* A pod of this node: ifindex is its key in ax_endpoints, which alone says identity and MACs. */
+	ADDRESS_ENDPOINT = 1,
+	/* An address of this node (identity: host). */
+	ADDRESS_HOST = 2,
+	/* This node's own overlay address: what the host sends from towards other nodes' pods (identity: host). */
+	ADDRESS_HOST_OVERLAY = 3,
+	/* Another node's underlay address: the only valid outer source of tunnel packets (identity: remote-node). */
+	ADDRESS_NODE = 4,
+	/* Another node's overlay address (identity: remote-node). */
+	ADDRESS_NODE_OVERLAY = 5,
+	/* A pod of another node. In a prefix row: the pods of a node that are not listed one by one. */
+	ADDRESS_POD = 6,
+};
+
+struct address_key {
+	struct inet address;
+	enum family family;
+	__u8 reserved[3];
+};
+
+struct address {
+	/* Ignored for ADDRESS_ENDPOINT. IDENTITY_UNKNOWN: only the any-row of its scope applies. */
+	__u32 identity;
+	enum address_kind kind;
+	enum family tunnel_family;
+	__u16 reserved0;
+	/* Only for ADDRESS_ENDPOINT. */
+	__u32 ifindex;
+	/* Underlay address of the node that owns it; for ADDRESS_POD and ADDRESS_NODE_OVERLAY. */
+	struct inet tunnel;
+	__u32 reserved[3];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct address_key);
+	__type(value, struct address);
+} ax_addresses SEC(".maps");
+
+/* Bits of an LPM key before the address. */
+#define CIDR_STATIC_BITS 32
+
+struct cidr_key {
+	/* CIDR_STATIC_BITS + length of the prefix. */
+	__u32 prefixlen;
+	enum family family;
+	__u8 reserved[3];
+	struct inet address;
+};
+
+/* kind: ADDRESS_POD (a node's pod CIDR) or ADDRESS_NODE (a CIDR of nodes). */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct cidr_key);
+	__type(value, struct address);
+} ax_cidrs SEC(".maps");

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What programs know about their node. */
+#pragma once
+
+#include <bpf.h>
+#include "inet.h"
+
+enum config_flags : __u32 {
+	/* Pod to pod across nodes: routed by the underlay when set, VXLAN when not. */
+	CONFIG_NATIVE_ROUTING = 1 << 0,
+	/* Pods' connections to addresses outside the cluster leave with the node's address. */
+	CONFIG_MASQUERADE_IPV4 = 1 << 1,
+	CONFIG_MASQUERADE_IPV6 = 1 << 2,
+};
+
+/* An unwritten configuration (tunnel_ifindex 0 in VXLAN mode, no node address) drops what would need it. */
+struct config {
+	enum config_flags flags;
+	__u32 tunnel_ifindex;
+	__u32 uplink_ifindex;
+	__u32 uplink_mtu;
+	__be16 tunnel_port;
+	/* Ports that masquerading may use, inclusive, host order. The host's own flows in this range are tracked as well. */
+	__u16 nat_port_min;
+	__u16 nat_port_max;
+	__u16 reserved0;
+	/* The node's addresses on the underlay: what masqueraded packets leave with. Zero: none in this family. */
+	struct inet node_ipv4;
+	struct inet node_ipv6;
+	__u32 reserved[8];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct config);
+} ax_config SEC(".maps");

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The node's own pods, by the interface that the host sees. */
+#pragma once
+
+#include <bpf.h>
+#include "inet.h"
+
+enum endpoint_flags : __u32 {
+	ENDPOINT_FLAGS_NONE = 0,
+};
+
+struct endpoint {
+	__u32 identity;
+	/* Index into ax_policies; 0 is the closed policy. */
+	__u32 policy;
+	/* Node-local number, as in CiliumEndpoint's status. */
+	__u32 id;
+	enum endpoint_flags flags;
+	/* Zero: the pod has no address in this family. */
+	struct inet ipv4;
+	struct inet ipv6;
+	__u8 pod_mac[6];
+	__u8 host_mac[6];
+	__u32 reserved[5];
+};
+
+/* Key: ifindex of the host-side veth. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct endpoint);
+} ax_endpoints SEC(".maps");

@@ -1,0 +1,42 @@
+//! Mirror of `lib/conntrack.h`; keys are [`Tuple`](crate::inet::Tuple)s.
+
+use crate::inet::{Inet, Port};
+use crate::numbers::{flags, numbers, pod};
+
+numbers! {
+    /// State of a flow.
+    CtFlags: u16 = "ct_flags", "CT_" {
+        /// Packets of both directions were seen, of TCP beyond its handshake.
+        ESTABLISHED = 1 << 0,
+        /// FIN or RST was seen.
+        CLOSING = 1 << 1,
+        /// A pod reaches itself through a service: its source was replaced on the way.
+        HAIRPIN = 1 << 2,
+    }
+}
+flags!(CtFlags);
+
+/// Value of `ax_ct_tcp` and `ax_ct_any`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ct {
+    /// CLOCK_MONOTONIC in ns. An entry past it does not exist.
+    pub expires: u64,
+    pub packets: u64,
+    pub bytes: u64,
+    /// The policy generation by which the flow was allowed.
+    pub generation: u32,
+    /// The identity of the other end at that time.
+    pub peer_identity: u32,
+    /// Non-zero: the flow goes through this service.
+    pub service: u32,
+    /// Only in service entries: the revision at which the backend was last known to exist.
+    pub service_revision: u32,
+    /// Egress entry: the frontend, to be put back as the source of replies. Service entry: the backend.
+    pub service_address: Inet,
+    pub service_port: Port,
+    pub flags: CtFlags,
+    pub reserved: [u32; 5],
+}
+
+pod!(Ct);

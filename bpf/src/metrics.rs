@@ -1,0 +1,69 @@
+//! Mirror of `lib/metrics.h`: counters and the reasons of drops.
+
+use crate::inet::Direction;
+use crate::numbers::{numbers, pod};
+
+numbers! {
+    /// Why a packet was counted. Where Cilium's flow API has a reason of the same meaning, its number is used.
+    Reason: u8 = "reason", "REASON_" {
+        FORWARDED = 0,
+        /// No packet was lost, but the ring had no room to tell of a dropped one.
+        EVENT_LOST = 1,
+        INVALID_SOURCE_IP = 132,
+        POLICY_DEFAULT_DENY = 133,
+        INVALID_PACKET = 134,
+        CT_INVALID_HEADER = 135,
+        UNSUPPORTED_L3 = 139,
+        WRITE_FAILED = 141,
+        UNSUPPORTED_L4 = 142,
+        NO_TUNNEL_KEY = 147,
+        NO_ENDPOINT = 152,
+        CT_NO_SPACE = 155,
+        INVALID_EXTENSION_HEADER = 156,
+        FRAG_UNSUPPORTED = 157,
+        NO_SERVICE_BACKEND = 158,
+        NO_TUNNEL_ENDPOINT = 160,
+        NO_CONFIG = 165,
+        NAT_NO_MAPPING = 167,
+        NAT_UNSUPPORTED_PROTOCOL = 168,
+        TUNNEL_FROM_POD = 170,
+        INVALID_IDENTITY = 171,
+        UNKNOWN_SENDER = 172,
+        POLICY_DENY = 181,
+        TTL_EXCEEDED = 196,
+        V4_MAPPED_IPV6 = 224,
+        NAT_NO_PORT = 225,
+    }
+}
+
+impl Reason {
+    /// Whether a packet was lost for this reason.
+    pub fn is_drop(self) -> bool {
+        self != Self::FORWARDED && self != Self::EVENT_LOST
+    }
+}
+
+/// Key of `ax_metrics`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MetricsKey {
+    pub reason: Reason,
+    pub direction: Direction,
+    pub reserved: u16,
+}
+
+impl MetricsKey {
+    pub fn new(reason: Reason, direction: Direction) -> Self {
+        Self { reason, direction, reserved: 0 }
+    }
+}
+
+/// Value of `ax_metrics`, one per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+pod!(MetricsKey, Metrics);
