@@ -1,0 +1,3 @@
+//! What the operator wants of this node.
+
+pub mod pods;

@@ -1,0 +1,3 @@
+//! What the node observes and tells.
+
+pub mod outbox;

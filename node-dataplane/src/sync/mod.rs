@@ -1,0 +1,1 @@
+//! NodeSync, the node side.
