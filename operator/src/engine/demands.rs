@@ -1,0 +1,145 @@
+//! What has to be decided: the engine's view of what is missing or superfluous in the API's ledgers.
+//!
+//! A demand is a fact about the inputs and not an order: it stays until the echo of a write has settled it. Whoever acts must
+//! therefore remember what is in flight, and may at any time start again from the newest snapshot.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::object::{CiliumIdentity, CiliumNode, Labels, Name, Node, ObjectKey};
+
+/// A snapshot. Equal inputs give equal snapshots; everything is sorted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Demands {
+    /// All inputs are complete. Before that everything else is empty.
+    pub complete: bool,
+    /// Security labels of pods for which there is no `CiliumIdentity`.
+    pub identities: Vec<IdentityDemand>,
+    /// Identities that no pod has had for the grace period and that every node has forgotten: may be deleted, guarded by the
+    /// UID and resourceVersion given here.
+    pub unused_identities: Vec<Arc<CiliumIdentity>>,
+    /// Nodes whose ledger needs a write.
+    pub nodes: Vec<NodeDemand>,
+    /// Ledgers whose Node is gone and whose addresses nobody uses any more: may be deleted.
+    pub orphans: Vec<Arc<CiliumNode>>,
+    /// All pod CIDRs in ledgers, with their node; filled only while some node lacks one.
+    pub used_cidrs: Vec<(IpNet, Arc<str>)>,
+    /// Demands that cannot be met now, and why. At most 1,000.
+    pub unmet: Vec<Unmet>,
+}
+
+/// A label set without a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityDemand {
+    /// `source:key` to value, as `CiliumIdentity.security-labels` has them.
+    pub labels: Arc<Labels>,
+    /// One of the pods that need it, for people.
+    pub pod: Name,
+}
+
+/// A node whose ledger (`CiliumNode`) is not what it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeDemand {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Its ledger as last seen, with the resourceVersion to guard a write; none: to be created.
+    pub ledger: Option<Arc<CiliumNode>>,
+    /// Families of which a pod CIDR is missing.
+    pub cidrs: Families,
+    /// `spec.addresses` does not say what it should: the Node's InternalIPs, and the overlay address (see
+    /// [`crate::compile::pool::split`]) as `CiliumInternalIP`, for each family.
+    pub addresses_differ: bool,
+    /// Pods bound here without an address.
+    pub assign: Vec<AddressDemand>,
+    /// Addresses that the node gave from its reserve: to be entered as they are.
+    pub adopt: Vec<Adoption>,
+    /// Entries that nobody uses and every node has forgotten: to be removed, longest free first.
+    pub release: Vec<Release>,
+}
+
+/// Address families.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Families {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
+}
+
+impl Families {
+    /// Whether none is meant.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        !self.v4 && !self.v6
+    }
+}
+
+/// A pod that needs an address.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AddressDemand {
+    /// The pod: `owner` of the ledger entry.
+    pub owner: Name,
+    /// Its endpoint key: `resource` of the ledger entry.
+    pub resource: Arc<str>,
+    /// Families in which it has none yet.
+    pub families: Families,
+}
+
+/// An address to be entered in the ledger as it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Adoption {
+    /// The address.
+    pub address: IpAddr,
+    /// The pod.
+    pub owner: Name,
+    /// Its endpoint key.
+    pub resource: Arc<str>,
+}
+
+/// An entry to be removed from the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Release {
+    /// The address.
+    pub address: IpAddr,
+    /// The `resource` that the entry must still have.
+    pub resource: Arc<str>,
+}
+
+/// Something that is needed and cannot be had now.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unmet {
+    /// The object that waits.
+    pub object: ObjectKey,
+    /// For what.
+    pub reason: UnmetReason,
+}
+
+/// Why a demand waits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum UnmetReason {
+    /// A pod is bound to a node that is not in the API.
+    #[error("its node {0} does not exist")]
+    NoNode(Arc<str>),
+    /// A pod is bound to a node that has no pod CIDR of a family that it needs.
+    #[error("its node {0} has no pod CIDR yet")]
+    NoCidr(Arc<str>),
+    /// An address or identity cannot be given back until these nodes have forgotten it.
+    #[error("waits until {nodes:?} have forgotten it")]
+    NotForgotten {
+        /// At most three of them.
+        nodes: Vec<Arc<str>>,
+    },
+    /// An address cannot be given back until its node has reported the pod's detachment.
+    #[error("waits until node {0} has detached it")]
+    Attached(Arc<str>),
+    /// Two ledgers give the same address to different pods; neither pod is told to its peers by it.
+    #[error("address {address} is also given to {other}")]
+    Conflict {
+        /// The address.
+        address: IpAddr,
+        /// The other owner.
+        other: Arc<str>,
+    },
+}

@@ -1,0 +1,62 @@
+//! What the engine is told.
+
+use std::sync::Arc;
+
+use axoneme_proto::nodesync;
+
+use crate::object::{Kind, Object, ObjectKey};
+
+/// One thing that happened. Order matters only between inputs about the same object, or from the same node.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// An object exists with this content. Saying it again with the same content is free.
+    Upsert(Object),
+    /// An object is gone; also said for those that a relist did not find again.
+    Delete(ObjectKey),
+    /// The first list of this kind is complete (all its objects were upserted before), or the API server does not have it.
+    Synced(Kind),
+    /// From a node's stream of observations.
+    Observed {
+        /// The node that the certificate names.
+        node: Arc<str>,
+        /// What it says.
+        event: Observed,
+    },
+    /// From a node's stream of desired state; sessions send this themselves.
+    Session {
+        /// The node that the certificate names.
+        node: Arc<str>,
+        /// Which of the node's sessions: a late end of an old one must not end the new one.
+        session: u64,
+        /// What happened.
+        event: SessionEvent,
+    },
+}
+
+/// An event of a node's stream of observations.
+#[derive(Clone, Debug)]
+pub enum Observed {
+    /// The stream began. The node repeats all its attachments on it and then sends a report: an endpoint that was not named
+    /// until then is not attached.
+    Opened,
+    /// A pod was attached, or still is.
+    Attached(nodesync::Attached),
+    /// A pod's last attachment is gone, or it had none when its endpoint row was removed.
+    Detached(nodesync::Detached),
+    /// Facts about the node.
+    Report(nodesync::NodeReport),
+}
+
+/// An event of a session.
+#[derive(Clone, Debug)]
+pub enum SessionEvent {
+    /// The node said Hello and holds everything up to this revision of this journal (0: nothing).
+    Opened {
+        /// The revision from which it goes on.
+        revision: u64,
+    },
+    /// The node acknowledged.
+    Acked(nodesync::Ack),
+    /// The stream ended.
+    Closed,
+}

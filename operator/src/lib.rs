@@ -1,0 +1,10 @@
+//! The operator: understands Kubernetes, compiles it to rows, decides identities and addresses, and serves nodes.
+//!
+//! The way of a change: `watch` makes [`object`]s and [`engine::Input`]s of Kubernetes events; the [`engine`] task owns
+//! everything from there: the index joins inputs and names dirty keys, [`compile`] makes rows of them, `publish` gives rows
+//! revisions and nodes their deltas. What must be decided leaves the engine as [`engine::Demands`], what must be reported as
+//! [`engine::Report`]s.
+
+pub mod compile;
+pub mod engine;
+pub mod object;

@@ -1,0 +1,52 @@
+//! Pods.
+
+use std::sync::Arc;
+
+use super::{Labels, Name, Protocol};
+
+/// What the operator needs of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Namespace and name.
+    pub name: Name,
+    /// `metadata.uid`.
+    pub uid: Arc<str>,
+    /// Annotation `kubernetes.io/config.mirror` of a static pod's mirror: kubelet and CNI know the pod by this and not by the
+    /// UID that the API server gave.
+    pub mirror: Option<Arc<str>>,
+    /// Its own labels.
+    pub labels: Labels,
+    /// The node that it is bound to.
+    pub node: Option<Arc<str>>,
+    /// It lives in the node's network namespace: no endpoint, no address, no identity of its own.
+    pub host_network: bool,
+    /// `spec.serviceAccountName`, empty when unset.
+    pub service_account: Arc<str>,
+    /// Ports that its containers declare, with a name.
+    pub ports: Box<[ContainerPort]>,
+    /// `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    /// Its phase is Succeeded or Failed.
+    pub finished: bool,
+    /// `metadata.resourceVersion`.
+    pub resource_version: Arc<str>,
+}
+
+impl Pod {
+    /// The key of the pod's endpoint in rows, ledgers and on the node.
+    #[must_use]
+    pub fn endpoint_key(&self) -> &Arc<str> {
+        self.mirror.as_ref().unwrap_or(&self.uid)
+    }
+}
+
+/// A container port that has a name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ContainerPort {
+    /// Its name, unique in the pod by protocol.
+    pub name: Box<str>,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its number.
+    pub port: u16,
+}
