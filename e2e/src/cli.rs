@@ -1,0 +1,125 @@
+//! Commands and what they call.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use axoneme_e2e::cluster::{Cluster, Up};
+use axoneme_e2e::component::End;
+use axoneme_e2e::leaks;
+use axoneme_e2e::paths::Paths;
+use axoneme_e2e::state::Cni;
+use clap::{Parser, Subcommand};
+
+/// A real Kubernetes cluster on this machine: etcd, the control plane, and nodes made of namespaces.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    /// The cluster; several may run side by side.
+    #[arg(long, global = true, default_value = "dev")]
+    name: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts a cluster and prints the path of its kubeconfig.
+    Up {
+        #[arg(long, default_value_t = 3)]
+        nodes: u8,
+        #[arg(long, value_enum, default_value = "none")]
+        cni: Cni,
+    },
+    /// Removes a cluster with everything that belongs to it.
+    Down,
+    /// Adds or removes nodes of a running cluster.
+    Node {
+        #[command(subcommand)]
+        change: NodeChange,
+    },
+    /// Ends a component in order and starts it again: etcd, apiserver, controller-manager, scheduler, containerd, kubelet, or
+    /// a program that runs in a container.
+    Restart {
+        component: String,
+        /// Only on these nodes (by number).
+        #[arg(long)]
+        node: Vec<u8>,
+    },
+    /// Kills a component, which stays away until it is restarted, or a container's program.
+    Kill {
+        component: String,
+        /// Only on these nodes (by number).
+        #[arg(long)]
+        node: Vec<u8>,
+    },
+    /// Loads an image archive into all nodes.
+    LoadImage { archive: PathBuf },
+    /// Runs a command of this machine in a pod's network namespace.
+    PodExec {
+        /// NAMESPACE/POD
+        pod: String,
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Prints the path of the kubeconfig.
+    Kubeconfig,
+    /// Fails, with a list, if anything of a cluster is left on this machine.
+    Leaks {
+        /// Clusters that may be there.
+        #[arg(long)]
+        except: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum NodeChange {
+    /// Adds nodes.
+    Add {
+        #[arg(default_value_t = 1)]
+        count: u8,
+    },
+    /// Removes the node with this number.
+    Remove { index: u8 },
+}
+
+/// Does what the command line says.
+pub(crate) fn run() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let cluster = Cluster::new(Paths::from_environment()?, &arguments.name)?;
+    match arguments.command {
+        Command::Up { nodes, cni } => {
+            let _: Up = cluster.up(nodes, cni)?;
+            println!("{}", cluster.folder.kubeconfig().display());
+        }
+        Command::Down => cluster.down()?,
+        Command::Node { change: NodeChange::Add { count } } => cluster.add_nodes(count)?,
+        Command::Node { change: NodeChange::Remove { index } } => cluster.remove_node(index)?,
+        Command::Restart { component, node } => cluster.end_component(&component, &node, End::Restart)?,
+        Command::Kill { component, node } => cluster.end_component(&component, &node, End::Kill)?,
+        Command::LoadImage { archive } => cluster.load(&[archive])?,
+        Command::PodExec { pod, command } => {
+            let (namespace, pod) = pod.split_once('/').context("name the pod as NAMESPACE/POD")?;
+            let mut process = cluster.pod_command(&cluster.api()?, namespace, pod, &command[0])?;
+            return Err(process.args(&command[1..]).exec()).with_context(|| format!("cannot run {}", command[0]));
+        }
+        Command::Kubeconfig => {
+            cluster.folder.expect()?;
+            println!("{}", cluster.folder.kubeconfig().display());
+        }
+        Command::Leaks { except } => return leaks(&cluster.paths, &except),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn leaks(paths: &Paths, except: &[String]) -> Result<ExitCode> {
+    let found = leaks::find(paths, except)?;
+    if found.is_empty() {
+        eprintln!("nothing is left");
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("left behind:");
+    found.iter().for_each(|f| eprintln!("  {f}"));
+    Ok(ExitCode::FAILURE)
+}

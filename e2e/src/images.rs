@@ -1,0 +1,132 @@
+//! Images without a container engine: a few files in one layer, written as the archive that `docker save` writes, which
+//! containerd imports. Nothing is pulled from a registry.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::gobuild::{AGNHOST, Binary, KUBE};
+use crate::paths::Paths;
+use crate::progress;
+
+mod archive;
+mod tools;
+
+pub use archive::{Content, Image};
+
+/// The image of pods' sandboxes.
+pub const PAUSE: &str = "localhost/axoneme/pause:dev";
+/// A shell, iperf3, sockperf and nc, to measure from within pods.
+pub const TOOLS: &str = "localhost/axoneme/tools:dev";
+/// The operator.
+pub const OPERATOR: &str = "localhost/axoneme/operator:dev";
+/// The node daemon, its loader and the CNI plugin.
+pub const NODE: &str = "localhost/axoneme/node:dev";
+
+/// The platform that static binaries are built for; musl is not needed, glibc links statically too.
+const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Writes the images that test clusters use, and gives their archives.
+pub fn test_images(paths: &Paths) -> Result<Vec<PathBuf>> {
+    let images = [pause(paths)?, agnhost(paths)?, tools::image()?];
+    images.iter().map(|image| image.write(&paths.images())).collect()
+}
+
+/// Builds the operator and the node daemon as static binaries, writes their images, and gives the archives.
+pub fn axoneme_images(paths: &Paths) -> Result<Vec<PathBuf>> {
+    progress::step("build axoneme-operator, axoneme-node and axoneme-cni (static)", || static_binaries(paths))?;
+    let built = |name: &str| Content::File(paths.target.join(STATIC_TARGET).join("release").join(name));
+    let images = [
+        Image::new(OPERATOR)
+            .entry("usr/bin/axoneme-operator", built("axoneme-operator"))
+            .entrypoint("/usr/bin/axoneme-operator"),
+        Image::new(NODE)
+            .entry("usr/bin/axoneme-node", built("axoneme-node"))
+            .entry("usr/bin/axoneme-cni", built("axoneme-cni"))
+            .entrypoint("/usr/bin/axoneme-node"),
+    ];
+    progress::step("write the images operator and node", || {
+        images.iter().map(|image| image.write(&paths.images())).collect()
+    })
+}
+
+fn static_binaries(paths: &Paths) -> Result<()> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args([
+        "build",
+        "--release",
+        "--locked",
+        "--target",
+        STATIC_TARGET,
+        "-p",
+        "axoneme-operator",
+        "-p",
+        "axoneme-node",
+    ]);
+    cargo.current_dir(&paths.repository).env("CARGO_TARGET_DIR", &paths.target);
+    cargo.env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    let output = cargo.output().context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("cargo could not build the images' binaries:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+fn pause(paths: &Paths) -> Result<Image> {
+    let source = paths.repository.join("e2e/images/pause.c");
+    let binary = paths.images().join("pause");
+    std::fs::create_dir_all(paths.images())?;
+    let modified = |file: &Path| std::fs::metadata(file).and_then(|m| m.modified()).ok();
+    if modified(&binary) < modified(&source) {
+        let unfinished = paths.images().join(format!(".pause.{}", std::process::id()));
+        let output = Command::new("cc").args(["-Os", "-s", "-static", "-o"]).args([&unfinished, &source]).output();
+        let output = output.context("cannot run cc (package gcc)")?;
+        if !output.status.success() {
+            bail!("cc could not build pause:\n{}", String::from_utf8_lossy(&output.stderr));
+        }
+        std::fs::rename(unfinished, &binary)?;
+    }
+    Ok(Image::new(PAUSE).entry("pause", Content::File(binary)).entrypoint("/pause"))
+}
+
+fn agnhost(paths: &Paths) -> Result<Image> {
+    let binary = AGNHOST.build(paths)?;
+    let name = format!("registry.k8s.io/e2e-test-images/agnhost:{}", agnhost_tag(paths, &binary)?);
+    Ok(Image::new(name).entry("agnhost", Content::File(binary)).entrypoint("/agnhost").command("pause"))
+}
+
+/// The name under which pods of the harness and upstream's specs ask for agnhost.
+pub fn agnhost_name(paths: &Paths) -> Result<String> {
+    Ok(agnhost(paths)?.name)
+}
+
+/// The version of agnhost that this Kubernetes' specs ask for, as their table of images says. Kept beside the binary.
+fn agnhost_tag(paths: &Paths, binary: &Path) -> Result<String> {
+    let kept = binary.with_file_name("agnhost.tag");
+    if let Ok(tag) = std::fs::read_to_string(&kept) {
+        return Ok(tag);
+    }
+    let mut go = Command::new("go");
+    go.args(["list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes"]).current_dir(paths.repository.join("e2e/go/kube"));
+    let output = go.output().context("cannot run go")?;
+    let dir = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let table = std::fs::read_to_string(dir.join("test/utils/image/manifest.go"))
+        .with_context(|| format!("Kubernetes' table of test images is not in {}", dir.display()))?;
+    let line =
+        table.lines().find(|l| l.contains("configs[Agnhost] =")).context("the table of test images has no agnhost")?;
+    let tag = line
+        .split('"')
+        .rfind(|part| part.starts_with(|c: char| c.is_ascii_digit()))
+        .context("agnhost has no version")?;
+    std::fs::write(&kept, tag)?;
+    Ok(tag.to_owned())
+}
+
+/// Everything that must be built before a cluster can start.
+pub fn prerequisites() -> Vec<Binary> {
+    let mut binaries = crate::gobuild::CLUSTER.to_vec();
+    debug_assert!(binaries.contains(&KUBE));
+    binaries.push(crate::gobuild::HELM);
+    binaries
+}

@@ -1,0 +1,27 @@
+//! A real Kubernetes cluster on one machine, without a container engine: etcd and the control plane as processes, nodes as
+//! network and mount namespaces with their own containerd and kubelet. On it: scenarios, upstream's conformance specs and
+//! measurements. The command `axoneme-e2e` is a thin front; tests use the library.
+
+pub mod address;
+pub mod api;
+pub mod bridge_cni;
+pub mod cgroup;
+pub mod cleanup;
+pub mod cluster;
+pub mod component;
+pub mod control_plane;
+pub mod gobuild;
+pub mod images;
+pub mod leaks;
+pub mod link;
+pub mod load;
+pub mod machine;
+pub mod node;
+pub mod node_config;
+pub mod paths;
+pub mod pki;
+pub mod pod;
+pub mod process;
+pub mod progress;
+pub mod sandbox;
+pub mod state;
