@@ -1,0 +1,81 @@
+//! Version `v2` of the `cilium.io` group, one file a kind.
+//!
+//! Field names on the wire are kebab-case with historical exceptions (`podCIDRs`, `allowFirstIP`, `overallHealth`). What is
+//! optional on the wire is an [`Option`], so that an object written by another program is written back with every field it
+//! had, also with zero values. Empty lists and maps are the exception: they are left out, as their absence means the same.
+//!
+//! Every struct ends in `other`: fields that this version does not know. They are not part of the schema; they are kept so
+//! that a read-modify-write by an older release does not erase what a newer one has written.
+
+pub mod endpoint;
+pub mod identity;
+pub mod node;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+pub use endpoint::{CiliumEndpoint, EndpointFields, EndpointStatus};
+pub use identity::{CiliumIdentity, IdentityFields};
+pub use node::{CiliumNode, NodeSpec, NodeStatus};
+
+/// Fields of an object that this version has no type for, by name.
+pub type Other = BTreeMap<String, Value>;
+
+/// An address per family.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(default)]
+pub struct AddressPair {
+    /// IPv4 address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<String>,
+    /// IPv6 address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<String>,
+    /// Fields unknown to this version.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub other: Other,
+}
+
+/// Encryption of the traffic between nodes.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(default)]
+pub struct EncryptionSpec {
+    /// Index of the key in use. 0 or absent: not encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<u32>,
+    /// Fields unknown to this version.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub other: Other,
+}
+
+/// Schema of a string that the API server checks to be a prefix (`10.0.0.0/24`). Fields hold plain strings: what is stored
+/// is given back as it was written.
+struct Cidr;
+
+impl JsonSchema for Cidr {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Cidr".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "format": "cidr"})
+    }
+}
+
+/// Reads the unknown fields of a root object whose own fields stand beside `apiVersion` and `kind`; those two are written
+/// by the resource type itself.
+fn other_at_root<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Other, D::Error> {
+    let mut other = Other::deserialize(deserializer)?;
+    other.remove("apiVersion");
+    other.remove("kind");
+    Ok(other)
+}
