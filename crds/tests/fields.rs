@@ -1,6 +1,8 @@
 //! The schemas have the fields of Cilium's schema version 1.33.9: `tests/fields/*.txt` has a line a field with its path,
 //! type and constraints (`{}` is any key of a map, `[]` any item of a list).
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::fs;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! `crds/manifests/` is what the types generate.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;

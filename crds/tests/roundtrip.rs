@@ -1,5 +1,7 @@
 //! A document goes into Rust and comes out as it was: every known field, and those that only a later version knows.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! CiliumEndpoint: what is reported about a pod's attachment to the network.
 
+#![allow(clippy::duplicated_attributes)] // columns of the same type
+
 use std::collections::BTreeMap;
 
 use kube::CustomResource;

@@ -5,6 +5,8 @@ pub mod aws;
 pub mod azure;
 pub mod ipam;
 
+#![allow(clippy::duplicated_attributes)] // columns of the same type
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
