@@ -1,11 +1,11 @@
 //! CiliumNode: what the network knows about a node, and the ledger of its addresses.
 
+#![allow(clippy::duplicated_attributes)] // columns of the same type
+
 pub mod alibaba;
 pub mod aws;
 pub mod azure;
 pub mod ipam;
-
-#![allow(clippy::duplicated_attributes)] // columns of the same type
 
 use kube::CustomResource;
 use schemars::JsonSchema;
