@@ -1,0 +1,113 @@
+//! Devices by name and index.
+
+use futures::TryStreamExt;
+use rtnetlink::packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
+
+use super::{LinkError, Links, Mac, Operation};
+
+/// What is known of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Its number in its namespace, never 0.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Its Ethernet address, if it has one.
+    pub mac: Option<Mac>,
+    /// Administratively up.
+    pub up: bool,
+    /// Resolves no neighbours.
+    pub noarp: bool,
+    /// What `ip link set alias` set.
+    pub alias: Option<String>,
+    /// Settings, of VXLAN devices only.
+    pub vxlan: Option<Vxlan>,
+}
+
+/// Settings of a VXLAN device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vxlan {
+    /// UDP, host order.
+    pub port: u16,
+    /// Tunnel keys come with each packet.
+    pub collect_metadata: bool,
+}
+
+impl Links {
+    /// The device of this name, if there is one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn device(&self, name: &str) -> Result<Option<Device>, LinkError> {
+        let found = self.handle.link().get().match_name(name).execute().try_next().await;
+        match found.map_err(LinkError::netlink(Operation::List, format_args!("device {name}"))) {
+            Ok(message) => Ok(message.map(device)),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All devices.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn devices(&self) -> Result<Vec<Device>, LinkError> {
+        let messages = self.handle.link().get().execute().map_ok(device).try_collect().await;
+        messages.map_err(LinkError::netlink(Operation::List, "devices"))
+    }
+
+    /// Removes a device; an absent one is removed already.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn delete_device(&self, index: u32) -> Result<(), LinkError> {
+        let deleted = self.handle.link().del(index).execute().await;
+        match deleted.map_err(LinkError::netlink(Operation::Delete, format_args!("device {index}"))) {
+            Err(error) if !error.is_absent() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Changes a device by a message made of its index and what shall change.
+    pub(super) async fn set_device(&self, name: &str, change: LinkMessageBuilder<LinkUnspec>) -> Result<(), LinkError> {
+        let set = self.handle.link().set(change.build()).execute().await;
+        set.map_err(LinkError::netlink(Operation::Set, format_args!("device {name}")))
+    }
+}
+
+fn device(message: LinkMessage) -> Device {
+    let flags = message.header.flags;
+    let mut device = Device {
+        index: message.header.index,
+        up: flags.contains(LinkFlags::Up),
+        noarp: flags.contains(LinkFlags::Noarp),
+        ..Device::default()
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => device.name = name,
+            LinkAttribute::Mtu(mtu) => device.mtu = mtu,
+            LinkAttribute::Address(bytes) => device.mac = bytes.try_into().ok().map(Mac),
+            LinkAttribute::IfAlias(alias) => device.alias = Some(alias),
+            LinkAttribute::LinkInfo(infos) => device.vxlan = infos.into_iter().find_map(vxlan),
+            _ => {}
+        }
+    }
+    device
+}
+
+fn vxlan(info: LinkInfo) -> Option<Vxlan> {
+    let LinkInfo::Data(InfoData::Vxlan(settings)) = info else { return None };
+    let mut vxlan = Vxlan::default();
+    for setting in settings {
+        match setting {
+            InfoVxlan::Port(port) => vxlan.port = port,
+            InfoVxlan::CollectMetadata(on) => vxlan.collect_metadata = on,
+            _ => {}
+        }
+    }
+    Some(vxlan)
+}

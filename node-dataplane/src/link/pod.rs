@@ -1,0 +1,118 @@
+//! The inside of a pod's network namespace.
+//!
+//! A pod sees one neighbour, its gateway, at a link-local address that is the same on all nodes and for which it need not ask:
+//! the neighbour entry is permanent and holds the host side's Ethernet address.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use rtnetlink::LinkUnspec;
+
+use super::netns::Namespace;
+use super::route::{Owner, RouteEntry};
+use super::{LinkError, Links, Mac, sysctl};
+
+/// Index of `lo`, the first device of every namespace.
+const LOOPBACK: u32 = 1;
+
+/// What a pod's inside shall be like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodSpec {
+    /// Name of its device.
+    pub device: String,
+    /// Its addresses, at most one a family.
+    pub addresses: Vec<IpAddr>,
+    /// Ethernet address of the gateway: the host side's.
+    pub gateway_mac: Mac,
+    /// MTU of its default routes.
+    pub mtu: u32,
+}
+
+/// The gateway of pods, in the family of `address`.
+#[must_use]
+pub fn gateway(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1)),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)),
+    }
+}
+
+impl PodSpec {
+    fn routes(&self, device: u32) -> Vec<RouteEntry> {
+        let via = |&address: &IpAddr| {
+            let gateway = gateway(address);
+            let direct = RouteEntry::direct(IpNet::from(gateway), device);
+            [direct, RouteEntry { mtu: Some(self.mtu), ..RouteEntry::default_via(gateway, device) }]
+        };
+        self.addresses.iter().flat_map(via).collect()
+    }
+}
+
+/// Configures a pod's inside: `lo`, addresses, gateway, default routes.
+///
+/// # Errors
+/// When the namespace cannot be entered or the kernel refuses.
+pub async fn configure(namespace: &Namespace, spec: PodSpec) -> Result<(), LinkError> {
+    namespace.run(move |links| async move { links.configure_pod(&spec).await }).await
+}
+
+/// What a pod's inside lacks, in words; empty when nothing.
+///
+/// # Errors
+/// When the namespace cannot be entered or the kernel refuses.
+pub async fn examine(namespace: &Namespace, spec: PodSpec) -> Result<Vec<String>, LinkError> {
+    namespace.run(move |links| async move { links.examine_pod(&spec).await }).await
+}
+
+/// The Ethernet address of a pod's device, if there is one.
+///
+/// # Errors
+/// When the namespace cannot be entered or the kernel refuses.
+pub async fn device_mac(namespace: &Namespace, device: String) -> Result<Option<Mac>, LinkError> {
+    namespace.run(move |links| async move { Ok(links.device(&device).await?.and_then(|device| device.mac)) }).await
+}
+
+impl Links {
+    async fn configure_pod(&self, spec: &PodSpec) -> Result<(), LinkError> {
+        if spec.addresses.iter().any(IpAddr::is_ipv6) {
+            // Runtimes switch IPv6 off in namespaces of which they do not know that it is wanted.
+            for scope in ["all", "default", spec.device.as_str()] {
+                sysctl::ensure(&["ipv6", "conf", scope, "disable_ipv6"], "0")?;
+            }
+        }
+        let device = self.device(&spec.device).await?.ok_or_else(|| LinkError::NoDevice(spec.device.clone()))?;
+        self.set_device("lo", LinkUnspec::new_with_index(LOOPBACK).up()).await?;
+        self.set_device(&spec.device, LinkUnspec::new_with_index(device.index).up()).await?;
+        for &address in &spec.addresses {
+            self.add_address(device.index, IpNet::from(address)).await?;
+            self.set_neighbour(device.index, gateway(address), spec.gateway_mac).await?;
+        }
+        for route in spec.routes(device.index) {
+            self.set_route(&route, Owner::Pod).await?;
+        }
+        Ok(())
+    }
+
+    async fn examine_pod(&self, spec: &PodSpec) -> Result<Vec<String>, LinkError> {
+        let Some(device) = self.device(&spec.device).await? else {
+            return Ok(vec![format!("there is no device {}", spec.device)]);
+        };
+        let mut missing = Vec::new();
+        if !device.up {
+            missing.push(format!("device {} is down", spec.device));
+        }
+        let (addresses, routes) = (self.addresses().await?, self.routes(Owner::Pod).await?);
+        let neighbours = self.neighbours(device.index).await?;
+        for &address in &spec.addresses {
+            if !addresses.iter().any(|have| have.device == device.index && have.prefix == IpNet::from(address)) {
+                missing.push(format!("device {} lacks address {address}", spec.device));
+            }
+            if !neighbours.contains(&(gateway(address), spec.gateway_mac)) {
+                missing.push(format!("gateway {} is not at {}", gateway(address), spec.gateway_mac));
+            }
+        }
+        let lacking = spec.routes(device.index).into_iter().filter(|route| !routes.contains(route));
+        missing.extend(lacking.map(|route| format!("there is no {route}")));
+        Ok(missing)
+    }
+}
