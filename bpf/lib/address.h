@@ -68,3 +68,56 @@ struct {
 	__type(key, struct cidr_key);
 	__type(value, struct address);
 } ax_cidrs SEC(".maps");
+
+/* Which any-row and which column of a CIDR class holds for a peer. */
+enum scope : __u8 {
+	SCOPE_WORLD = 0,
+	SCOPE_NODE = 1,
+	SCOPE_POD = 2,
+};
+
+/* The other end of a flow, as policy sees it. */
+struct peer {
+	__u32 identity;
+	enum scope scope;
+};
+
+/* NULL: the world. */
+static __noinline struct address *address_find(const struct inet *address, enum family family)
+{
+	struct address_key key = {.address = *address, .family = family};
+	struct address *row = bpf_map_lookup_elem(&ax_addresses, &key);
+
+	if (!row) {
+		struct cidr_key cidr = {
+			.prefixlen = CIDR_STATIC_BITS + (family == FAMILY_IPV4 ? 32 : 128),
+			.family = family,
+			.address = *address,
+		};
+		row = bpf_map_lookup_elem(&ax_cidrs, &cidr);
+	}
+	return row;
+}
+
+static __inline enum address_kind address_kind(const struct address *row)
+{
+	return row ? row->kind : ADDRESS_WORLD;
+}
+
+/* An address of this node's own host. */
+static __inline int address_is_host(enum address_kind kind)
+{
+	return kind == ADDRESS_HOST || kind == ADDRESS_HOST_OVERLAY;
+}
+
+/* Whom policy sees behind an address that is no local endpoint. */
+static __inline struct peer address_peer(const struct address *row)
+{
+	struct peer peer = {.identity = IDENTITY_WORLD, .scope = SCOPE_WORLD};
+
+	if (row) {
+		peer.identity = row->identity;
+		peer.scope = row->kind == ADDRESS_POD ? SCOPE_POD : SCOPE_NODE;
+	}
+	return peer;
+}

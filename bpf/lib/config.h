@@ -36,3 +36,10 @@ struct {
 	__type(key, __u32);
 	__type(value, struct config);
 } ax_config SEC(".maps");
+
+static __inline struct config *config_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&ax_config, &zero);
+}

@@ -3,15 +3,21 @@
 #pragma once
 
 #include <bpf.h>
+#include <linux/in.h>
 #include "inet.h"
+#include "metrics.h"
+#include "packet.h"
 
 enum ct_flags : __u16 {
-	/* Packets of both directions were seen, of TCP beyond its handshake. */
-	CT_ESTABLISHED = 1 << 0,
-	/* FIN or RST was seen. */
-	CT_CLOSING = 1 << 1,
-	/* A pod reaches itself through a service: its source was replaced on the way. */
-	CT_HAIRPIN = 1 << 2,
+	/* A packet came back. */
+	CT_REPLIED = 1 << 0,
+	/* TCP: the handshake is over. */
+	CT_ESTABLISHED = 1 << 1,
+	/* TCP: the initiator, the other end sent FIN; RST sets both. */
+	CT_CLOSED_ORIGINAL = 1 << 2,
+	CT_CLOSED_REPLY = 1 << 3,
+	/* A pod reaches itself through a service: its source is replaced on the way. */
+	CT_HAIRPIN = 1 << 4,
 };
 
 struct ct {
@@ -47,3 +53,79 @@ struct {
 	__type(key, struct tuple);
 	__type(value, struct ct);
 } ax_ct_any SEC(".maps");
+
+#define SECONDS 1000000000ULL
+#define CT_TCP_OPENING (60 * SECONDS)
+#define CT_TCP_ESTABLISHED (8000 * SECONDS)
+#define CT_TCP_CLOSING (10 * SECONDS)
+#define CT_ANY_LIFETIME (60 * SECONDS)
+/* Lifetimes are not written more often than this, so that CPUs do not fight for an entry's cache line. */
+#define CT_REFRESH (1 * SECONDS)
+
+enum ct_state : __u8 {
+	CT_NEW = 0,
+	CT_ORIGINAL = 1,
+	CT_REPLY = 2,
+};
+
+static __inline void *ct_map(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP ? (void *)&ax_ct_tcp : (void *)&ax_ct_any;
+}
+
+static __noinline struct ct *ct_find(const struct tuple *key)
+{
+	struct ct *ct = bpf_map_lookup_elem(ct_map(key->protocol), key);
+
+	if (!ct || ct->expires <= bpf_ktime_get_coarse_ns())
+		return 0;
+	return ct;
+}
+
+static __inline int ct_is_closed(const struct ct *ct)
+{
+	return (ct->flags & (CT_CLOSED_ORIGINAL | CT_CLOSED_REPLY)) == (CT_CLOSED_ORIGINAL | CT_CLOSED_REPLY);
+}
+
+static __inline __u64 ct_lifetime(__u8 protocol, enum ct_flags flags)
+{
+	if (protocol != IPPROTO_TCP)
+		return CT_ANY_LIFETIME;
+	if ((flags & CT_CLOSED_ORIGINAL) && (flags & CT_CLOSED_REPLY))
+		return CT_TCP_CLOSING;
+	return flags & CT_ESTABLISHED ? CT_TCP_ESTABLISHED : CT_TCP_OPENING;
+}
+
+/* Takes note of a packet of a known flow. */
+static __noinline void ct_touch(struct ct *ct, __u8 protocol, __u8 tcp_flags, enum ct_state state)
+{
+	enum ct_flags flags = ct->flags;
+	__u64 expires;
+
+	if (state == CT_REPLY)
+		flags |= CT_REPLIED;
+	if (protocol == IPPROTO_TCP) {
+		if (state == CT_ORIGINAL && (flags & CT_REPLIED) && !(tcp_flags & TCP_SYN))
+			flags |= CT_ESTABLISHED;
+		if (tcp_flags & TCP_FIN)
+			flags |= state == CT_REPLY ? CT_CLOSED_REPLY : CT_CLOSED_ORIGINAL;
+		if (tcp_flags & TCP_RST)
+			flags |= CT_CLOSED_REPLY | CT_CLOSED_ORIGINAL;
+	}
+	expires = bpf_ktime_get_coarse_ns() + ct_lifetime(protocol, flags);
+	if (flags != ct->flags) {
+		ct->flags = flags;
+		ct->expires = expires;
+	} else if (expires > ct->expires + CT_REFRESH) {
+		ct->expires = expires;
+	}
+}
+
+/* Fills in lifetime and stores. Returns 0 or -reason. */
+static __noinline int ct_create(const struct tuple *key, struct ct *ct, __u8 tcp_flags)
+{
+	if (tcp_flags & TCP_RST)
+		ct->flags |= CT_CLOSED_ORIGINAL | CT_CLOSED_REPLY;
+	ct->expires = bpf_ktime_get_coarse_ns() + ct_lifetime(key->protocol, ct->flags);
+	return bpf_map_update_elem(ct_map(key->protocol), key, ct, BPF_ANY) ? -REASON_CT_NO_SPACE : 0;
+}

@@ -32,3 +32,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct endpoint);
 } ax_endpoints SEC(".maps");
+
+static __inline struct endpoint *endpoint_find(__u32 ifindex)
+{
+	return bpf_map_lookup_elem(&ax_endpoints, &ifindex);
+}
+
+static __inline int endpoint_owns(const struct endpoint *endpoint, const struct inet *address, enum family family)
+{
+	return inet_equal(address, family == FAMILY_IPV4 ? &endpoint->ipv4 : &endpoint->ipv6);
+}

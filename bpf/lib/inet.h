@@ -41,3 +41,37 @@ struct tuple {
 	enum direction direction;
 	__u8 reserved;
 };
+
+static __inline int inet_equal(const struct inet *a, const struct inet *b)
+{
+	return a->words[0] == b->words[0] && a->words[1] == b->words[1] && a->words[2] == b->words[2] &&
+	       a->words[3] == b->words[3];
+}
+
+static __inline int inet_is_zero(const struct inet *a)
+{
+	return !(a->words[0] | a->words[1] | a->words[2] | a->words[3]);
+}
+
+/* ::ffff:0:0/96, an IPv4 address in disguise. */
+static __inline int inet_is_v4_mapped(const struct inet *a)
+{
+	return !a->words[0] && !a->words[1] && a->words[2] == be32(0x0000ffff);
+}
+
+static __inline enum direction direction_opposite(enum direction direction)
+{
+	return direction == DIRECTION_INGRESS ? DIRECTION_EGRESS : DIRECTION_INGRESS;
+}
+
+/* The same flow as the other end sees it. */
+static __inline void tuple_reverse(struct tuple *tuple)
+{
+	struct inet address = tuple->source;
+	__be16 port = tuple->source_port;
+
+	tuple->source = tuple->destination;
+	tuple->destination = address;
+	tuple->source_port = tuple->destination_port;
+	tuple->destination_port = port;
+}

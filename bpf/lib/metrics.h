@@ -30,6 +30,7 @@ enum reason : __u8 {
 	REASON_TUNNEL_FROM_POD = 170,
 	REASON_INVALID_IDENTITY = 171,
 	REASON_UNKNOWN_SENDER = 172,
+	REASON_FORBIDDEN_ICMPV6 = 176,
 	REASON_POLICY_DENY = 181,
 	REASON_TTL_EXCEEDED = 196,
 	/* From here on: reasons that only this project has. */

@@ -3,7 +3,17 @@
 #pragma once
 
 #include <bpf.h>
+#include "config.h"
+#include "conntrack.h"
 #include "inet.h"
+#include "metrics.h"
+#include "packet.h"
+#include "rewrite.h"
+
+enum nat_flags : __u16 {
+	/* TCP: FIN or RST was seen. */
+	NAT_CLOSING = 1 << 0,
+};
 
 /*
  * Key direction egress: the flow before translation -> what its source becomes.
@@ -15,7 +25,7 @@ struct nat {
 	__u64 expires;
 	struct inet address;
 	__be16 port;
-	__u16 reserved0;
+	enum nat_flags flags;
 	__u32 reserved[3];
 };
 
@@ -25,3 +35,157 @@ struct {
 	__type(key, struct tuple);
 	__type(value, struct nat);
 } ax_nat SEC(".maps");
+
+/* How many ports are tried before a flow is refused. */
+#define NAT_PROBES 32
+/* Long enough for what a half-closed connection still has to say. */
+#define NAT_TCP_CLOSING (120 * SECONDS)
+
+static __inline const struct inet *nat_address(const struct config *config, enum family family)
+{
+	return family == FAMILY_IPV4 ? &config->node_ipv4 : &config->node_ipv6;
+}
+
+static __inline int nat_port_in_range(const struct config *config, __be16 port)
+{
+	return host16(port) >= config->nat_port_min && host16(port) <= config->nat_port_max;
+}
+
+/* Protocols of which one port (or echo id) tells flows apart. */
+static __inline int nat_supports(const struct packet *packet)
+{
+	return (packet->flags & PACKET_ECHO) || packet->tuple.protocol == IPPROTO_TCP || packet->tuple.protocol == IPPROTO_UDP;
+}
+
+static __inline __u64 nat_lifetime(__u8 protocol, __u8 tcp_flags, enum nat_flags flags)
+{
+	if (protocol != IPPROTO_TCP)
+		return CT_ANY_LIFETIME;
+	if (flags & NAT_CLOSING)
+		return NAT_TCP_CLOSING;
+	return tcp_flags & TCP_SYN ? CT_TCP_OPENING : CT_TCP_ESTABLISHED;
+}
+
+static __inline struct nat *nat_find(const struct tuple *key)
+{
+	struct nat *nat = bpf_map_lookup_elem(&ax_nat, key);
+
+	return nat && nat->expires > bpf_ktime_get_coarse_ns() ? nat : 0;
+}
+
+static __noinline void nat_touch(struct nat *nat, __u8 protocol, __u8 tcp_flags)
+{
+	__u64 expires;
+
+	if (protocol == IPPROTO_TCP) {
+		if (tcp_flags & (TCP_FIN | TCP_RST))
+			nat->flags |= NAT_CLOSING;
+		else if (tcp_flags & TCP_SYN)
+			nat->flags &= ~NAT_CLOSING;
+	}
+	expires = bpf_ktime_get_coarse_ns() + nat_lifetime(protocol, tcp_flags, nat->flags);
+	if (expires > nat->expires + CT_REFRESH || (nat->flags & NAT_CLOSING))
+		nat->expires = expires;
+}
+
+static __inline int nat_is_for(const struct nat *nat, const struct inet *address, __be16 port)
+{
+	return nat->port == port && inet_equal(&nat->address, address);
+}
+
+/* Takes a port for a flow: fills in what its replies look like. Returns 0 or -reason. */
+static __noinline int nat_allocate(const struct config *config, const struct packet *packet, struct tuple *reply)
+{
+	__u32 range = config->nat_port_max - config->nat_port_min + 1;
+	__be16 port = packet->tuple.source_port;
+	struct nat to_pod = {
+		.expires = bpf_ktime_get_coarse_ns() + nat_lifetime(packet->tuple.protocol, packet->tcp_flags, 0),
+		.address = packet->tuple.source,
+		.port = port,
+	};
+
+	if (config->nat_port_max < config->nat_port_min)
+		return -REASON_NO_CONFIG;
+	for (int i = 0; i < NAT_PROBES; i++) {
+		struct nat *owner;
+		__u64 flags = BPF_ANY;
+
+		if (i || !nat_port_in_range(config, port))
+			port = be16((__u16)(config->nat_port_min + bpf_get_prandom_u32() % range));
+		reply->destination_port = port;
+		if (packet->flags & PACKET_ECHO)
+			reply->source_port = port;
+		owner = bpf_map_lookup_elem(&ax_nat, reply);
+		if (!owner)
+			flags = BPF_NOEXIST;
+		else if (owner->expires > bpf_ktime_get_coarse_ns() && !nat_is_for(owner, &to_pod.address, to_pod.port))
+			continue;
+		if (!bpf_map_update_elem(&ax_nat, reply, &to_pod, flags))
+			return 0;
+	}
+	return -REASON_NAT_NO_PORT;
+}
+
+/*
+ * Gives a flow the node's address, keeping its port if it is free. The host's own flows take their port the same way.
+ * Returns 0 or -reason.
+ */
+static __noinline int nat_masquerade(struct __sk_buff *skb, struct packet *packet, const struct config *config)
+{
+	struct tuple key = packet->tuple, reply = packet->tuple;
+	struct nat *nat, *back;
+	int error;
+
+	key.direction = DIRECTION_EGRESS;
+	tuple_reverse(&reply);
+	reply.destination = *nat_address(config, packet->tuple.family);
+	reply.direction = DIRECTION_INGRESS;
+	if (inet_is_zero(&reply.destination))
+		return -REASON_NAT_NO_MAPPING;
+
+	nat = nat_find(&key);
+	if (nat && inet_equal(&nat->address, &reply.destination)) {
+		reply.destination_port = nat->port;
+		if (packet->flags & PACKET_ECHO)
+			reply.source_port = nat->port;
+		/* The way back can be evicted by itself. */
+		back = nat_find(&reply);
+		if (back && nat_is_for(back, &key.source, key.source_port)) {
+			nat_touch(nat, key.protocol, packet->tcp_flags);
+			nat_touch(back, key.protocol, packet->tcp_flags);
+			return packet_rewrite(skb, packet, END_SOURCE, &reply.destination, nat->port);
+		}
+	}
+
+	error = nat_allocate(config, packet, &reply);
+	if (error)
+		return error;
+	struct nat to_node = {
+		.expires = bpf_ktime_get_coarse_ns() + nat_lifetime(key.protocol, packet->tcp_flags, 0),
+		.address = reply.destination,
+		.port = reply.destination_port,
+	};
+	if (bpf_map_update_elem(&ax_nat, &key, &to_node, BPF_ANY))
+		return -REASON_CT_NO_SPACE;
+	return packet_rewrite(skb, packet, END_SOURCE, &to_node.address, to_node.port);
+}
+
+/* Gives a reply to a masqueraded flow its pod back. Returns 1 if it did, 0 if the packet is the host's, or -reason. */
+static __noinline int nat_restore(struct __sk_buff *skb, struct packet *packet)
+{
+	struct tuple key = packet->tuple;
+	struct inet address;
+	struct nat *nat;
+	int error;
+
+	key.direction = DIRECTION_INGRESS;
+	nat = nat_find(&key);
+	if (!nat)
+		return 0;
+	nat_touch(nat, key.protocol, packet->tcp_flags);
+	if (nat_is_for(nat, &key.destination, key.destination_port))
+		return 0;
+	address = nat->address;
+	error = packet_rewrite(skb, packet, END_DESTINATION, &address, nat->port);
+	return error ? error : 1;
+}

@@ -6,6 +6,7 @@
 #include "address.h"
 #include "identity.h"
 #include "inet.h"
+#include "metrics.h"
 
 enum action : __u8 {
 	ACTION_NONE = 0,
@@ -40,12 +41,15 @@ enum policy_flags : __u32 {
 
 struct policy {
 	__u32 slot;
-	/* Drawn from ax_generation, never 0 and never repeated. A cached verdict of another generation is void. */
-	__u32 generation;
 	enum policy_flags flags;
 	/* The policies that isolate the pod: what a drop without a matching rule is blamed on. */
 	__u32 ingress_cookie;
 	__u32 egress_cookie;
+	/*
+	 * Drawn from ax_generation, never repeated. A cached verdict of another generation is void. 0: never written.
+	 * Behind the other fields, because a writer copies upwards and a reader begins here: who sees a new generation sees all.
+	 */
+	__u32 generation;
 	__u32 reserved[3];
 };
 
@@ -130,3 +134,126 @@ struct {
 	__type(key, struct policy_class_key);
 	__type(value, struct policy_class);
 } ax_policy_classes SEC(".maps");
+
+/* NULL: no row of this peer covers the packet. */
+static __inline struct verdicts *policy_row(struct policy_rule_key *key, __u32 peer)
+{
+	key->peer = peer;
+	return bpf_map_lookup_elem(&ax_policy_rules, key);
+}
+
+/* What a packet asks a policy. */
+struct question {
+	/* The endpoint's own direction: ingress when the peer opened the flow. */
+	enum direction direction;
+	enum family family;
+	__u8 protocol;
+	__u8 reserved;
+	/* Of the flow's destination; 0 for protocols without ports. */
+	__be16 port;
+	__u16 reserved1;
+	struct peer peer;
+	struct inet address;
+};
+
+static __inline __u32 policy_any(enum scope scope)
+{
+	return scope == SCOPE_POD ? PEER_ANY_POD : scope == SCOPE_NODE ? PEER_ANY_NODE : PEER_ANY_WORLD;
+}
+
+/* The rows of the CIDR class that the peer's address is in, or NULL. */
+static __noinline struct verdicts *policy_class_row(const struct question *question, struct policy_rule_key *rule)
+{
+	struct policy_class_key key = {
+		.prefixlen = CLASS_STATIC_BITS + (question->family == FAMILY_IPV4 ? 32 : 128),
+		.slot = rule->slot,
+		.direction = question->direction,
+		.family = question->family,
+		.address = question->address,
+	};
+	struct policy_class *class = bpf_map_lookup_elem(&ax_policy_classes, &key);
+	__u32 number;
+
+	if (!class)
+		return 0;
+	number = question->peer.scope == SCOPE_POD    ? class->if_pod
+		 : question->peer.scope == SCOPE_NODE ? class->if_node
+						      : class->if_world;
+	return number ? policy_row(rule, PEER_CLASS | number) : 0;
+}
+
+/* Of two rows in one tier the lower order counts; at the same order deny comes before allow before pass. */
+static __inline const struct tier_verdict *tier_merge(const struct tier_verdict *a, const struct tier_verdict *b)
+{
+	if (!a || a->action == ACTION_NONE)
+		return b;
+	if (!b || b->action == ACTION_NONE)
+		return a;
+	if (a->order != b->order)
+		return a->order < b->order ? a : b;
+	if (a->action == ACTION_DENY || b->action == ACTION_DENY)
+		return a->action == ACTION_DENY ? a : b;
+	return a->action == ACTION_ALLOW ? a : b;
+}
+
+/*
+ * Whether a policy lets a flow begin: 0, or -reason with *cookie naming the policy that decided.
+ *
+ * 1. The local host reaches local pods, always.
+ * 2. Two rows speak: that of the peer's identity (else that of anyone in its scope), and that of its address's CIDR class.
+ * 3. Tier by tier: allow and deny decide; pass, or nothing, asks the next tier.
+ * 4. If no tier decides: denied if the policy isolates the pod in this direction.
+ */
+static __noinline int policy_judge(const struct policy *policy, const struct question *question, __u32 *cookie)
+{
+	int ingress = question->direction == DIRECTION_INGRESS;
+	struct policy_rule_key key = {
+		.prefixlen = RULE_FULL_BITS,
+		.slot = policy->slot,
+		.direction = question->direction,
+		.protocol = question->protocol,
+		.port = question->port,
+	};
+	struct verdicts *by_peer = 0, *by_class;
+
+	*cookie = 0;
+	if (ingress && question->peer.identity == IDENTITY_HOST)
+		return 0;
+	/* Never written: closed. */
+	if (!policy->generation)
+		return -REASON_POLICY_DEFAULT_DENY;
+
+	if (question->peer.identity != IDENTITY_UNKNOWN)
+		by_peer = policy_row(&key, question->peer.identity);
+	if (!by_peer)
+		by_peer = policy_row(&key, policy_any(question->peer.scope));
+	by_class = policy_class_row(question, &key);
+
+	for (int tier = 0; tier < TIERS; tier++) {
+		const struct tier_verdict *verdict =
+			tier_merge(by_peer ? &by_peer->tiers[tier] : 0, by_class ? &by_class->tiers[tier] : 0);
+
+		if (!verdict)
+			continue;
+		if (verdict->action == ACTION_ALLOW)
+			return 0;
+		if (verdict->action == ACTION_DENY) {
+			*cookie = verdict->cookie;
+			return -REASON_POLICY_DENY;
+		}
+	}
+
+	if (!(policy->flags & (ingress ? POLICY_ENFORCE_INGRESS : POLICY_ENFORCE_EGRESS)))
+		return 0;
+	*cookie = ingress ? policy->ingress_cookie : policy->egress_cookie;
+	return -REASON_POLICY_DEFAULT_DENY;
+}
+
+/* Index beyond the map: closed, like index 0. */
+static __inline const struct policy *policy_find(__u32 index)
+{
+	__u32 closed = 0;
+	const struct policy *policy = bpf_map_lookup_elem(&ax_policies, &index);
+
+	return policy ? policy : bpf_map_lookup_elem(&ax_policies, &closed);
+}

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <bpf.h>
+#include <linux/in.h>
 #include "inet.h"
 
 enum service_flags : __u32 {
@@ -56,3 +57,56 @@ struct {
 	__type(key, struct backend_key);
 	__type(value, struct backend);
 } ax_service_backends SEC(".maps");
+
+/* NULL: not a service. */
+static __inline struct service *service_find(const struct inet *address, __be16 port, __u8 protocol, enum family family)
+{
+	struct service_key key = {.address = *address, .port = port, .protocol = protocol, .family = family};
+
+	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
+		return 0;
+	return bpf_map_lookup_elem(&ax_services, &key);
+}
+
+/* The backend that a number falls to, or NULL if there is none. */
+static __noinline struct backend *service_backend(const struct service *service, __u32 number)
+{
+	struct backend_key key = {.service = service->id};
+	struct backend *backend;
+
+	if (!service->backends)
+		return 0;
+	key.index = number % service->backends;
+	backend = bpf_map_lookup_elem(&ax_service_backends, &key);
+	if (backend)
+		return backend;
+	/* Being replaced at this moment: the first one goes last. */
+	key.index = 0;
+	return bpf_map_lookup_elem(&ax_service_backends, &key);
+}
+
+struct service_search {
+	struct inet address;
+	struct backend_key key;
+	__be16 port;
+	__u16 found;
+};
+
+static long service_compare(__u32 index, struct service_search *search)
+{
+	struct backend *backend;
+
+	search->key.index = index;
+	backend = bpf_map_lookup_elem(&ax_service_backends, &search->key);
+	search->found = backend && backend->port == search->port && inet_equal(&backend->address, &search->address);
+	return search->found;
+}
+
+/* Whether a service still has a backend. */
+static __noinline int service_has(const struct service *service, const struct inet *address, __be16 port)
+{
+	struct service_search search = {.address = *address, .key = {.service = service->id}, .port = port};
+
+	bpf_loop(service->backends, service_compare, &search, 0);
+	return search.found;
+}

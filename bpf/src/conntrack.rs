@@ -6,12 +6,16 @@ use crate::numbers::{flags, numbers, pod};
 numbers! {
     /// State of a flow.
     CtFlags: u16 = "ct_flags", "CT_" {
-        /// Packets of both directions were seen, of TCP beyond its handshake.
-        ESTABLISHED = 1 << 0,
-        /// FIN or RST was seen.
-        CLOSING = 1 << 1,
-        /// A pod reaches itself through a service: its source was replaced on the way.
-        HAIRPIN = 1 << 2,
+        /// A packet came back.
+        REPLIED = 1 << 0,
+        /// TCP: the handshake is over.
+        ESTABLISHED = 1 << 1,
+        /// TCP: the initiator sent FIN; RST sets both.
+        CLOSED_ORIGINAL = 1 << 2,
+        /// TCP: the other end sent FIN; RST sets both.
+        CLOSED_REPLY = 1 << 3,
+        /// A pod reaches itself through a service: its source is replaced on the way.
+        HAIRPIN = 1 << 4,
     }
 }
 flags!(CtFlags);

@@ -29,6 +29,7 @@ numbers! {
         TUNNEL_FROM_POD = 170,
         INVALID_IDENTITY = 171,
         UNKNOWN_SENDER = 172,
+        FORBIDDEN_ICMPV6 = 176,
         POLICY_DENY = 181,
         TTL_EXCEEDED = 196,
         V4_MAPPED_IPV6 = 224,

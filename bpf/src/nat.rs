@@ -1,7 +1,16 @@
 //! Mirror of `lib/nat.h`; keys are [`Tuple`](crate::inet::Tuple)s.
 
 use crate::inet::{Inet, Port};
-use crate::numbers::pod;
+use crate::numbers::{flags, numbers, pod};
+
+numbers! {
+    /// State of a translation.
+    NatFlags: u16 = "nat_flags", "NAT_" {
+        /// TCP: FIN or RST was seen.
+        CLOSING = 1 << 0,
+    }
+}
+flags!(NatFlags);
 
 /// Value of `ax_nat`. Key direction egress: what the source becomes; ingress: what a reply's destination becomes.
 #[repr(C)]
@@ -11,7 +20,7 @@ pub struct Nat {
     pub expires: u64,
     pub address: Inet,
     pub port: Port,
-    pub reserved0: u16,
+    pub flags: NatFlags,
     pub reserved: [u32; 3],
 }
 

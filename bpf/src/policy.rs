@@ -78,12 +78,12 @@ flags!(PolicyFlags);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     pub slot: u32,
-    /// Drawn from `ax_generation`, never 0 and never repeated. A cached verdict of another generation is void.
-    pub generation: u32,
     pub flags: PolicyFlags,
     /// The policies that isolate the pod: what a drop without a matching rule is blamed on.
     pub ingress_cookie: u32,
     pub egress_cookie: u32,
+    /// Drawn from `ax_generation`, never repeated. A cached verdict of another generation is void. 0: never written.
+    pub generation: u32,
     pub reserved: [u32; 3],
 }
 

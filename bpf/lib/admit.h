@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Connection tracking and policy of one endpoint, for one packet. */
+#pragma once
+
+#include <bpf.h>
+#include "address.h"
+#include "conntrack.h"
+#include "endpoint.h"
+#include "packet.h"
+#include "policy.h"
+#include "rewrite.h"
+
+/*
+ * Judges the flow that a packet belongs to, in the flow's original direction: a reply asks on behalf of the packet that opened
+ * the flow. known is the entry that exists, if any.
+ */
+static __noinline int admit_judge(struct packet *packet, const struct policy *policy, const struct peer *peer,
+				  enum direction direction, const struct ct *reply_to)
+{
+	struct question question = {
+		.direction = reply_to ? direction_opposite(direction) : direction,
+		.family = packet->tuple.family,
+		.protocol = packet->tuple.protocol,
+		.peer = *peer,
+		.address = direction == DIRECTION_INGRESS ? packet->tuple.source : packet->tuple.destination,
+	};
+
+	if (packet->flags & PACKET_PORTS)
+		question.port = reply_to ? packet->tuple.source_port : packet->tuple.destination_port;
+	/* The peer's own node told us who it is when it opened the flow; its address alone may not tell. */
+	if (reply_to && question.peer.identity == IDENTITY_UNKNOWN)
+		question.peer.identity = reply_to->peer_identity;
+	return policy_judge(policy, &question, &packet->cookie);
+}
+
+/*
+ * Whether an endpoint may send (egress) or get (ingress) a packet. Returns enum ct_state, or -reason.
+ * A reply through a service gets its frontend back as source.
+ */
+static __noinline int admit(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint,
+			    const struct peer *peer, enum direction direction)
+{
+	const struct policy *policy = policy_find(endpoint->policy);
+	enum ct_state state = CT_ORIGINAL;
+	struct tuple key = {};
+	__u32 generation;
+	struct ct *ct;
+	int verdict;
+
+	packet->endpoint = endpoint->id;
+	if (!policy)
+		return -REASON_NO_CONFIG;
+	/* Before the rows are read: if they change meanwhile, the entry is stale at once. */
+	generation = *(volatile const __u32 *)&policy->generation;
+
+	if (packet->flags & PACKET_ICMP_ERROR) {
+		verdict = packet_related(skb, packet, &key);
+		if (verdict < 0)
+			return verdict;
+	} else {
+		key = packet->tuple;
+	}
+	key.direction = direction;
+	ct = ct_find(&key);
+	if (!ct) {
+		tuple_reverse(&key);
+		key.direction = direction_opposite(direction);
+		ct = ct_find(&key);
+		state = CT_REPLY;
+	}
+	if (ct && (packet->flags & PACKET_ICMP_ERROR))
+		return state;
+	/* A port used again after its connection was closed. */
+	if (ct && state == CT_ORIGINAL && (packet->tcp_flags & TCP_SYN) && ct_is_closed(ct))
+		ct = 0;
+
+	if (!ct || ct->generation != generation || (state == CT_ORIGINAL && ct->peer_identity != peer->identity)) {
+		verdict = admit_judge(packet, policy, peer, direction, state == CT_REPLY ? ct : 0);
+		if (verdict < 0)
+			return verdict;
+	}
+
+	if (!ct) {
+		struct ct new = {
+			.generation = generation,
+			.peer_identity = peer->identity,
+			.service = packet->service,
+			.service_address = packet->frontend,
+			.service_port = packet->frontend_port,
+		};
+
+		if (packet->flags & PACKET_ICMP_ERROR)
+			return CT_NEW;
+		if (state == CT_REPLY)
+			tuple_reverse(&key);
+		key.direction = direction;
+		/* Only the source's entry undoes the service. */
+		if (direction == DIRECTION_INGRESS)
+			new.service = 0;
+		verdict = ct_create(&key, &new, packet->tcp_flags);
+		return verdict < 0 ? verdict : CT_NEW;
+	}
+
+	ct->generation = generation;
+	if (state == CT_ORIGINAL) {
+		ct->peer_identity = peer->identity;
+		if (direction == DIRECTION_EGRESS && packet->service && packet->service != ct->service) {
+			ct->service_address = packet->frontend;
+			ct->service_port = packet->frontend_port;
+			ct->service = packet->service;
+		}
+	}
+	ct_touch(ct, packet->tuple.protocol, packet->tcp_flags, state);
+	if (state == CT_REPLY && direction == DIRECTION_INGRESS && ct->service) {
+		struct inet frontend = ct->service_address;
+
+		verdict = packet_rewrite(skb, packet, END_SOURCE, &frontend, ct->service_port);
+		if (verdict < 0)
+			return verdict;
+	}
+	return state;
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Service translation of packets: what bypassed the sockets' translation. */
+#pragma once
+
+#include <bpf.h>
+#include "conntrack.h"
+#include "packet.h"
+#include "rewrite.h"
+#include "service.h"
+
+/*
+ * Stands in for a pod that reaches itself through a service: without it, the pod would answer itself directly and the answer
+ * would not be translated back. Nobody else can have these addresses.
+ */
+#define HAIRPIN_IPV4 be32(0xa9fe2a01) /* 169.254.42.1 */
+#define HAIRPIN_IPV6 {be32(0xfd616e78), be32(0x6f6e656d), 0, be32(1)}
+
+static __inline struct inet hairpin_address(enum family family)
+{
+	if (family == FAMILY_IPV4)
+		return (struct inet){.words = {HAIRPIN_IPV4}};
+	return (struct inet){.words = HAIRPIN_IPV6};
+}
+
+/* The flow's backend, chosen at its first packet. Returns 0 or -reason. */
+static __noinline int balance_choose(const struct packet *packet, const struct service *service, struct inet *address,
+				     __be16 *port)
+{
+	int opens = packet->tuple.protocol == IPPROTO_UDP || (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	struct tuple key = packet->tuple;
+	struct backend *backend;
+	struct ct new = {}, *ct;
+
+	key.direction = DIRECTION_SERVICE;
+	ct = ct_find(&key);
+	if (ct && opens && (ct->service != service->id || ct->service_revision != service->revision)) {
+		struct inet known = ct->service_address;
+
+		if (ct->service == service->id && service_has(service, &known, ct->service_port))
+			ct->service_revision = service->revision;
+		else
+			ct = 0;
+	}
+	if (ct) {
+		/* Only one direction is seen here, which is enough to know that a connection lives. */
+		ct_touch(ct, key.protocol, packet->tcp_flags & (TCP_SYN | TCP_RST), CT_ORIGINAL);
+		*address = ct->service_address;
+		*port = ct->service_port;
+		return 0;
+	}
+
+	backend = service_backend(service, bpf_get_prandom_u32());
+	if (!backend)
+		return -REASON_NO_SERVICE_BACKEND;
+	*address = backend->address;
+	*port = backend->port;
+	new.service = service->id;
+	new.service_revision = service->revision;
+	new.service_address = *address;
+	new.service_port = *port;
+	new.flags = CT_REPLIED;
+	return ct_create(&key, &new, packet->tcp_flags);
+}
+
+/* Turns a packet to a frontend into one to a backend. Returns 0 or -reason. */
+static __noinline int balance(struct __sk_buff *skb, struct packet *packet)
+{
+	struct inet backend;
+	struct service *service;
+	__be16 port;
+	int error;
+
+	service = service_find(&packet->tuple.destination, packet->tuple.destination_port, packet->tuple.protocol,
+			       packet->tuple.family);
+	if (!service)
+		return 0;
+	error = balance_choose(packet, service, &backend, &port);
+	if (error)
+		return error;
+	packet->service = service->id;
+	packet->frontend = packet->tuple.destination;
+	packet->frontend_port = packet->tuple.destination_port;
+	return packet_rewrite(skb, packet, END_DESTINATION, &backend, port);
+}
+
+/*
+ * A pod's packet to a service whose backend is the pod itself: policy has no say, one entry undoes both translations.
+ * Returns 0 or -reason.
+ */
+static __noinline int hairpin_request(struct __sk_buff *skb, struct packet *packet)
+{
+	struct inet source = hairpin_address(packet->tuple.family);
+	struct tuple key = packet->tuple;
+	struct ct new = {
+		.service = packet->service,
+		.service_address = packet->frontend,
+		.service_port = packet->frontend_port,
+		.flags = CT_HAIRPIN,
+	};
+	struct ct *ct;
+	int error;
+
+	key.direction = DIRECTION_EGRESS;
+	ct = ct_find(&key);
+	if (ct && (ct->flags & CT_HAIRPIN) && ct->service == packet->service && !ct_is_closed(ct)) {
+		ct_touch(ct, key.protocol, packet->tcp_flags, CT_ORIGINAL);
+	} else {
+		error = ct_create(&key, &new, packet->tcp_flags);
+		if (error)
+			return error;
+	}
+	return packet_rewrite(skb, packet, END_SOURCE, &source, packet->tuple.source_port);
+}
+
+/* The pod's answer to itself. Returns 0 or -reason. */
+static __noinline int hairpin_reply(struct __sk_buff *skb, struct packet *packet)
+{
+	struct tuple key = packet->tuple;
+	struct inet address;
+	struct ct *ct;
+	int error;
+
+	/* The request as it was before its source was replaced. */
+	tuple_reverse(&key);
+	key.source = key.destination;
+	key.direction = DIRECTION_EGRESS;
+	ct = ct_find(&key);
+	if (!ct || !(ct->flags & CT_HAIRPIN))
+		return -REASON_NO_ENDPOINT;
+	ct_touch(ct, key.protocol, packet->tcp_flags, CT_REPLY);
+	address = key.source;
+	error = packet_rewrite(skb, packet, END_DESTINATION, &address, packet->tuple.destination_port);
+	if (error)
+		return error;
+	address = ct->service_address;
+	return packet_rewrite(skb, packet, END_SOURCE, &address, ct->service_port);
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The last hop: into a pod of this node, past the host's stack. */
+#pragma once
+
+#include <bpf.h>
+#include <linux/if_packet.h>
+#include "admit.h"
+#include "endpoint.h"
+#include "packet.h"
+#include "rewrite.h"
+
+/* Returns a tc action or -reason. */
+static __inline int deliver_unjudged(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint, __u32 ifindex)
+{
+	int error = packet_hop(skb, packet);
+
+	if (!error)
+		error = packet_macs(skb, endpoint->pod_mac, endpoint->host_mac);
+	if (error)
+		return error;
+	/* What was not addressed to this host's MAC would be thrown away by the pod. */
+	if (skb->pkt_type != PACKET_HOST)
+		bpf_skb_change_type(skb, PACKET_HOST);
+	return bpf_redirect_peer(ifindex, 0);
+}
+
+/* Nothing that hangs on the pod's device sees the packet, so ingress is judged here. Returns a tc action or -reason. */
+static __inline int deliver(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint, __u32 ifindex,
+			    const struct peer *peer)
+{
+	int verdict;
+
+	packet->destination_identity = endpoint->identity;
+	verdict = admit(skb, packet, endpoint, peer, DIRECTION_INGRESS);
+	if (verdict < 0)
+		return verdict;
+	return deliver_unjudged(skb, packet, endpoint, ifindex);
+}

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What programs learn from a packet's headers, once, for both families. */
+#pragma once
+
+#include <bpf.h>
+#include <linux/icmpv6.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include "inet.h"
+#include "metrics.h"
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+/* linux/icmp.h would bring in the C library. */
+enum {
+	ICMP_ECHOREPLY = 0,
+	ICMP_DEST_UNREACH = 3,
+	ICMP_ECHO = 8,
+	ICMP_TIME_EXCEEDED = 11,
+	ICMP_PARAMETERPROB = 12,
+};
+
+#define IPV4_FRAGMENT_OFFSET 0x1fff
+#define IPV6_FRAGMENT_OFFSET 0xfff8
+
+enum packet_flags : __u8 {
+	/* Source and destination have ports (not those that echo ids stand for). */
+	PACKET_PORTS = 1 << 0,
+	PACKET_ECHO = 1 << 1,
+	/* Carries the header of the packet that it complains about. */
+	PACKET_ICMP_ERROR = 1 << 2,
+	/* ARP or neighbour discovery: between the pod and the host. */
+	PACKET_NEIGHBOUR = 1 << 3,
+	PACKET_ECHO_REPLY = 1 << 4,
+};
+
+struct packet {
+	/* As the packet is now; follows every rewrite. */
+	struct tuple tuple;
+	/* The frontend that the client asked for, if the packet was sent to a service. */
+	struct inet frontend;
+	__be16 frontend_port;
+	__u16 l4_offset;
+	__u32 service;
+	__u32 source_identity;
+	__u32 destination_identity;
+	/* Endpoint whose policy is asked, and what its policy blames. */
+	__u32 endpoint;
+	__u32 cookie;
+	enum packet_flags flags;
+	__u8 tcp_flags;
+	__u8 ttl;
+};
+
+static __inline int packet_ports(struct __sk_buff *skb, struct packet *packet)
+{
+	/* TCP has its flags in the 14th byte, nothing else is read beyond the 8th. */
+	union {
+		__be16 ports[2];
+		struct {
+			__u8 type, code;
+			__be16 checksum, id;
+		} icmp;
+		__u8 bytes[14];
+	} l4;
+	struct tuple *tuple = &packet->tuple;
+
+	switch (tuple->protocol) {
+	case IPPROTO_TCP:
+		if (bpf_skb_load_bytes(skb, packet->l4_offset, &l4, 14))
+			return -REASON_CT_INVALID_HEADER;
+		packet->tcp_flags = l4.bytes[13];
+		break;
+	case IPPROTO_UDP:
+	case IPPROTO_SCTP:
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		if (bpf_skb_load_bytes(skb, packet->l4_offset, &l4, 8))
+			return -REASON_CT_INVALID_HEADER;
+		break;
+	default:
+		return 0;
+	}
+
+	if (tuple->protocol == IPPROTO_ICMP && tuple->family == FAMILY_IPV4) {
+		switch (l4.icmp.type) {
+		case ICMP_ECHOREPLY:
+			packet->flags |= PACKET_ECHO_REPLY;
+			__attribute__((fallthrough));
+		case ICMP_ECHO:
+			packet->flags |= PACKET_ECHO;
+			tuple->source_port = tuple->destination_port = l4.icmp.id;
+			break;
+		case ICMP_DEST_UNREACH:
+		case ICMP_TIME_EXCEEDED:
+		case ICMP_PARAMETERPROB:
+			packet->flags |= PACKET_ICMP_ERROR;
+		}
+	} else if (tuple->protocol == IPPROTO_ICMPV6 && tuple->family == FAMILY_IPV6) {
+		switch (l4.icmp.type) {
+		case ICMPV6_ECHO_REPLY:
+			packet->flags |= PACKET_ECHO_REPLY;
+			__attribute__((fallthrough));
+		case ICMPV6_ECHO_REQUEST:
+			packet->flags |= PACKET_ECHO;
+			tuple->source_port = tuple->destination_port = l4.icmp.id;
+			break;
+		case ICMPV6_DEST_UNREACH:
+		case ICMPV6_PKT_TOOBIG:
+		case ICMPV6_TIME_EXCEED:
+		case ICMPV6_PARAMPROB:
+			packet->flags |= PACKET_ICMP_ERROR;
+			break;
+		case 133: /* router solicitation */
+		case 135: /* neighbour solicitation */
+		case 136: /* neighbour advertisement */
+			packet->flags |= PACKET_NEIGHBOUR;
+			break;
+		case 134: /* router advertisement */
+		case 137: /* redirect */
+			return -REASON_FORBIDDEN_ICMPV6;
+		}
+	} else if (tuple->protocol != IPPROTO_ICMP && tuple->protocol != IPPROTO_ICMPV6) {
+		packet->flags |= PACKET_PORTS;
+		tuple->source_port = l4.ports[0];
+		tuple->destination_port = l4.ports[1];
+	}
+	return 0;
+}
+
+/* An IPv4 header at an offset. Returns where its payload begins, or -reason. */
+static __inline int tuple_ipv4(struct __sk_buff *skb, __u32 offset, struct tuple *tuple, __u8 *ttl)
+{
+	struct iphdr ip;
+
+	if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+		return -REASON_INVALID_PACKET;
+	tuple->family = FAMILY_IPV4;
+	tuple->protocol = ip.protocol;
+	tuple->source.words[0] = ip.saddr;
+	tuple->destination.words[0] = ip.daddr;
+	*ttl = ip.ttl;
+	if (ip.frag_off & be16(IPV4_FRAGMENT_OFFSET))
+		return -REASON_FRAG_UNSUPPORTED;
+	return offset + ip.ihl * 4;
+}
+
+/* An IPv6 header and what stands between it and the transport header. */
+static __inline int tuple_ipv6(struct __sk_buff *skb, __u32 offset, struct tuple *tuple, __u8 *ttl)
+{
+	struct ipv6hdr ip;
+	__u8 next;
+
+	if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 6)
+		return -REASON_INVALID_PACKET;
+	tuple->family = FAMILY_IPV6;
+	__builtin_memcpy(&tuple->source, &ip.saddr, sizeof(tuple->source));
+	__builtin_memcpy(&tuple->destination, &ip.daddr, sizeof(tuple->destination));
+	*ttl = ip.hop_limit;
+	next = ip.nexthdr;
+	offset += sizeof(ip);
+	if (inet_is_v4_mapped(&tuple->source) || inet_is_v4_mapped(&tuple->destination))
+		return -REASON_V4_MAPPED_IPV6;
+
+	for (int i = 0; i < 4; i++) {
+		struct {
+			__u8 next, length;
+			__be16 fragment;
+		} extension;
+
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS && next != IPPROTO_FRAGMENT &&
+		    next != IPPROTO_AH) {
+			tuple->protocol = next;
+			return offset;
+		}
+		if (bpf_skb_load_bytes(skb, offset, &extension, sizeof(extension)))
+			return -REASON_INVALID_EXTENSION_HEADER;
+		if (next == IPPROTO_FRAGMENT) {
+			if (extension.fragment & be16(IPV6_FRAGMENT_OFFSET))
+				return -REASON_FRAG_UNSUPPORTED;
+			offset += 8;
+		} else if (next == IPPROTO_AH) {
+			offset += (extension.length + 2) * 4;
+		} else {
+			offset += (extension.length + 1) * 8;
+		}
+		next = extension.next;
+	}
+	return -REASON_INVALID_EXTENSION_HEADER;
+}
+
+/* Fills a zeroed packet. Returns 0 or -reason; what was understood until then is kept. */
+static __noinline int packet_parse(struct __sk_buff *skb, struct packet *packet)
+{
+	int offset;
+
+	switch (skb->protocol) {
+	case be16(ETH_P_IP):
+		offset = tuple_ipv4(skb, ETH_HLEN, &packet->tuple, &packet->ttl);
+		break;
+	case be16(ETH_P_IPV6):
+		offset = tuple_ipv6(skb, ETH_HLEN, &packet->tuple, &packet->ttl);
+		break;
+	case be16(ETH_P_ARP):
+		packet->flags |= PACKET_NEIGHBOUR;
+		return 0;
+	default:
+		return -REASON_UNSUPPORTED_L3;
+	}
+	if (offset < 0)
+		return offset;
+	packet->l4_offset = offset;
+	return packet_ports(skb, packet);
+}
+
+/*
+ * The flow that an ICMP error complains about, in the direction of the error: what its sender received is what the error
+ * answers. Returns 0 or -reason.
+ */
+static __noinline int packet_related(struct __sk_buff *skb, const struct packet *packet, struct tuple *tuple)
+{
+	__u32 inner = packet->l4_offset + 8;
+	__be16 ports[4];
+	int offset;
+	__u8 ttl;
+
+	if (packet->tuple.family == FAMILY_IPV4)
+		offset = tuple_ipv4(skb, inner, tuple, &ttl);
+	else
+		offset = tuple_ipv6(skb, inner, tuple, &ttl);
+	if (offset < 0)
+		return offset;
+	/* A complaint holds at least 8 bytes of transport header. */
+	if (bpf_skb_load_bytes(skb, offset, ports, sizeof(ports)))
+		return -REASON_CT_INVALID_HEADER;
+	switch (tuple->protocol) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+	case IPPROTO_SCTP:
+		tuple->source_port = ports[0];
+		tuple->destination_port = ports[1];
+		break;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		tuple->source_port = tuple->destination_port = ports[2];
+	}
+	tuple_reverse(tuple);
+	return 0;
+}

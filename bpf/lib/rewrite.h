@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Changing a packet's addresses, ports and hop, with its checksums. */
+#pragma once
+
+#include <bpf.h>
+#include <linux/errno.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include "packet.h"
+
+/* Since 6.16 the kernel must be told of IPv6 to keep skb->csum right; older ones do not know the flag. Not in older headers. */
+#define CSUM_IPV6 (1ULL << 7)
+
+enum end : __u8 {
+	END_SOURCE = 0,
+	END_DESTINATION = 1,
+};
+
+static __inline long csum_replace_addresses(struct __sk_buff *skb, const struct packet *packet, __u32 offset, __u64 diff,
+					    __u64 flags)
+{
+	long error = -EINVAL;
+
+	flags |= BPF_F_PSEUDO_HDR;
+	if (packet->tuple.family == FAMILY_IPV6)
+		error = bpf_l4_csum_replace(skb, offset, 0, diff, flags | CSUM_IPV6);
+	if (error == -EINVAL)
+		error = bpf_l4_csum_replace(skb, offset, 0, diff, flags);
+	return error;
+}
+
+/* Replaces address and port (or echo id) of one end. Returns 0 or -reason. */
+static __noinline int packet_rewrite(struct __sk_buff *skb, struct packet *packet, enum end end, const struct inet *address,
+				     __be16 port)
+{
+	int v4 = packet->tuple.family == FAMILY_IPV4;
+	__u32 size = v4 ? 4 : 16;
+	__u32 address_offset = ETH_HLEN + (v4 ? 12 : 8) + (end == END_DESTINATION ? size : 0);
+	__u32 port_offset = packet->l4_offset + (end == END_DESTINATION ? 2 : 0);
+	struct inet new = *address, *old = end == END_SOURCE ? &packet->tuple.source : &packet->tuple.destination;
+	__be16 old_port = end == END_SOURCE ? packet->tuple.source_port : packet->tuple.destination_port;
+	__u32 checksum = 0;
+	__u64 flags = 0;
+	/* IPv4 leaves the rest of the 16 bytes zero, so that the sum over all of them is the sum over its four. */
+	__u64 diff = bpf_csum_diff(old->words, sizeof(*old), new.words, sizeof(new), 0);
+
+	switch (packet->tuple.protocol) {
+	case IPPROTO_TCP:
+		checksum = packet->l4_offset + 16;
+		break;
+	case IPPROTO_UDP:
+		checksum = packet->l4_offset + 6;
+		flags = BPF_F_MARK_MANGLED_0;
+		break;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		checksum = packet->l4_offset + 2;
+		port_offset = packet->l4_offset + 4;
+	}
+
+	if (v4 && bpf_l3_csum_replace(skb, ETH_HLEN + 10, 0, diff, 0))
+		return -REASON_WRITE_FAILED;
+	/* ICMP over IPv4 has no pseudo header. */
+	if (checksum && packet->tuple.protocol != IPPROTO_ICMP && csum_replace_addresses(skb, packet, checksum, diff, flags))
+		return -REASON_WRITE_FAILED;
+	if (bpf_skb_store_bytes(skb, address_offset, &new, size, 0))
+		return -REASON_WRITE_FAILED;
+	*old = new;
+
+	if (!(packet->flags & (PACKET_PORTS | PACKET_ECHO)) || port == old_port)
+		return 0;
+	if (checksum && bpf_l4_csum_replace(skb, checksum, old_port, port, flags | sizeof(port)))
+		return -REASON_WRITE_FAILED;
+	if (bpf_skb_store_bytes(skb, port_offset, &port, sizeof(port), 0))
+		return -REASON_WRITE_FAILED;
+	if (end == END_SOURCE || (packet->flags & PACKET_ECHO))
+		packet->tuple.source_port = port;
+	if (end == END_DESTINATION || (packet->flags & PACKET_ECHO))
+		packet->tuple.destination_port = port;
+	return 0;
+}
+
+/* What a router does: one hop less. Returns 0 or -reason. */
+static __noinline int packet_hop(struct __sk_buff *skb, struct packet *packet)
+{
+	__u8 ttl = packet->ttl - 1;
+
+	if (packet->ttl <= 1)
+		return -REASON_TTL_EXCEEDED;
+	packet->ttl = ttl;
+	if (packet->tuple.family == FAMILY_IPV4) {
+		/* The checksum sees TTL and protocol as one number, TTL in its first byte. */
+		if (bpf_l3_csum_replace(skb, ETH_HLEN + 10, ttl + 1, ttl, 2) || bpf_skb_store_bytes(skb, ETH_HLEN + 8, &ttl, 1, 0))
+			return -REASON_WRITE_FAILED;
+	} else if (bpf_skb_store_bytes(skb, ETH_HLEN + 7, &ttl, 1, BPF_F_RECOMPUTE_CSUM)) {
+		return -REASON_WRITE_FAILED;
+	}
+	return 0;
+}
+
+static __noinline int packet_macs(struct __sk_buff *skb, const __u8 destination[6], const __u8 source[6])
+{
+	__u8 macs[12];
+
+	__builtin_memcpy(macs, destination, 6);
+	__builtin_memcpy(macs + 6, source, 6);
+	return bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0) ? -REASON_WRITE_FAILED : 0;
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* The VXLAN device, which has collect_metadata set. */
+#include <bpf.h>
+#include "../lib/address.h"
+#include "../lib/deliver.h"
+#include "../lib/drop.h"
+#include "../lib/identity.h"
+#include "../lib/tunnel.h"
+
+/* Whether a node may say that a packet with this source is from this identity. Returns 0 or -reason. */
+static __inline int overlay_trusts(const struct tunnel_origin *origin, const struct address *row)
+{
+	const struct address *node = address_find(&origin->node, origin->family);
+
+	if (address_kind(node) != ADDRESS_NODE)
+		return -REASON_UNKNOWN_SENDER;
+	/* These three mean "me", "somebody" and "nobody" to whoever says it. */
+	if (origin->identity == IDENTITY_UNKNOWN || origin->identity == IDENTITY_HOST || origin->identity == IDENTITY_WORLD ||
+	    origin->identity >= IDENTITY_LOCAL_MIN)
+		return -REASON_INVALID_IDENTITY;
+
+	switch (address_kind(row)) {
+	case ADDRESS_WORLD:
+		return 0;
+	case ADDRESS_POD:
+		return row->identity == IDENTITY_UNKNOWN || row->identity == origin->identity ? 0 : -REASON_INVALID_IDENTITY;
+	case ADDRESS_NODE:
+	case ADDRESS_NODE_OVERLAY:
+		return origin->identity == IDENTITY_REMOTE_NODE ? 0 : -REASON_INVALID_IDENTITY;
+	default:
+		/* This node's own addresses. */
+		return -REASON_INVALID_SOURCE_IP;
+	}
+}
+
+/* Returns a tc action or -reason. */
+static __inline int overlay_receive(struct __sk_buff *skb, struct packet *packet)
+{
+	struct tunnel_origin origin = {};
+	const struct endpoint *endpoint;
+	const struct address *row;
+	struct peer peer;
+	int error;
+
+	error = tunnel_from(skb, &origin);
+	if (error)
+		return error;
+	packet->source_identity = origin.identity;
+	error = packet_parse(skb, packet);
+	if (error)
+		return error;
+	if (packet->flags & PACKET_NEIGHBOUR)
+		return -REASON_UNSUPPORTED_L3;
+	error = overlay_trusts(&origin, address_find(&packet->tuple.source, packet->tuple.family));
+	if (error)
+		return error;
+
+	row = address_find(&packet->tuple.destination, packet->tuple.family);
+	if (!row)
+		return -REASON_NO_ENDPOINT;
+	if (row->kind == ADDRESS_HOST_OVERLAY) {
+		/* The sender does not know this device's MAC. */
+		bpf_skb_change_type(skb, PACKET_HOST);
+		return TC_ACT_OK;
+	}
+	if (row->kind != ADDRESS_ENDPOINT)
+		return -REASON_NO_ENDPOINT;
+	endpoint = endpoint_find(row->ifindex);
+	if (!endpoint)
+		return -REASON_NO_ENDPOINT;
+	peer.identity = origin.identity;
+	peer.scope = origin.identity == IDENTITY_REMOTE_NODE ? SCOPE_NODE : SCOPE_POD;
+	return deliver(skb, packet, endpoint, row->ifindex, &peer);
+}
+
+SEC("classifier/from_overlay") int from_overlay(struct __sk_buff *skb)
+{
+	struct packet packet = {};
+	int verdict = overlay_receive(skb, &packet);
+
+	return finish(skb, &packet, verdict, DIRECTION_INGRESS);
+}
+
+/* Returns a tc action or -reason. */
+static __inline int overlay_send(struct __sk_buff *skb, struct packet *packet)
+{
+	const struct address *row;
+	int error = packet_parse(skb, packet);
+
+	if (error)
+		return error;
+	if (packet->flags & PACKET_NEIGHBOUR)
+		return -REASON_UNSUPPORTED_L3;
+	/* What is not the host's own would get the identity of a node. */
+	row = address_find(&packet->tuple.source, packet->tuple.family);
+	if (!address_is_host(address_kind(row)))
+		return -REASON_INVALID_SOURCE_IP;
+	packet->source_identity = IDENTITY_HOST;
+	row = address_find(&packet->tuple.destination, packet->tuple.family);
+	if (!row)
+		return -REASON_NO_TUNNEL_ENDPOINT;
+	packet->destination_identity = row->identity;
+	error = tunnel_to(skb, row, IDENTITY_REMOTE_NODE);
+	return error ? error : TC_ACT_OK;
+}
+
+/* The host's packets to other nodes' pods. Those of pods come with a key and are judged. */
+SEC("classifier/to_overlay") int to_overlay(struct __sk_buff *skb)
+{
+	struct packet packet = {};
+	int verdict;
+
+	if (tunnel_is_set(skb))
+		return TC_ACT_OK;
+	verdict = overlay_send(skb, &packet);
+	return finish(skb, &packet, verdict, DIRECTION_EGRESS);
+}

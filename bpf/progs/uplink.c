@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Devices of the underlay. What is not about pods is the host's business and passes untouched. */
+#include <bpf.h>
+#include <linux/pkt_cls.h>
+#include "../lib/address.h"
+#include "../lib/config.h"
+#include "../lib/deliver.h"
+#include "../lib/drop.h"
+#include "../lib/nat.h"
+
+static __inline int uplink_masquerades(const struct config *config, enum family family)
+{
+	return config->flags & (family == FAMILY_IPV4 ? CONFIG_MASQUERADE_IPV4 : CONFIG_MASQUERADE_IPV6);
+}
+
+static __inline int uplink_is_tunnel(const struct config *config, const struct packet *packet)
+{
+	return packet->tuple.protocol == IPPROTO_UDP && packet->tuple.destination_port == config->tunnel_port;
+}
+
+/* Returns a tc action or -reason. */
+static __inline int uplink_receive(struct __sk_buff *skb, struct packet *packet, const struct config *config)
+{
+	const struct address *source, *destination;
+	const struct endpoint *endpoint;
+	struct peer peer;
+	int error;
+
+	source = address_find(&packet->tuple.source, packet->tuple.family);
+	peer = address_peer(source);
+	packet->source_identity = peer.identity;
+	switch (address_kind(source)) {
+	case ADDRESS_ENDPOINT:
+	case ADDRESS_HOST:
+	case ADDRESS_HOST_OVERLAY:
+		return -REASON_INVALID_SOURCE_IP;
+	case ADDRESS_POD:
+	case ADDRESS_NODE_OVERLAY:
+		/* Where pods are tunnelled and masqueraded, none comes plain. */
+		if (!(config->flags & CONFIG_NATIVE_ROUTING) && uplink_masquerades(config, packet->tuple.family))
+			return -REASON_INVALID_SOURCE_IP;
+		break;
+	default:
+		break;
+	}
+
+	if (!inet_equal(&packet->tuple.destination, nat_address(config, packet->tuple.family)) || !nat_supports(packet) ||
+	    !nat_port_in_range(config, packet->tuple.destination_port))
+		return TC_ACT_OK;
+	/* Somebody pings the node. */
+	if ((packet->flags & (PACKET_ECHO | PACKET_ECHO_REPLY)) == PACKET_ECHO)
+		return TC_ACT_OK;
+	error = nat_restore(skb, packet);
+	if (error <= 0)
+		return error;
+
+	destination = address_find(&packet->tuple.destination, packet->tuple.family);
+	if (!destination || destination->kind != ADDRESS_ENDPOINT)
+		return -REASON_NO_ENDPOINT;
+	endpoint = endpoint_find(destination->ifindex);
+	if (!endpoint)
+		return -REASON_NO_ENDPOINT;
+	return deliver(skb, packet, endpoint, destination->ifindex, &peer);
+}
+
+SEC("classifier/from_uplink") int from_uplink(struct __sk_buff *skb)
+{
+	const struct config *config = config_get();
+	struct packet packet = {};
+	int verdict;
+
+	if (!config || packet_parse(skb, &packet) < 0 || (packet.flags & PACKET_NEIGHBOUR) || uplink_is_tunnel(config, &packet))
+		return TC_ACT_OK;
+	verdict = uplink_receive(skb, &packet, config);
+	return verdict == TC_ACT_OK ? verdict : finish(skb, &packet, verdict, DIRECTION_INGRESS);
+}
+
+/* A pod answers to a connection that was opened from outside. */
+static __inline int uplink_is_reply(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct tuple key = packet->tuple;
+
+	if ((packet->flags & PACKET_ICMP_ERROR) && packet_related(skb, packet, &key))
+		return 0;
+	tuple_reverse(&key);
+	key.direction = DIRECTION_INGRESS;
+	return ct_find(&key) != 0;
+}
+
+/* Returns a tc action or -reason. error: what the parser said. */
+static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, const struct config *config, int error)
+{
+	int native = config->flags & CONFIG_NATIVE_ROUTING;
+	const struct address *row;
+
+	row = address_find(&packet->tuple.source, packet->tuple.family);
+	switch (address_kind(row)) {
+	case ADDRESS_ENDPOINT:
+		break;
+	case ADDRESS_HOST:
+		packet->source_identity = IDENTITY_HOST;
+		if (error || !nat_supports(packet) || (packet->flags & PACKET_ECHO_REPLY) ||
+		    !nat_port_in_range(config, packet->tuple.source_port) ||
+		    !inet_equal(&packet->tuple.source, nat_address(config, packet->tuple.family)))
+			return TC_ACT_OK;
+		error = nat_masquerade(skb, packet, config);
+		return error ? error : TC_ACT_OK;
+	default:
+		return TC_ACT_OK;
+	}
+
+	row = address_find(&packet->tuple.destination, packet->tuple.family);
+	packet->destination_identity = address_peer(row).identity;
+	switch (address_kind(row)) {
+	case ADDRESS_WORLD:
+		break;
+	case ADDRESS_NODE:
+		if (native)
+			return TC_ACT_OK;
+		break;
+	case ADDRESS_POD:
+	case ADDRESS_NODE_OVERLAY:
+		/* Not in the clear. */
+		return native ? TC_ACT_OK : -REASON_NO_TUNNEL_ENDPOINT;
+	default:
+		return TC_ACT_OK;
+	}
+	if (!uplink_masquerades(config, packet->tuple.family))
+		return TC_ACT_OK;
+	if (error)
+		return error;
+	if (uplink_is_reply(skb, packet))
+		return TC_ACT_OK;
+	if (!nat_supports(packet))
+		return -REASON_NAT_UNSUPPORTED_PROTOCOL;
+	error = nat_masquerade(skb, packet, config);
+	return error ? error : TC_ACT_OK;
+}
+
+SEC("classifier/to_uplink") int to_uplink(struct __sk_buff *skb)
+{
+	const struct config *config = config_get();
+	struct packet packet = {};
+	int verdict, error;
+
+	if (!config)
+		return TC_ACT_OK;
+	error = packet_parse(skb, &packet);
+	if (packet.tuple.family == FAMILY_NONE || (packet.flags & PACKET_NEIGHBOUR) || uplink_is_tunnel(config, &packet))
+		return TC_ACT_OK;
+	verdict = uplink_send(skb, &packet, config, error);
+	/* Counted as forwarded where the pod sent it. */
+	return verdict == TC_ACT_OK ? verdict : finish(skb, &packet, verdict, DIRECTION_EGRESS);
+}
