@@ -6,5 +6,8 @@
 //! [`engine::Report`]s.
 
 pub mod compile;
+pub mod config;
 pub mod engine;
+pub mod leader;
 pub mod object;
+pub mod publish;

@@ -1,0 +1,99 @@
+//! What the operator is told: its flags, and `operator.yaml`, which the chart renders from Helm values.
+//!
+//! Keys are named as the chart's values, and those as Cilium names the same thing. Every key has a default; a key that is not
+//! known is an error, because a misspelt setting that is silently ignored is found much later. The file:
+//!
+//! ```yaml
+//! cluster: {name: default, id: 0}
+//! ipam:
+//!   mode: cluster-pool
+//!   operator:
+//!     clusterPoolIPv4PodCIDRList: ["10.0.0.0/8"]
+//!     clusterPoolIPv4MaskSize: 24
+//!     clusterPoolIPv6PodCIDRList: ["fd00::/104"]
+//!     clusterPoolIPv6MaskSize: 120
+//! routingMode: tunnel            # or native
+//! tunnelPort: 8472
+//! MTU: 0                         # of pods; 0: derived on every node
+//! ipv4: {enabled: true}
+//! ipv6: {enabled: false}
+//! enableIPv4Masquerade: true
+//! enableIPv6Masquerade: true
+//! policyEnforcementMode: default # always, never
+//! operator:
+//!   port: 4246                   # NodeSync
+//!   healthPort: 9234
+//!   metricsPort: 9963
+//!   podSelector: app.kubernetes.io/name=axoneme-operator
+//!   nodeServiceAccount: axoneme-node
+//!   nodeCertificateSeconds: 3600
+//! ```
+
+mod file;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+pub use file::{
+    Cluster, ClusterPool, ConfigError, ConfigFile, Family, Ipam, IpamMode, Operator, PolicyEnforcementMode, RoutingMode,
+};
+
+/// The operator's flags. Who it is comes from the downward API, what it shall do from the file.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "axoneme-operator", version, about = "Compiles a cluster's network state and serves it to its nodes")]
+pub struct Flags {
+    /// The settings, see the documentation of the file in the chart's values.
+    #[arg(long, default_value = "/etc/axoneme/config/operator.yaml")]
+    pub config: PathBuf,
+    /// Name of this pod.
+    #[arg(long)]
+    pub pod_name: String,
+    /// Namespace of this pod; the Lease, the CA and the list of operators are kept there.
+    #[arg(long)]
+    pub pod_namespace: String,
+    /// UID of this pod.
+    #[arg(long)]
+    pub pod_uid: String,
+    /// Node that this pod runs on.
+    #[arg(long)]
+    pub node_name: String,
+    /// Address of this pod's host, under which nodes reach the operator.
+    #[arg(long)]
+    pub host_ip: IpAddr,
+    /// What is logged, e.g. "info" or "info,axoneme_operator::ipam=debug".
+    #[arg(long, default_value = "info")]
+    pub log: String,
+}
+
+impl Flags {
+    /// Reads the file that the flags name.
+    ///
+    /// # Errors
+    /// When it cannot be read, is not the YAML described above, or its values make no sense together.
+    pub fn read_config(&self) -> Result<ConfigFile, ConfigError> {
+        ConfigFile::read(&self.config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn flags_say_who_the_operator_is() {
+        let flags = Flags::try_parse_from([
+            "axoneme-operator",
+            "--pod-name=o-1",
+            "--pod-namespace=kube-system",
+            "--pod-uid=1",
+            "--node-name=n1",
+            "--host-ip=fd00::1",
+        ])
+        .unwrap();
+        assert_eq!(flags.config.to_str(), Some("/etc/axoneme/config/operator.yaml"));
+        assert_eq!(flags.host_ip, "fd00::1".parse::<IpAddr>().unwrap());
+        assert!(Flags::try_parse_from(["axoneme-operator"]).is_err());
+    }
+}
