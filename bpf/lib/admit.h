@@ -37,17 +37,20 @@ static __noinline int admit_judge(struct packet *packet, const struct policy *po
  * Whether an endpoint may send (egress) or get (ingress) a packet. Returns enum ct_state, or -reason.
  * A reply through a service gets its frontend back as source.
  */
-static __noinline int admit(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint,
+__global int admit(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint,
 			    const struct peer *peer, enum direction direction)
 {
-	const struct policy *policy = policy_find(endpoint->policy);
+	const struct policy *policy;
 	enum ct_state state = CT_ORIGINAL;
 	struct tuple key = {};
 	__u32 generation;
 	struct ct *ct;
 	int verdict;
 
+	if (!packet || !endpoint || !peer)
+		return -REASON_INVALID_PACKET;
 	packet->endpoint = endpoint->id;
+	policy = policy_find(endpoint->policy);
 	if (!policy)
 		return -REASON_NO_CONFIG;
 	/* Before the rows are read: if they change meanwhile, the entry is stale at once. */

@@ -23,15 +23,9 @@ static __noinline void metrics_count(enum reason reason, enum direction directio
 	}
 }
 
-static __noinline int drop(struct __sk_buff *skb, const struct packet *packet, enum reason reason, enum direction direction)
+static __noinline void event_fill(struct event *event, const struct __sk_buff *skb, const struct packet *packet,
+				  enum reason reason, enum direction direction)
 {
-	struct event *event = bpf_ringbuf_reserve(&ax_events, sizeof(*event), 0);
-
-	metrics_count(reason, direction, skb->len);
-	if (!event) {
-		metrics_count(REASON_EVENT_LOST, direction, skb->len);
-		return TC_ACT_SHOT;
-	}
 	*event = (struct event){
 		.kind = EVENT_DROP,
 		.reason = reason,
@@ -50,6 +44,18 @@ static __noinline int drop(struct __sk_buff *skb, const struct packet *packet, e
 		.tcp_flags = packet->tcp_flags,
 		.endpoint = packet->endpoint,
 	};
+}
+
+static __noinline int drop(struct __sk_buff *skb, const struct packet *packet, enum reason reason, enum direction direction)
+{
+	struct event *event = bpf_ringbuf_reserve(&ax_events, sizeof(*event), 0);
+
+	metrics_count(reason, direction, skb->len);
+	if (!event) {
+		metrics_count(REASON_EVENT_LOST, direction, skb->len);
+		return TC_ACT_SHOT;
+	}
+	event_fill(event, skb, packet, reason, direction);
 	bpf_ringbuf_submit(event, 0);
 	return TC_ACT_SHOT;
 }

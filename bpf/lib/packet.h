@@ -195,9 +195,12 @@ static __inline int tuple_ipv6(struct __sk_buff *skb, __u32 offset, struct tuple
 }
 
 /* Fills a zeroed packet. Returns 0 or -reason; what was understood until then is kept. */
-static __noinline int packet_parse(struct __sk_buff *skb, struct packet *packet)
+__global int packet_parse(struct __sk_buff *skb, struct packet *packet)
 {
 	int offset;
+
+	if (!packet)
+		return -REASON_INVALID_PACKET;
 
 	switch (skb->protocol) {
 	case be16(ETH_P_IP):

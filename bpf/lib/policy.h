@@ -136,7 +136,7 @@ struct {
 } ax_policy_classes SEC(".maps");
 
 /* NULL: no row of this peer covers the packet. */
-static __inline struct verdicts *policy_row(struct policy_rule_key *key, __u32 peer)
+static __noinline struct verdicts *policy_row(struct policy_rule_key *key, enum policy_peer peer)
 {
 	key->peer = peer;
 	return bpf_map_lookup_elem(&ax_policy_rules, key);
@@ -156,7 +156,7 @@ struct question {
 	struct inet address;
 };
 
-static __inline __u32 policy_any(enum scope scope)
+static __inline enum policy_peer policy_any(enum scope scope)
 {
 	return scope == SCOPE_POD ? PEER_ANY_POD : scope == SCOPE_NODE ? PEER_ANY_NODE : PEER_ANY_WORLD;
 }
@@ -183,8 +183,11 @@ static __noinline struct verdicts *policy_class_row(const struct question *quest
 }
 
 /* Of two rows in one tier the lower order counts; at the same order deny comes before allow before pass. */
-static __inline const struct tier_verdict *tier_merge(const struct tier_verdict *a, const struct tier_verdict *b)
+static __noinline const struct tier_verdict *tier_merge(const struct verdicts *by_peer, const struct verdicts *by_class,
+							enum tier tier)
 {
+	const struct tier_verdict *a = by_peer ? &by_peer->tiers[tier] : 0, *b = by_class ? &by_class->tiers[tier] : 0;
+
 	if (!a || a->action == ACTION_NONE)
 		return b;
 	if (!b || b->action == ACTION_NONE)
@@ -229,9 +232,8 @@ static __noinline int policy_judge(const struct policy *policy, const struct que
 		by_peer = policy_row(&key, policy_any(question->peer.scope));
 	by_class = policy_class_row(question, &key);
 
-	for (int tier = 0; tier < TIERS; tier++) {
-		const struct tier_verdict *verdict =
-			tier_merge(by_peer ? &by_peer->tiers[tier] : 0, by_class ? &by_class->tiers[tier] : 0);
+	for (enum tier tier = TIER_ADMIN; tier < TIERS; tier++) {
+		const struct tier_verdict *verdict = tier_merge(by_peer, by_class, tier);
 
 		if (!verdict)
 			continue;

@@ -30,19 +30,26 @@ static __inline long csum_replace_addresses(struct __sk_buff *skb, const struct 
 }
 
 /* Replaces address and port (or echo id) of one end. Returns 0 or -reason. */
-static __noinline int packet_rewrite(struct __sk_buff *skb, struct packet *packet, enum end end, const struct inet *address,
+__global int packet_rewrite(struct __sk_buff *skb, struct packet *packet, enum end end, const struct inet *address,
 				     __be16 port)
 {
-	int v4 = packet->tuple.family == FAMILY_IPV4;
-	__u32 size = v4 ? 4 : 16;
-	__u32 address_offset = ETH_HLEN + (v4 ? 12 : 8) + (end == END_DESTINATION ? size : 0);
-	__u32 port_offset = packet->l4_offset + (end == END_DESTINATION ? 2 : 0);
-	struct inet new = *address, *old = end == END_SOURCE ? &packet->tuple.source : &packet->tuple.destination;
-	__be16 old_port = end == END_SOURCE ? packet->tuple.source_port : packet->tuple.destination_port;
-	__u32 checksum = 0;
-	__u64 flags = 0;
+	__u32 size, address_offset, port_offset, checksum = 0;
+	struct inet new, *old;
+	__u64 flags = 0, diff;
+	__be16 old_port;
+	int v4;
+
+	if (!packet || !address)
+		return -REASON_INVALID_PACKET;
+	v4 = packet->tuple.family == FAMILY_IPV4;
+	size = v4 ? 4 : 16;
+	address_offset = ETH_HLEN + (v4 ? 12 : 8) + (end == END_DESTINATION ? size : 0);
+	port_offset = packet->l4_offset + (end == END_DESTINATION ? 2 : 0);
+	old = end == END_SOURCE ? &packet->tuple.source : &packet->tuple.destination;
+	old_port = end == END_SOURCE ? packet->tuple.source_port : packet->tuple.destination_port;
+	new = *address;
 	/* IPv4 leaves the rest of the 16 bytes zero, so that the sum over all of them is the sum over its four. */
-	__u64 diff = bpf_csum_diff(old->words, sizeof(*old), new.words, sizeof(new), 0);
+	diff = bpf_csum_diff(old->words, sizeof(*old), new.words, sizeof(new), 0);
 
 	switch (packet->tuple.protocol) {
 	case IPPROTO_TCP:

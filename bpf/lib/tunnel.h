@@ -4,7 +4,6 @@
 
 #include <bpf.h>
 #include "address.h"
-#include "config.h"
 #include "inet.h"
 #include "metrics.h"
 
@@ -16,7 +15,7 @@ struct tunnel_origin {
 };
 
 /* Directs a packet that is sent to the tunnel device to a node. Returns 0 or -reason. */
-static __noinline int tunnel_to(struct __sk_buff *skb, const struct address *row, __u32 identity)
+static __noinline int tunnel_to(struct __sk_buff *skb, const struct address *row, enum identity identity)
 {
 	struct bpf_tunnel_key key = {.tunnel_id = identity, .tunnel_ttl = 64};
 	__u64 flags;

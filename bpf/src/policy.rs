@@ -198,7 +198,12 @@ mod tests {
     #[test]
     fn a_port_prefix_clears_the_bits_beyond_it() {
         let key = |bits| {
-            PolicyRuleKey::new(7, RulePeer::identity(9), Direction::INGRESS, RulePorts::Prefix { protocol: 6, port: 8085, bits })
+            PolicyRuleKey::new(
+                7,
+                RulePeer::identity(9),
+                Direction::INGRESS,
+                RulePorts::Prefix { protocol: 6, port: 8085, bits },
+            )
         };
         assert_eq!((key(16).port.get(), key(16).prefixlen), (8085, 96));
         assert_eq!((key(12).port.get(), key(12).prefixlen), (8080, 92));

@@ -2,8 +2,8 @@
 
 mod common;
 
-use aya::programs::Program;
 use axoneme_bpf::programs;
+use aya::programs::Program;
 use common::kernel;
 
 privileged! {

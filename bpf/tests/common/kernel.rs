@@ -1,8 +1,8 @@
 //! The built object, loaded for one test: no pins, small maps, nothing shared with a cluster on the same machine.
 
+use axoneme_bpf::{maps, objects};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
-use axoneme_bpf::{maps, objects};
 
 /// The object with its maps created and no program loaded.
 pub fn object() -> Ebpf {

@@ -1,6 +1,7 @@
 //! What the tests share: privileges, and the object in this kernel.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "tests; each uses its part")]
 
+pub mod btf;
 pub mod kernel;
 pub mod packet;
 
