@@ -1,15 +1,17 @@
 //! Commands and what they call.
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use axoneme_e2e::cluster::{Cluster, Up};
 use axoneme_e2e::component::End;
-use axoneme_e2e::leaks;
+use axoneme_e2e::conformance::{self, Suite};
 use axoneme_e2e::paths::Paths;
+use axoneme_e2e::progress::heading;
 use axoneme_e2e::state::Cni;
+use axoneme_e2e::{demo, gobuild, helm, images, leaks};
 use clap::{Parser, Subcommand};
 
 /// A real Kubernetes cluster on this machine: etcd, the control plane, and nodes made of namespaces.
@@ -31,6 +33,9 @@ enum Command {
         nodes: u8,
         #[arg(long, value_enum, default_value = "none")]
         cni: Cni,
+        /// Helm values, where this project is the CNI.
+        #[arg(long)]
+        values: Option<PathBuf>,
     },
     /// Removes a cluster with everything that belongs to it.
     Down,
@@ -65,6 +70,31 @@ enum Command {
     },
     /// Prints the path of the kubeconfig.
     Kubeconfig,
+    /// Builds everything that comes from Go.
+    Build,
+    /// Builds the images of the operator and the node daemon, and prints where they are.
+    Images,
+    /// Loads the images and installs or upgrades the chart.
+    Deploy {
+        /// Helm values.
+        #[arg(long)]
+        values: Option<PathBuf>,
+    },
+    /// Shows an application of three tiers, and what a policy changes.
+    Demo {
+        #[arg(long, default_value_t = 3)]
+        nodes: u8,
+        #[arg(long, value_enum, default_value = "axoneme")]
+        cni: Cni,
+    },
+    /// Runs upstream's specs.
+    Conformance {
+        #[arg(long, value_enum, default_value = "netpol")]
+        suite: Suite,
+        /// Only the specs that match this too (a regular expression).
+        #[arg(long)]
+        focus: Option<String>,
+    },
     /// Fails, with a list, if anything of a cluster is left on this machine.
     Leaks {
         /// Clusters that may be there.
@@ -89,8 +119,8 @@ pub(crate) fn run() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let cluster = Cluster::new(Paths::from_environment()?, &arguments.name)?;
     match arguments.command {
-        Command::Up { nodes, cni } => {
-            let _: Up = cluster.up(nodes, cni)?;
+        Command::Up { nodes, cni, values } => {
+            up(&cluster, nodes, cni, values.as_deref())?;
             println!("{}", cluster.folder.kubeconfig().display());
         }
         Command::Down => cluster.down()?,
@@ -108,9 +138,32 @@ pub(crate) fn run() -> Result<ExitCode> {
             cluster.folder.expect()?;
             println!("{}", cluster.folder.kubeconfig().display());
         }
+        Command::Build => gobuild::build_all(&cluster.paths, &gobuild::ALL)?,
+        Command::Images => {
+            let archives = [images::axoneme_images(&cluster.paths)?, images::test_images(&cluster.paths)?].concat();
+            archives.iter().for_each(|a| println!("{}", a.display()));
+        }
+        Command::Deploy { values } => helm::deploy(&cluster, values.as_deref())?,
+        Command::Demo { nodes, cni } => {
+            up(&cluster, nodes, cni, None)?;
+            demo::run(&cluster)?;
+        }
+        Command::Conformance { suite, focus } => {
+            let verdict = conformance::run(&cluster, suite, focus.as_deref())?;
+            return Ok(if verdict.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::Leaks { except } => return leaks(&cluster.paths, &except),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A cluster with its network installed.
+fn up(cluster: &Cluster, nodes: u8, cni: Cni, values: Option<&Path>) -> Result<()> {
+    if cluster.up(nodes, cni)? == Up::Started && cni == Cni::Axoneme {
+        heading("Installing Axoneme");
+        helm::deploy(cluster, values)?;
+    }
+    Ok(())
 }
 
 fn leaks(paths: &Paths, except: &[String]) -> Result<ExitCode> {

@@ -107,5 +107,5 @@ fn finish(processes: &[ProcessId], end: End) -> Result<()> {
     if end == End::Kill {
         processes.iter().for_each(|p| p.signal(libc::SIGKILL));
     }
-    process::stop(processes, Duration::from_secs(15))
+    process::stop(processes, Duration::from_secs(5))
 }

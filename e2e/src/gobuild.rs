@@ -57,6 +57,9 @@ pub const CNITOOL: Binary = tool("cni", "cnitool", "github.com/containernetworki
 /// What every cluster needs.
 pub const CLUSTER: [Binary; 5] = [ETCD, KUBE, KUBECTL, LOOPBACK, AGNHOST];
 
+/// All that `make build` builds; the rest is built when it is asked for.
+pub const ALL: [Binary; 7] = [ETCD, KUBE, KUBECTL, LOOPBACK, AGNHOST, HELM, E2E_TEST];
+
 impl Binary {
     /// Where it is in the cache, built or not.
     pub fn path(&self, paths: &Paths) -> Result<PathBuf> {

@@ -50,7 +50,8 @@ fn process(pid: i32, paths: &Paths, kept: &[std::path::PathBuf]) -> Option<Strin
     let server = executable.starts_with(paths.bin()) && ["kube", "etcd"].iter().any(|n| executable.ends_with(n));
     let inside = mounts(&pid.to_string(), &paths.clusters(), kept);
     if server || !inside.is_empty() {
-        return Some(format!("process {pid} ({}) {command}", id.name()));
+        let command: String = command.chars().take(100).collect();
+        return Some(format!("process {pid} ({}): {command}", id.name()));
     }
     None
 }

@@ -1,0 +1,50 @@
+# Everything is done by cargo, Go and the harness in e2e/; this names what people want. All variables may be set on the
+# command line: make cluster NODES=1 CNI=none
+
+NAME  ?= dev
+NODES ?= 3
+CNI   ?= axoneme
+SUITE ?= netpol
+
+HARNESS = cargo run --quiet --package axoneme-e2e -- --name $(NAME)
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build images cluster cluster-down demo test conformance bench lint
+
+help: ## this text
+	@echo "usage: make TARGET [VARIABLE=value ...]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## install what the build and the harness need (Debian)
+	@e2e/deps.sh
+
+build: deps ## build everything: this project, Kubernetes, etcd, helm
+	cargo build --workspace
+	$(HARNESS) build
+
+images: deps ## static binaries in images FROM scratch; prints the archives
+	@$(HARNESS) images
+
+cluster: deps ## NODES=3 CNI=axoneme|none|bridge VALUES=file.yaml: leave a cluster up; the last line is its kubeconfig
+	@$(HARNESS) up --nodes $(NODES) --cni $(CNI) $(if $(VALUES),--values $(VALUES))
+
+cluster-down: ## remove the cluster and everything that belongs to it
+	@$(HARNESS) down
+	@$(HARNESS) leaks $(if $(EXCEPT),--except $(EXCEPT))
+
+demo: deps ## a cluster, helm install, an application, a policy: who reaches whom before and after
+	@$(HARNESS) demo --nodes $(NODES)
+
+test: deps ## everything that CI runs
+	@$(HARNESS) test
+
+conformance: deps ## SUITE=netpol FOCUS=regex: upstream's specs against a cluster
+	@$(HARNESS) up --nodes $(NODES) --cni $(CNI) $(if $(VALUES),--values $(VALUES)) > /dev/null
+	@$(HARNESS) conformance --suite $(SUITE) $(if $(FOCUS),--focus '$(FOCUS)')
+
+bench: deps ## SET=daemon|watches|cni|policy|throughput: figures, as a table and in target/bench/
+	@$(HARNESS) up --nodes $(NODES) --cni $(CNI) $(if $(VALUES),--values $(VALUES)) > /dev/null
+	@$(HARNESS) bench $(if $(SET),--set $(SET))
+
+lint: ## format, clippy, licences
+	@$(HARNESS) lint
