@@ -1,0 +1,267 @@
+//! Services: `ax_services` and `ax_service_backends`.
+//!
+//! A group of frontends shares an id that only this node knows, and its backends are numbered from 0. Backends are written
+//! before the count grows, and the count shrinks before backends are deleted, so that every number below the count is one that
+//! exists.
+
+pub mod translate;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceKey};
+use axoneme_proto::{Scope, Table};
+
+use self::translate::{Group, GroupKey, groups};
+use super::ops::{MapError, MapOps};
+use super::queue::{Failure, Queue};
+use crate::desired::{Desired, RowId};
+
+#[derive(Debug, Default)]
+struct Known {
+    id: u32,
+    frontends: BTreeSet<Frontend>,
+    /// Backends may exist below this number.
+    written: u32,
+    /// Backends were written that frontends do not tell of yet.
+    unannounced: bool,
+}
+
+/// Orders frontends; the kernel's key has no order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Frontend([u8; 16], u8, u16, u8);
+
+impl From<&ServiceKey> for Frontend {
+    fn from(key: &ServiceKey) -> Self {
+        Self(key.address.bytes, key.family.0, key.port.0, key.protocol)
+    }
+}
+
+impl From<Frontend> for ServiceKey {
+    fn from(Frontend(bytes, family, port, protocol): Frontend) -> Self {
+        Self {
+            address: axoneme_bpf::inet::Inet { bytes },
+            port: axoneme_bpf::inet::Port(port),
+            protocol,
+            family: axoneme_bpf::inet::Family(family),
+        }
+    }
+}
+
+/// The reconciler of services.
+#[allow(missing_debug_implementations, reason = "holds trait objects")]
+pub struct Services {
+    services: Box<dyn MapOps<ServiceKey, Service>>,
+    backends: Box<dyn MapOps<BackendKey, Backend>>,
+    /// Services that have to be looked at, by "namespace/name".
+    pub queue: Queue<Box<str>>,
+    groups: BTreeMap<GroupKey, Known>,
+    /// Frontends that the kernel has and nobody asked for yet.
+    orphans: BTreeMap<Frontend, Service>,
+    ids: BTreeSet<u32>,
+    next_id: u32,
+    revision: u32,
+}
+
+impl Services {
+    /// Takes over what the kernel has.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn adopt(
+        services: Box<dyn MapOps<ServiceKey, Service>>,
+        backends: Box<dyn MapOps<BackendKey, Backend>>,
+    ) -> Result<Self, MapError> {
+        let mut orphans = BTreeMap::new();
+        let (mut ids, mut revision) = (BTreeSet::new(), 0);
+        services.dump(&mut |key, service| {
+            ids.insert(service.id);
+            revision = revision.max(service.revision);
+            orphans.insert(Frontend::from(&key), service);
+        })?;
+        backends.dump(&mut |key, _| {
+            ids.insert(key.service);
+        })?;
+        let next_id = ids.last().map_or(1, |id| id.wrapping_add(1).max(1));
+        Ok(Self {
+            services,
+            backends,
+            queue: Queue::default(),
+            groups: BTreeMap::new(),
+            orphans,
+            ids,
+            next_id,
+            revision,
+        })
+    }
+
+    /// How many frontends there are.
+    #[must_use]
+    pub fn frontends(&self) -> usize {
+        self.groups.values().map(|known| known.frontends.len()).sum()
+    }
+
+    /// Brings one service to what is desired.
+    ///
+    /// # Errors
+    /// What the kernel refused; what can be served is.
+    pub fn reconcile(&mut self, key: &str, desired: &Desired) -> Result<(), Failure> {
+        let row = || RowId::new(Scope::Services, Table::Service, key);
+        let wanted = groups(desired, key);
+        let mut result = Ok(());
+        let known: Vec<GroupKey> = self
+            .groups
+            .range(first_group(key)..)
+            .map(|(group, _)| group)
+            .take_while(|g| *g.service == *key)
+            .cloned()
+            .collect();
+        for group in known.iter().filter(|group| !wanted.contains_key(group)) {
+            result = result.and(self.remove(group));
+        }
+        for (group, wanted) in &wanted {
+            result = result.and(self.apply(group, wanted));
+        }
+        result.map_err(|err| Failure::from(err).of(row()))
+    }
+
+    fn apply(&mut self, key: &GroupKey, wanted: &Group) -> Result<(), MapError> {
+        let mut known = match self.groups.remove(key) {
+            Some(known) => known,
+            None => self.adopt_group(wanted),
+        };
+        let result = self.write(&mut known, wanted);
+        self.groups.insert(key.clone(), known);
+        result
+    }
+
+    /// A group that is new to this run of the daemon keeps the id that its frontends have in the kernel.
+    fn adopt_group(&mut self, wanted: &Group) -> Known {
+        let mut known = Known::default();
+        for frontend in wanted.frontends.iter().map(Frontend::from) {
+            let Some(found) = self.orphans.get(&frontend) else { continue };
+            let shared = self.groups.values().any(|other| other.id == found.id);
+            if !shared && (known.id == 0 || known.id == found.id) {
+                known.id = found.id;
+                known.written = known.written.max(found.backends);
+                known.frontends.insert(frontend);
+                self.orphans.remove(&frontend);
+            }
+        }
+        if known.id == 0 {
+            known.id = self.allocate();
+        }
+        known
+    }
+
+    fn allocate(&mut self) -> u32 {
+        while self.next_id == 0 || self.ids.contains(&self.next_id) {
+            self.next_id = self.next_id.wrapping_add(1);
+        }
+        self.ids.insert(self.next_id);
+        self.next_id
+    }
+
+    fn write(&mut self, known: &mut Known, wanted: &Group) -> Result<(), MapError> {
+        let count = u32::try_from(wanted.backends.len()).unwrap_or(u32::MAX);
+        for (index, backend) in (0..).zip(&wanted.backends) {
+            let key = BackendKey { service: known.id, index };
+            let held = if index < known.written { self.backends.get(&key)? } else { None };
+            if held.as_ref() != Some(backend) {
+                known.unannounced = true;
+                self.backends.update(&key, backend)?;
+            }
+            known.written = known.written.max(index + 1);
+        }
+        known.unannounced |= known.written != count;
+        let frontends: BTreeSet<Frontend> = wanted.frontends.iter().map(Frontend::from).collect();
+        if known.unannounced {
+            self.revision = self.revision.wrapping_add(1);
+        }
+        for &frontend in &frontends {
+            self.announce(known, frontend, count)?;
+        }
+        known.unannounced = false;
+        for gone in known.frontends.difference(&frontends).copied().collect::<Vec<_>>() {
+            self.services.delete(&gone.into())?;
+            known.frontends.remove(&gone);
+        }
+        self.shrink(known, count)
+    }
+
+    fn announce(&mut self, known: &mut Known, frontend: Frontend, count: u32) -> Result<(), MapError> {
+        let held = self.services.get(&frontend.into())?;
+        let same = held.filter(|held| held.id == known.id && held.backends == count && !known.unannounced);
+        if same.is_none() {
+            let service = Service { id: known.id, backends: count, revision: self.revision, ..Service::default() };
+            self.services.update(&frontend.into(), &service)?;
+        }
+        self.orphans.remove(&frontend);
+        known.frontends.insert(frontend);
+        Ok(())
+    }
+
+    fn shrink(&mut self, known: &mut Known, count: u32) -> Result<(), MapError> {
+        while known.written > count {
+            self.backends.delete(&BackendKey { service: known.id, index: known.written - 1 })?;
+            known.written -= 1;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &GroupKey) -> Result<(), MapError> {
+        let Some(mut known) = self.groups.remove(key) else { return Ok(()) };
+        let mut result = Ok(());
+        while let Some(frontend) = known.frontends.first().copied() {
+            result = self.services.delete(&frontend.into());
+            if result.is_err() {
+                break;
+            }
+            known.frontends.remove(&frontend);
+        }
+        let result = result.and_then(|()| self.shrink(&mut known, 0));
+        match &result {
+            Ok(()) => {
+                self.ids.remove(&known.id);
+            }
+            Err(_) => {
+                self.groups.insert(key.clone(), known);
+            }
+        }
+        result
+    }
+
+    /// Marks all services, and those that only this daemon still knows.
+    pub fn compare(&mut self, desired: &Desired) {
+        let revision = desired.revision();
+        self.queue.mark_all(desired.services().map(|key| (Box::from(key), revision)));
+        self.queue.mark_all(self.groups.keys().map(|group| (group.service.clone(), revision)));
+    }
+
+    /// Deletes frontends that nobody asked for and backends of ids that nobody has. Only when the inputs are complete and all
+    /// services were looked at.
+    ///
+    /// # Errors
+    /// When the kernel refuses; what is left is tried again.
+    pub fn prune(&mut self) -> Result<(), MapError> {
+        while let Some(frontend) = self.orphans.keys().next().copied() {
+            self.services.delete(&frontend.into())?;
+            self.orphans.remove(&frontend);
+        }
+        let live: BTreeMap<u32, u32> = self.groups.values().map(|known| (known.id, known.written)).collect();
+        let mut dead = Vec::new();
+        self.backends.dump(&mut |key, _| {
+            if live.get(&key.service).is_none_or(|&written| key.index >= written) {
+                dead.push(key);
+            }
+        })?;
+        for key in dead {
+            self.backends.delete(&key)?;
+        }
+        self.ids = live.into_keys().collect();
+        Ok(())
+    }
+}
+
+fn first_group(service: &str) -> GroupKey {
+    GroupKey { service: service.into(), protocol: 0, port: 0, ipv4: false }
+}
