@@ -1,1 +1,130 @@
-fn main() {}
+//! The `axoneme` command, also found by kubectl as `kubectl axoneme` when installed under the name `kubectl-axoneme`.
+
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+/// Tools for clusters whose network is Axoneme.
+#[derive(Debug, Parser)]
+#[command(
+    name = "axoneme",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+To install the network itself, use the Helm chart:
+  helm install axoneme charts/axoneme --namespace kube-system \\
+      --set k8sServiceHost=ADDRESS --set k8sServicePort=PORT
+
+To see what it does, ask Kubernetes:
+  kubectl get ciliumnodes             nodes, their addresses and CIDRs
+  kubectl get ciliumendpoints -A      pods, their identities and addresses
+  kubectl get ciliumidentities        the label sets that policies tell apart"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prints the cilium.io definitions as YAML
+    ///
+    /// The operator applies them by itself. Apply them by hand where an operator may not, or to have them before it starts:
+    ///
+    ///   axoneme crds | kubectl apply --server-side -f -
+    ///
+    /// Definitions in a cluster are only replaced by ones with a higher io.cilium.k8s.crd.schema.version label; kubectl does
+    /// not look at it, so compare before you apply an older release's:
+    ///
+    ///   kubectl get crd -L io.cilium.k8s.crd.schema.version
+    #[command(verbatim_doc_comment)]
+    Crds {
+        /// Only these kinds, by plural or short name, e.g. ciliumnodes or cep
+        kinds: Vec<String>,
+    },
+    /// Prints the version of this command and of the definitions it has
+    Version,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Crds { kinds } => print(&crds(kinds)?),
+        Command::Version => print(&format!(
+            "axoneme {}\ncilium.io schemas {}\n",
+            env!("CARGO_PKG_VERSION"),
+            axoneme_crds::schema_version()
+        )),
+    }
+}
+
+fn crds(kinds: &[String]) -> Result<String> {
+    let mut yaml = String::new();
+    let mut unknown: Vec<&str> = kinds.iter().map(String::as_str).collect();
+    let mut known = Vec::new();
+    for definition in axoneme_crds::all() {
+        let names = &definition.spec.names;
+        let is = |kind: &str| {
+            let mut all = [Some(&names.plural), names.singular.as_ref()].into_iter().flatten();
+            let mut short = names.short_names.iter().flatten();
+            kind.eq_ignore_ascii_case(&names.kind)
+                || all.any(|name| name.eq_ignore_ascii_case(kind))
+                || short.any(|name| name.eq_ignore_ascii_case(kind))
+        };
+        unknown.retain(|kind| !is(kind));
+        if kinds.is_empty() || kinds.iter().any(|kind| is(kind)) {
+            yaml.push_str("---\n");
+            yaml.push_str(&serde_yaml::to_string(&definition).context("cannot write a definition as YAML")?);
+        }
+        known.push(names.plural.clone());
+    }
+    anyhow::ensure!(unknown.is_empty(), "unknown kind {}; there are {}", unknown.join(", "), known.join(", "));
+    Ok(yaml)
+}
+
+/// Writes to standard output. A reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn definitions_are_found_by_all_their_names() {
+        let one = crds(&["ciliumnodes".into()]).unwrap();
+        assert!(one.contains("name: ciliumnodes.cilium.io") && one.matches("---\n").count() == 1, "{one}");
+        for name in ["cn", "CiliumNode", "ciliumnode"] {
+            assert_eq!(crds(&[name.into()]).unwrap(), one);
+        }
+        assert_eq!(crds(&[]).unwrap(), axoneme_crds::to_yaml().unwrap());
+    }
+
+    #[test]
+    fn an_unknown_kind_is_named_with_those_that_exist() {
+        let error = crds(&["cep".into(), "pods".into()]).unwrap_err().to_string();
+        assert_eq!(error, "unknown kind pods; there are ciliumendpoints, ciliumidentities, ciliumnodes");
+    }
+}

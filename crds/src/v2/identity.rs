@@ -1,7 +1,5 @@
 //! CiliumIdentity: a number for a set of labels.
 
-#![allow(clippy::duplicated_attributes)] // columns of the same type
-
 use std::collections::BTreeMap;
 
 use kube::CustomResource;
