@@ -11,3 +11,4 @@ pub mod engine;
 pub mod leader;
 pub mod object;
 pub mod publish;
+pub mod watch;
