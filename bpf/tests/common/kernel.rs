@@ -1,8 +1,35 @@
 //! The built object, loaded for one test: no pins, small maps, nothing shared with a cluster on the same machine.
 
+use std::net::{IpAddr, SocketAddr};
+
+use axoneme_bpf::address::{Address, AddressKey, CidrKey};
+use axoneme_bpf::config::Config;
+use axoneme_bpf::conntrack::Ct;
+use axoneme_bpf::endpoint::Endpoint;
+use axoneme_bpf::event::Event;
+use axoneme_bpf::inet::{Direction, Tuple};
+use axoneme_bpf::metrics::{Metrics, MetricsKey, Reason};
+use axoneme_bpf::nat::Nat;
+use axoneme_bpf::policy::{Policy, PolicyClass, PolicyClassKey, PolicyRuleKey, Verdicts};
+use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceKey};
+use axoneme_bpf::sock::{SockReverse, SockReverseKey};
 use axoneme_bpf::{maps, objects};
-use aya::programs::Program;
-use aya::{Ebpf, EbpfLoader};
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuHashMap, RingBuf};
+use aya::programs::{Program, SchedClassifier, TestRun, TestRunOptions};
+use aya::{Ebpf, EbpfLoader, Pod};
+
+use super::packet::{Seen, TCP};
+
+/// What a program may return, as `linux/pkt_cls.h` numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// On to the stack (ingress) or the wire (egress).
+    Pass,
+    Drop,
+    /// To another device.
+    Redirect,
+}
 
 /// The object with its maps created and no program loaded.
 pub fn object() -> Ebpf {
@@ -22,5 +49,180 @@ pub fn load(name: &str, program: &mut Program) {
     };
     if let Err(error) = result {
         panic!("{name}: {error:?}");
+    }
+}
+
+/// Programs and maps of one test.
+pub struct Kernel {
+    pub ebpf: Ebpf,
+}
+
+impl Kernel {
+    /// The object with these programs loaded.
+    pub fn with(programs: &[&str]) -> Self {
+        let mut ebpf = object();
+        for name in programs {
+            load(name, ebpf.program_mut(name).unwrap());
+        }
+        Self { ebpf }
+    }
+
+    fn map(&mut self, name: &str) -> &mut Map {
+        self.ebpf.map_mut(name).unwrap()
+    }
+
+    fn set<K: Pod, V: Pod>(&mut self, name: &str, key: K, value: V) {
+        let mut map = HashMap::<&mut MapData, K, V>::try_from(self.map(name)).unwrap();
+        map.insert(key, value, 0).unwrap();
+    }
+
+    fn get<K: Pod, V: Pod>(&mut self, name: &str, key: K) -> Option<V> {
+        HashMap::<&mut MapData, K, V>::try_from(self.map(name)).unwrap().get(&key, 0).ok()
+    }
+
+    /// Inserts a row of an LPM map, whose key begins with the prefix's length.
+    fn set_prefix<K: Pod, D: Pod, V: Pod>(&mut self, name: &str, key: K, value: V) {
+        assert_eq!(size_of::<K>(), size_of::<Key<D>>());
+        // SAFETY: both are plain integers of the same size, and an LPM key is the length followed by the data.
+        let key: Key<D> = unsafe { std::mem::transmute_copy(&key) };
+        LpmTrie::<&mut MapData, D, V>::try_from(self.map(name)).unwrap().insert(&key, value, 0).unwrap();
+    }
+
+    pub fn config(&mut self, config: Config) {
+        Array::<&mut MapData, Config>::try_from(self.map(maps::CONFIG)).unwrap().set(0, config, 0).unwrap();
+    }
+
+    pub fn endpoint(&mut self, ifindex: u32, endpoint: Endpoint) {
+        self.set(maps::ENDPOINTS, ifindex, endpoint);
+    }
+
+    pub fn address(&mut self, address: IpAddr, row: Address) {
+        self.set(maps::ADDRESSES, AddressKey::from(address), row);
+    }
+
+    pub fn cidr(&mut self, address: IpAddr, length: u8, row: Address) {
+        self.set_prefix::<_, [u8; 20], _>(maps::CIDRS, CidrKey::new(address, length), row);
+    }
+
+    pub fn policy(&mut self, index: u32, policy: Policy) {
+        Array::<&mut MapData, Policy>::try_from(self.map(maps::POLICIES)).unwrap().set(index, policy, 0).unwrap();
+    }
+
+    pub fn rule(&mut self, key: PolicyRuleKey, verdicts: Verdicts) {
+        self.set_prefix::<_, [u8; 12], _>(maps::POLICY_RULES, key, verdicts);
+    }
+
+    pub fn class(&mut self, key: PolicyClassKey, class: PolicyClass) {
+        self.set_prefix::<_, [u8; 24], _>(maps::POLICY_CLASSES, key, class);
+    }
+
+    /// A service with backends, replacing what it had.
+    pub fn service(&mut self, frontend: SocketAddr, protocol: u8, id: u32, revision: u32, backends: &[SocketAddr]) {
+        for (index, backend) in (0..).zip(backends) {
+            let key = BackendKey { service: id, index };
+            self.set(maps::SERVICE_BACKENDS, key, Backend::new(backend.ip(), backend.port()));
+        }
+        let service = Service { id, backends: backends.len() as u32, revision, ..Service::default() };
+        self.set(maps::SERVICES, ServiceKey::new(frontend.ip(), frontend.port(), protocol), service);
+    }
+
+    fn ct_map(protocol: u8) -> &'static str {
+        if protocol == TCP { maps::CT_TCP } else { maps::CT_ANY }
+    }
+
+    pub fn ct(&mut self, tuple: Tuple) -> Option<Ct> {
+        self.get(Self::ct_map(tuple.protocol), tuple)
+    }
+
+    pub fn set_ct(&mut self, tuple: Tuple, ct: Ct) {
+        self.set(Self::ct_map(tuple.protocol), tuple, ct);
+    }
+
+    pub fn nat(&mut self, tuple: Tuple) -> Option<Nat> {
+        self.get(maps::NAT, tuple)
+    }
+
+    pub fn set_nat(&mut self, tuple: Tuple, nat: Nat) {
+        self.set(maps::NAT, tuple, nat);
+    }
+
+    pub fn sock_reverses(&mut self) -> Vec<(SockReverseKey, SockReverse)> {
+        let map = HashMap::<&mut MapData, _, _>::try_from(self.map(maps::SOCK_REVERSE)).unwrap();
+        map.iter().collect::<Result<_, _>>().unwrap()
+    }
+
+    /// Packets counted for a reason.
+    pub fn count(&mut self, reason: Reason, direction: Direction) -> u64 {
+        let map = PerCpuHashMap::<&mut MapData, MetricsKey, Metrics>::try_from(self.map(maps::METRICS)).unwrap();
+        let cpus = map.get(&MetricsKey::new(reason, direction), 0);
+        cpus.map(|cpus| cpus.iter().map(|metrics| metrics.packets).sum()).unwrap_or(0)
+    }
+
+    /// Everything that was dropped, by reason.
+    pub fn drops(&mut self) -> Vec<(Reason, Direction, u64)> {
+        let map = PerCpuHashMap::<&mut MapData, MetricsKey, Metrics>::try_from(self.map(maps::METRICS)).unwrap();
+        let counts = map.iter().map(|row| {
+            let (key, cpus) = row.unwrap();
+            (key.reason, key.direction, cpus.iter().map(|metrics| metrics.packets).sum())
+        });
+        counts.filter(|(reason, ..)| reason.is_drop()).collect()
+    }
+
+    /// Events since the last call.
+    pub fn events(&mut self) -> Vec<Event> {
+        let mut ring = RingBuf::try_from(self.map(maps::EVENTS)).unwrap();
+        let mut events = Vec::new();
+        while let Some(record) = ring.next() {
+            events.push(Event::read(&record).unwrap());
+        }
+        events
+    }
+
+    /// Runs a program on a packet of the device with ifindex 1.
+    pub fn run(&mut self, program: &str, packet: &[u8]) -> (Verdict, Vec<u8>) {
+        self.run_from(program, packet, 0)
+    }
+
+    /// As [`run`](Self::run), of a packet that came in through `ingress_ifindex` (0: the host made it).
+    pub fn run_from(&mut self, program: &str, packet: &[u8], ingress_ifindex: u32) -> (Verdict, Vec<u8>) {
+        let name = program;
+        let program: &SchedClassifier = self.ebpf.program(name).unwrap().try_into().unwrap();
+        let mut out = vec![0; packet.len() + 256];
+        // struct __sk_buff: ingress_ifindex is its tenth word.
+        let mut context = [0; 192];
+        context[36..40].copy_from_slice(&ingress_ifindex.to_ne_bytes());
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(packet),
+                data_out: Some(&mut out),
+                ctx_in: Some(&context),
+                ..TestRunOptions::default()
+            })
+            .unwrap();
+        out.truncate(result.data_size_out as usize);
+        let verdict = match result.return_value {
+            0 => Verdict::Pass,
+            2 => Verdict::Drop,
+            7 => Verdict::Redirect,
+            other => panic!("{name} returned {other}"),
+        };
+        (verdict, out)
+    }
+
+    /// Runs a program that lets the packet live, and reads what became of it.
+    pub fn forwarded(&mut self, program: &str, packet: &[u8]) -> (Verdict, Seen) {
+        let (verdict, out) = self.run(program, packet);
+        assert_ne!(verdict, Verdict::Drop, "{program} dropped {:?}: {:?}", Seen::read(packet), self.events());
+        (verdict, Seen::read(&out))
+    }
+
+    /// Runs a program that drops the packet, and returns the event.
+    pub fn dropped(&mut self, program: &str, packet: &[u8]) -> Event {
+        self.events();
+        let (verdict, _) = self.run(program, packet);
+        assert_eq!(verdict, Verdict::Drop, "{program} let a packet pass");
+        let events = self.events();
+        assert_eq!(events.len(), 1, "one event for one drop");
+        events[0]
     }
 }

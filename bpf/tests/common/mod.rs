@@ -3,6 +3,7 @@
 
 pub mod btf;
 pub mod kernel;
+pub mod node;
 pub mod packet;
 
 /// Whether privileged tests are skipped, which says so. Without root they fail.
