@@ -69,31 +69,39 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// Takes over what the kernel has. `indexes` tells which identity has which index, `attached` which identities local
-    /// endpoints are enforced with.
-    ///
-    /// # Errors
-    /// When a map cannot be read or the fixed policies not be written.
-    pub fn adopt(maps: PolicyMaps, indexes: &BTreeMap<u32, u32>, now: Instant) -> Result<Self, MapError> {
-        let mut entries = BTreeMap::new();
-        maps.policies.dump(&mut |index, policy| {
-            if policy.generation != 0 {
-                entries.insert(index, policy);
-            }
-        })?;
-        let mut slots = dump_slots(&maps)?;
-        let highest = slots.keys().copied().chain(entries.values().map(|policy| policy.slot)).max();
-        let mut this = Self {
+    /// Over these maps, of which nothing is known until [`Policies::adopt`].
+    #[must_use]
+    pub fn new(maps: PolicyMaps) -> Self {
+        Self {
             maps,
             queue: Queue::default(),
             subjects: BTreeMap::new(),
             orphans: BTreeSet::new(),
             garbage: Vec::new(),
-            next_slot: highest.unwrap_or(0).saturating_add(1),
+            next_slot: 1,
             names: BTreeMap::new(),
-        };
+        }
+    }
+
+    /// Takes over what the kernel has. `indexes` tells which identity has which index: of attached endpoints, and of the
+    /// checkpoint. To be repeated when it fails, and before anything else is done.
+    ///
+    /// # Errors
+    /// When a map cannot be read or the fixed policies not be written.
+    pub fn adopt(&mut self, indexes: &BTreeMap<u32, u32>, now: Instant) -> Result<(), MapError> {
+        let mut entries = BTreeMap::new();
+        self.maps.policies.dump(&mut |index, policy| {
+            if policy.generation != 0 {
+                entries.insert(index, policy);
+            }
+        })?;
+        let mut slots = dump_slots(&self.maps)?;
+        self.fixed(&entries)?;
+        let highest = slots.keys().copied().chain(entries.values().map(|policy| policy.slot)).max();
+        self.next_slot = highest.unwrap_or(0).saturating_add(1);
+        let mut taken = BTreeSet::new();
         for (&identity, &index) in indexes {
-            if index < FIRST_INDEX || index >= this.maps.policies.capacity() {
+            if index < FIRST_INDEX || index >= self.maps.policies.capacity() || !taken.insert(index) {
                 continue;
             }
             let applied = entries.remove(&index).map(|entry| Applied {
@@ -101,19 +109,13 @@ impl Policies {
                 contents: slots.remove(&entry.slot).unwrap_or_default(),
                 listed: None,
             });
-            this.subjects.insert(identity, Subject { index, applied, stale: false });
+            self.subjects.insert(identity, Subject { index, applied, stale: false });
         }
-        for index in entries.keys().copied().filter(|&index| index >= FIRST_INDEX) {
-            this.orphans.insert(index);
-        }
+        self.orphans = entries.keys().copied().filter(|&index| index >= FIRST_INDEX).collect();
         let orphaned: BTreeSet<u32> = entries.values().map(|policy| policy.slot).collect();
-        for (slot, contents) in slots {
-            if !orphaned.contains(&slot) {
-                this.garbage.push(Garbage::new(contents, now));
-            }
-        }
-        this.fixed(&entries)?;
-        Ok(this)
+        slots.retain(|slot, _| !orphaned.contains(slot));
+        self.garbage = slots.into_values().map(|contents| Garbage::new(contents, now)).collect();
+        Ok(())
     }
 
     /// The policies at fixed indexes: closed, and open.

@@ -63,35 +63,39 @@ pub struct Services {
 }
 
 impl Services {
-    /// Takes over what the kernel has.
-    ///
-    /// # Errors
-    /// When a map cannot be read.
-    pub fn adopt(
-        services: Box<dyn MapOps<ServiceKey, Service>>,
-        backends: Box<dyn MapOps<BackendKey, Backend>>,
-    ) -> Result<Self, MapError> {
-        let mut orphans = BTreeMap::new();
-        let (mut ids, mut revision) = (BTreeSet::new(), 0);
-        services.dump(&mut |key, service| {
-            ids.insert(service.id);
-            revision = revision.max(service.revision);
-            orphans.insert(Frontend::from(&key), service);
-        })?;
-        backends.dump(&mut |key, _| {
-            ids.insert(key.service);
-        })?;
-        let next_id = ids.last().map_or(1, |id| id.wrapping_add(1).max(1));
-        Ok(Self {
+    /// Over these maps, of which nothing is known until [`Services::adopt`].
+    #[must_use]
+    pub fn new(services: Box<dyn MapOps<ServiceKey, Service>>, backends: Box<dyn MapOps<BackendKey, Backend>>) -> Self {
+        Self {
             services,
             backends,
             queue: Queue::default(),
             groups: BTreeMap::new(),
-            orphans,
-            ids,
-            next_id,
-            revision,
-        })
+            orphans: BTreeMap::new(),
+            ids: BTreeSet::new(),
+            next_id: 1,
+            revision: 0,
+        }
+    }
+
+    /// Takes over what the kernel has. To be repeated when it fails, and before anything else is done.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn adopt(&mut self) -> Result<(), MapError> {
+        let mut orphans = BTreeMap::new();
+        let (mut ids, mut revision) = (BTreeSet::new(), 0);
+        self.services.dump(&mut |key, service| {
+            ids.insert(service.id);
+            revision = revision.max(service.revision);
+            orphans.insert(Frontend::from(&key), service);
+        })?;
+        self.backends.dump(&mut |key, _| {
+            ids.insert(key.service);
+        })?;
+        self.next_id = ids.last().map_or(1, |id| id.wrapping_add(1).max(1));
+        (self.orphans, self.ids, self.revision) = (orphans, ids, revision);
+        Ok(())
     }
 
     /// How many frontends there are.

@@ -1,0 +1,69 @@
+//! What CNI is told of a pod.
+
+use std::time::Duration;
+
+use axoneme_proto::nodesync::FailureCode;
+use tokio::time::Instant;
+
+use super::engine::Engine;
+use crate::desired::pods::{CLOSED_POLICY, EndpointSpec, INIT_IDENTITY, OPEN_POLICY, PodError, PodRef, ReserveSpec};
+
+/// How long a policy stays for a pod that CNI was told of and that is not attached yet.
+const GRANTED: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// What this pod gets, or why it has to wait.
+    ///
+    /// # Errors
+    /// When something that it needs is not there yet; ask again after the next round.
+    pub fn grant(&mut self, pod: &PodRef, connected: bool, now: Instant) -> Result<EndpointSpec, PodError> {
+        let PodRef { namespace, name, .. } = pod.clone();
+        let endpoint = self.desired.endpoint(&pod.uid).filter(|endpoint| !endpoint.addresses.is_empty());
+        let Some(endpoint) = endpoint else { return Err(PodError::Unknown { namespace, name, connected }) };
+        let identity = endpoint.identity;
+        let waits = |code, message| PodError::Policy { namespace, name, identity, code, message };
+        let Some(policy_index) = self.policies.applied_index(identity) else {
+            return Err(match self.policies.queue.failure(&identity) {
+                Some(failure) => waits(failure.code, failure.message.clone()),
+                None => waits(FailureCode::Dependency, "its row has not come yet".into()),
+            });
+        };
+        if self.policies.queue.is_open(&identity) || self.peers.queue.lowest_pending().is_some() {
+            return Err(waits(FailureCode::Dependency, "a change of it is being written".into()));
+        }
+        let (gateways, mtu) = self.gateways()?;
+        self.granted.insert(identity, now + GRANTED);
+        let (addresses, named_ports) = (endpoint.addresses, endpoint.named_ports);
+        Ok(EndpointSpec { identity, policy_index, addresses, gateways, named_ports, mtu })
+    }
+
+    /// What a pod of this namespace gets without an operator.
+    ///
+    /// # Errors
+    /// When the node never heard of a reserve, or its network is not set up.
+    pub fn reserve(&self, namespace: &str) -> Result<ReserveSpec, PodError> {
+        let ranges: Vec<_> = self.desired.pools().flat_map(|pool| pool.reserve).collect();
+        if ranges.is_empty() {
+            return Err(PodError::NoReserve);
+        }
+        let (gateways, mtu) = self.gateways()?;
+        // A namespace that was never heard of may have a policy.
+        let open = self.desired.namespace_has_policy(namespace) == Some(false);
+        let policy_index = if open { OPEN_POLICY } else { CLOSED_POLICY };
+        Ok(ReserveSpec { ranges, identity: INIT_IDENTITY, policy_index, gateways, mtu })
+    }
+
+    fn gateways(&self) -> Result<(Vec<std::net::IpAddr>, u32), PodError> {
+        let unready = |why: &str| PodError::Network(why.to_owned());
+        if !self.is_adopted() {
+            return Err(unready("the daemon is starting"));
+        }
+        match self.network.state() {
+            Some((spec, state)) => Ok((spec.overlay_addresses.clone(), state.pod_mtu)),
+            None => match self.network.queue.failure(&()) {
+                Some(failure) => Err(unready(&failure.message)),
+                None => Err(unready(self.network.waiting().unwrap_or("no operator was reached yet"))),
+            },
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The task that owns desired state and reconcilers; everything else holds a [`State`] and sends to it.
+
+use std::time::Duration;
+
+use axoneme_proto::nodesync::{Cursor, HeldScope};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::engine::Engine;
+use super::metrics::Metrics;
+use super::status::Status;
+use crate::desired::Change;
+use crate::desired::checkpoint::{Checkpoint, CheckpointError, PolicyIndex};
+use crate::desired::pods::{EndpointSpec, PodError, PodRef, Pods, ReserveSpec};
+
+/// Commits that come within this time are checkpointed together.
+const CHECKPOINT_DELAY: Duration = Duration::from_secs(1);
+const CHECKPOINT_RETRY: Duration = Duration::from_secs(30);
+
+/// What a session tells an operator of.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    /// What was committed.
+    pub cursor: Option<Cursor>,
+    /// Scopes and their hashes.
+    pub scopes: Vec<HeldScope>,
+}
+
+enum Command {
+    Commit(Box<Change>, oneshot::Sender<Cursor>),
+    Held(oneshot::Sender<Held>),
+    Endpoint(Waiter),
+    Reserve(String, oneshot::Sender<Result<ReserveSpec, PodError>>),
+    Attached(String),
+    Detached(String, u32, Vec<std::net::IpAddr>),
+    Connected(bool),
+    Operators(Vec<String>),
+    Stop(oneshot::Sender<()>),
+}
+
+struct Waiter {
+    pod: PodRef,
+    deadline: Instant,
+    reply: oneshot::Sender<Result<EndpointSpec, PodError>>,
+}
+
+/// A handle to the task.
+#[derive(Clone, Debug)]
+pub struct State {
+    commands: mpsc::UnboundedSender<Command>,
+    status: watch::Receiver<Status>,
+}
+
+/// The task has ended.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the daemon is stopping")]
+pub struct Stopped;
+
+impl State {
+    /// Commits a delta; returns the new cursor before the kernel follows.
+    ///
+    /// # Errors
+    /// When the daemon stops.
+    pub async fn commit(&self, change: Change) -> Result<Cursor, Stopped> {
+        self.ask(|reply| Command::Commit(Box::new(change), reply)).await
+    }
+
+    /// What is held.
+    ///
+    /// # Errors
+    /// When the daemon stops.
+    pub async fn held(&self) -> Result<Held, Stopped> {
+        self.ask(Command::Held).await
+    }
+
+    /// How far the kernel follows, now and whenever that changes.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// A pod was attached.
+    pub fn attached(&self, pod_uid: String) {
+        self.tell(Command::Attached(pod_uid));
+    }
+
+    /// A pod's last attachment is gone.
+    pub fn detached(&self, pod_uid: String, identity: u32, addresses: Vec<std::net::IpAddr>) {
+        self.tell(Command::Detached(pod_uid, identity, addresses));
+    }
+
+    /// Whether an operator is connected.
+    pub fn connected(&self, connected: bool) {
+        self.tell(Command::Connected(connected));
+    }
+
+    /// Addresses of operators, to be kept for a restart.
+    pub fn operators(&self, addresses: Vec<String>) {
+        self.tell(Command::Operators(addresses));
+    }
+
+    /// Ends the task when the checkpoint is on disk. The kernel stays as it is.
+    pub async fn stop(&self) {
+        let _ = self.ask(Command::Stop).await;
+    }
+
+    fn tell(&self, command: Command) {
+        // A task that has ended needs to know nothing.
+        let _ = self.commands.send(command);
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(command(reply));
+        answer.await.map_err(|_| Stopped)
+    }
+}
+
+impl Pods for State {
+    fn endpoint(&self, pod: PodRef, deadline: Instant) -> BoxFuture<'static, Result<EndpointSpec, PodError>> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::Endpoint(Waiter { pod, deadline, reply }));
+        async move { answer.await.unwrap_or(Err(PodError::Stopping)) }.boxed()
+    }
+
+    fn reserve(&self, namespace: String) -> BoxFuture<'static, Result<ReserveSpec, PodError>> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::Reserve(namespace, reply));
+        async move { answer.await.unwrap_or(Err(PodError::Stopping)) }.boxed()
+    }
+}
+
+/// The task, not running yet.
+#[allow(missing_debug_implementations, reason = "holds trait objects")]
+pub struct Task {
+    engine: Engine,
+    checkpoint: Option<Checkpoint>,
+    operators: Vec<String>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    status: watch::Sender<Status>,
+    waiters: Vec<Waiter>,
+    connected: bool,
+    /// Until then the kernel is left as an earlier run had it: its checkpoint may be older than what it wrote.
+    hold: Option<Instant>,
+    checkpoint_due: Option<Instant>,
+    writing: Option<tokio::task::JoinHandle<Result<(), CheckpointError>>>,
+    metrics: Metrics,
+}
+
+impl Task {
+    /// A task and its handle. `hold` gives an operator time to tell what is newer than the checkpoint.
+    #[must_use]
+    pub fn new(
+        engine: Engine,
+        checkpoint: Option<Checkpoint>,
+        operators: Vec<String>,
+        hold: Option<Instant>,
+        metrics: Metrics,
+    ) -> (Self, State) {
+        let (sender, commands) = mpsc::unbounded_channel();
+        let (status, receiver) = watch::channel(engine.status());
+        let state = State { commands: sender, status: receiver };
+        let task = Self {
+            engine,
+            checkpoint,
+            operators,
+            commands,
+            status,
+            waiters: Vec::new(),
+            connected: false,
+            hold,
+            checkpoint_due: None,
+            writing: None,
+            metrics,
+        };
+        (task, state)
+    }
+
+    /// Runs until it is told to stop, or nobody is left to tell it anything.
+    pub async fn run(mut self) {
+        loop {
+            let due = self.next_due();
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(Command::Stop(done)) => {
+                        self.save_now().await;
+                        let _ = done.send(());
+                        return;
+                    }
+                    Some(command) => self.handle(command),
+                    None => return,
+                },
+                result = finished(&mut self.writing) => self.saved(result),
+                () = sleep_until(due) => {}
+            }
+            self.advance().await;
+        }
+    }
+
+    fn next_due(&self) -> Instant {
+        let now = Instant::now();
+        let round = self.hold.unwrap_or_else(|| self.engine.next_due(now));
+        let waiter = self.waiters.iter().map(|waiter| waiter.deadline).min();
+        let checkpoint = self.checkpoint_due.filter(|_| self.writing.is_none());
+        waiter.into_iter().chain(checkpoint).fold(round, Instant::min)
+    }
+
+    fn handle(&mut self, command: Command) {
+        match command {
+            Command::Commit(change, reply) => {
+                let now = Instant::now();
+                self.hold = None;
+                self.metrics.committed(&change);
+                let policies = self.engine.commit(*change);
+                self.metrics.policies_wanted(policies, now);
+                self.checkpoint_due.get_or_insert(now + CHECKPOINT_DELAY);
+                let _ = reply.send(self.engine.desired().cursor().cloned().unwrap_or_default());
+            }
+            Command::Held(reply) => {
+                let desired = self.engine.desired();
+                let held = Held { cursor: desired.cursor().cloned(), scopes: desired.store().held() };
+                let _ = reply.send(held);
+            }
+            Command::Endpoint(waiter) => self.waiters.push(waiter),
+            Command::Reserve(namespace, reply) => {
+                let _ = reply.send(self.engine.reserve(&namespace));
+            }
+            Command::Attached(pod_uid) => self.engine.attached(&pod_uid),
+            Command::Detached(pod_uid, identity, addresses) => {
+                self.engine.detached(&pod_uid, identity, &addresses);
+            }
+            Command::Connected(connected) => self.connected = connected,
+            Command::Operators(operators) => {
+                if operators != self.operators {
+                    self.operators = operators;
+                    self.checkpoint_due.get_or_insert(Instant::now() + CHECKPOINT_DELAY);
+                }
+            }
+            Command::Stop(_) => {}
+        }
+    }
+
+    async fn advance(&mut self) {
+        let now = Instant::now();
+        if self.hold.is_none_or(|until| until <= now) {
+            self.hold = None;
+            if self.engine.next_due(now) <= now {
+                let round = self.engine.round(now).await;
+                self.metrics.round(&round, &self.engine, Instant::now());
+            }
+        }
+        self.answer(Instant::now());
+        let status = self.engine.status();
+        self.status.send_if_modified(|old| {
+            let changed = *old != status;
+            if changed {
+                *old = status;
+            }
+            changed
+        });
+        if self.writing.is_none() && self.checkpoint_due.is_some_and(|due| due <= now) {
+            self.save(now);
+        }
+    }
+
+    fn answer(&mut self, now: Instant) {
+        for waiter in std::mem::take(&mut self.waiters) {
+            if waiter.reply.is_closed() {
+                continue;
+            }
+            match self.engine.grant(&waiter.pod, self.connected, now) {
+                Err(_) if now < waiter.deadline => self.waiters.push(waiter),
+                result => {
+                    let _ = waiter.reply.send(result);
+                }
+            }
+        }
+    }
+
+    fn save(&mut self, now: Instant) {
+        self.checkpoint_due = None;
+        let Some(checkpoint) = &self.checkpoint else { return };
+        match checkpoint.write(self.engine.desired(), self.operators.clone(), indexes(&self.engine)) {
+            Ok(pending) => self.writing = Some(tokio::task::spawn_blocking(move || pending.finish())),
+            Err(err) => self.save_failed(&err, now),
+        }
+    }
+
+    fn saved(&mut self, result: Result<(), CheckpointError>) {
+        self.writing = None;
+        if let Err(err) = result {
+            self.save_failed(&err, Instant::now());
+        }
+    }
+
+    fn save_failed(&mut self, err: &CheckpointError, now: Instant) {
+        tracing::warn!(err = err as &dyn std::error::Error, "a restart would continue from an older checkpoint");
+        self.checkpoint_due = Some(now + CHECKPOINT_RETRY);
+    }
+
+    async fn save_now(&mut self) {
+        if let Some(writing) = self.writing.take() {
+            let _ = writing.await;
+        }
+        if self.engine.desired().store().is_empty() {
+            return;
+        }
+        self.save(Instant::now());
+        if let Some(Ok(Err(err))) = match self.writing.take() {
+            Some(writing) => Some(writing.await),
+            None => None,
+        } {
+            tracing::warn!(err = &err as &dyn std::error::Error, "a restart would continue from an older checkpoint");
+        }
+    }
+}
+
+fn indexes(engine: &Engine) -> Vec<PolicyIndex> {
+    engine.indexes().into_iter().map(|(identity, index)| PolicyIndex { identity, index }).collect()
+}
+
+/// The result of a write, if one is under way.
+async fn finished(
+    writing: &mut Option<tokio::task::JoinHandle<Result<(), CheckpointError>>>,
+) -> Result<(), CheckpointError> {
+    match writing {
+        Some(handle) => handle.await.unwrap_or(Ok(())),
+        None => std::future::pending().await,
+    }
+}
