@@ -55,6 +55,9 @@ static __inline int uplink_receive(struct __sk_buff *skb, struct packet *packet,
 		return error;
 
 	destination = address_find(&packet->tuple.destination, packet->tuple.family);
+	/* The host's own flow, whose port was somebody else's. */
+	if (address_is_host(address_kind(destination)))
+		return TC_ACT_OK;
 	if (!destination || destination->kind != ADDRESS_ENDPOINT)
 		return -REASON_NO_ENDPOINT;
 	endpoint = endpoint_find(destination->ifindex);
