@@ -53,11 +53,25 @@ operator:
 {{- define "axoneme.node.yaml" -}}
 healthPort: {{ .Values.healthPort | int }}
 metricsPort: {{ .Values.prometheus.port | int }}
-bpfRoot: {{ .Values.bpf.root }}
 cgroupRoot: /host/cgroup
 sysctlRoot: /host/proc/sys
-cniBinPath: /host/opt/cni/bin
-cniConfPath: /host/etc/cni/net.d
+{{- with .Values.bpf }}
+{{- if or .ctTcpMax .ctAnyMax .natMax .sockRevNatMax }}
+sizes:
+  {{- with .ctTcpMax }}
+  ctTcp: {{ . | int }}
+  {{- end }}
+  {{- with .ctAnyMax }}
+  ctAny: {{ . | int }}
+  {{- end }}
+  {{- with .natMax }}
+  nat: {{ . | int }}
+  {{- end }}
+  {{- with .sockRevNatMax }}
+  sockReverse: {{ . | int }}
+  {{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* What values.schema.json cannot say. */}}
@@ -74,7 +88,7 @@ cniConfPath: /host/etc/cni/net.d
 {{- if and .Values.k8sServiceHost (not .Values.k8sServicePort) }}
 {{- fail "k8sServiceHost is set without k8sServicePort" }}
 {{- end }}
-{{- $ports := list .Values.operator.port .Values.operator.healthPort .Values.operator.prometheus.port .Values.healthPort .Values.prometheus.port }}
+{{- $ports := list (int .Values.operator.port) (int .Values.operator.healthPort) (int .Values.operator.prometheus.port) (int .Values.healthPort) (int .Values.prometheus.port) }}
 {{- if ne (len ($ports | uniq)) (len $ports) }}
 {{- fail (printf "operator.port, operator.healthPort, operator.prometheus.port, healthPort and prometheus.port share the host's network and must differ, found %v" $ports) }}
 {{- end }}

@@ -1,0 +1,247 @@
+//! The chart in `charts/axoneme`: what it renders, what it refuses, and that both programs understand their settings.
+//!
+//! `charts/tests/` holds what is rendered from the defaults and from `everything.values.yaml`; read the difference as a
+//! user's cluster would. Written anew by `UPDATE_GOLDEN=1 cargo test -p axoneme-cli --test chart`.
+
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_yaml::Value;
+
+/// The oldest and the newest Kubernetes that the chart is rendered for.
+const KUBERNETES: [&str; 2] = ["1.30.0", "1.36.3"];
+
+/// Cases with a golden file, and the arguments that make them.
+const CASES: &[(&str, &[&str])] = &[
+    ("default", &[]),
+    ("everything", &["--values", concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/tests/everything.values.yaml")]),
+];
+
+#[test]
+fn it_renders_what_was_agreed() {
+    let Some(helm) = Helm::find() else { return };
+    for (name, arguments) in CASES {
+        let rendered = helm.render(KUBERNETES[1], arguments).unwrap();
+        let file = tests().join(format!("{name}.golden.yaml"));
+        if env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&file, &rendered).unwrap();
+        }
+        let golden = fs::read_to_string(&file).unwrap_or_default();
+        let first = rendered.lines().zip(golden.lines()).position(|(new, old)| new != old);
+        assert!(
+            rendered == golden,
+            "{} differs from what the chart renders, first in line {}; if that is right: UPDATE_GOLDEN=1",
+            file.display(),
+            first.unwrap_or_else(|| rendered.lines().count().min(golden.lines().count())) + 1
+        );
+        assert_eq!(helm.render(KUBERNETES[0], arguments).unwrap(), rendered, "depends on the version of Kubernetes");
+    }
+}
+
+#[test]
+fn it_is_clean() {
+    let Some(helm) = Helm::find() else { return };
+    let output = helm.run(&["lint", "--strict", "--quiet", "--kube-version", KUBERNETES[1]], &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn the_case_of_everything_has_every_value_and_leaves_no_default() {
+    let read = |file: &Path| -> Value { serde_yaml::from_str(&fs::read_to_string(file).unwrap()).unwrap() };
+    let mut wrong = Vec::new();
+    compare(&read(&chart().join("values.yaml")), &read(&tests().join("everything.values.yaml")), "", &mut wrong);
+    // These have one value so far, or must not be off.
+    let only = ["ipam.mode", "tunnelProtocol", "ipv4.enabled"];
+    wrong.retain(|path| !only.contains(&path.as_str()));
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused() {
+    let Some(helm) = Helm::find() else { return };
+    for (set, expected) in [
+        ("routingmode=native", "additional properties 'routingmode' not allowed"),
+        ("operator.replica=1", "additional properties 'replica' not allowed"),
+        ("routingMode=geneve", "value must be one of 'tunnel', 'native'"),
+        ("ipam.mode=eni", "/ipam/mode"),
+        ("cluster.id=256", "/cluster/id"),
+        ("cluster.name=Not_A_Label", "/cluster/name"),
+        ("MTU=100", "/MTU"),
+        ("ipam.operator.clusterPoolIPv4MaskSize=30", "/ipam/operator/clusterPoolIPv4MaskSize"),
+        ("ipam.operator.clusterPoolIPv4PodCIDRList={10.0.0.0}", "/ipam/operator/clusterPoolIPv4PodCIDRList/0"),
+        ("ipam.operator.clusterPoolIPv4PodCIDRList=null", "clusterPoolIPv4PodCIDRList is empty although"),
+        ("ipv4.enabled=false", "ipv4.enabled and ipv6.enabled are both false"),
+        ("k8sServiceHost=10.0.0.1", "k8sServiceHost is set without k8sServicePort"),
+        ("operator.port=9879", "must differ"),
+        ("operator.nodeCertificateSeconds=60", "/operator/nodeCertificateSeconds"),
+        ("image.digest=sha256:12", "/image/digest"),
+        ("cgroup.hostRoot=cgroup", "/cgroup/hostRoot"),
+    ] {
+        let error = helm.render(KUBERNETES[1], &["--set", set]).expect_err(set);
+        assert!(error.contains(expected), "{set}: {error}");
+    }
+}
+
+#[test]
+fn one_ready_replica_is_enough_for_an_installation() {
+    let Some(helm) = Helm::find() else { return };
+    for (replicas, unavailable) in [(1, 1), (2, 1), (3, 2)] {
+        let deployment = helm.object("Deployment", &["--set", &format!("operator.replicas={replicas}")]);
+        assert_eq!(deployment["spec"]["replicas"], replicas);
+        assert_eq!(deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"], unavailable);
+    }
+}
+
+#[test]
+fn nodes_have_no_access_to_the_api_server() {
+    let Some(helm) = Helm::find() else { return };
+    for object in helm.objects(&[]) {
+        for subject in object["subjects"].as_sequence().into_iter().flatten() {
+            assert_eq!(subject["name"], "axoneme-operator", "{object:?}");
+        }
+    }
+    let pod = &helm.object("DaemonSet", &[])["spec"]["template"]["spec"];
+    assert_eq!(pod["serviceAccountName"], "axoneme-node");
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    let volumes = pod["volumes"].as_sequence().unwrap();
+    let projected: Vec<&Value> = volumes.iter().filter(|volume| !volume["projected"].is_null()).collect();
+    let [token] = projected.as_slice() else { panic!("one token expected: {projected:?}") };
+    let sources = token["projected"]["sources"].as_sequence().unwrap();
+    assert_eq!((sources.len(), &sources[0]["serviceAccountToken"]["audience"]), (1, &Value::from("axoneme-operator")));
+}
+
+#[test]
+fn the_operator_can_decide_about_the_kinds_that_are_defined() {
+    let Some(helm) = Helm::find() else { return };
+    let role = helm.object("ClusterRole", &[]);
+    let rules = role["rules"].as_sequence().unwrap();
+    let lists = |rule: &Value, field: &str, name: &str| {
+        rule[field].as_sequence().into_iter().flatten().any(|entry| entry == name)
+    };
+    let may = |verb: &str, field: &str, name: &str| {
+        rules.iter().any(|rule| lists(rule, "verbs", verb) && lists(rule, field, name))
+    };
+    for crd in axoneme_crds::all() {
+        let plural = &crd.spec.names.plural;
+        for verb in ["get", "list", "watch", "create", "update", "delete"] {
+            assert!(may(verb, "resources", plural), "{verb} {plural}");
+        }
+        let name = crd.metadata.name.unwrap();
+        assert!(may("update", "resourceNames", &name), "update the definition {name}");
+        let subresource = crd.spec.versions[0].subresources.is_some();
+        assert_eq!(may("update", "resources", &format!("{plural}/status")), subresource, "update {plural}/status");
+    }
+}
+
+#[test]
+fn the_operator_understands_its_settings() {
+    let Some(helm) = Helm::find() else { return };
+    let config = |arguments: &[&str]| {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("operator.yaml");
+        fs::write(&file, helm.object("ConfigMap", arguments)["data"]["operator.yaml"].as_str().unwrap()).unwrap();
+        axoneme_operator::config::ConfigFile::read(&file).unwrap()
+    };
+    assert_eq!(config(CASES[0].1), Default::default(), "the chart's defaults are the program's");
+    let everything = config(CASES[1].1);
+    assert_eq!((everything.cluster.name.as_str(), everything.cluster.id), ("north", 7));
+    assert_eq!(everything.ipam.operator.ipv4_cidrs.len(), 2);
+    assert_eq!((everything.tunnel_port, everything.mtu, everything.operator.port), (4789, 1400, 14246));
+    assert!(everything.ipv6.enabled && !everything.masquerade_ipv4 && !everything.masquerade_ipv6);
+}
+
+fn chart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/axoneme")
+}
+
+fn tests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/tests")
+}
+
+/// Paths at which `other` lacks a value of `defaults` or has the same.
+fn compare(defaults: &Value, other: &Value, path: &str, wrong: &mut Vec<String>) {
+    // What is free in form is compared as a whole.
+    let free = path.ends_with("resources") || path.ends_with("odeSelector");
+    match defaults {
+        Value::Mapping(fields) if !fields.is_empty() && !free => {
+            for (name, value) in fields {
+                let name = name.as_str().unwrap();
+                let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+                compare(value, other.get(name).unwrap_or(&Value::Null), &path, wrong);
+            }
+        }
+        _ if other.is_null() || other == defaults => wrong.push(path.to_owned()),
+        _ => {}
+    }
+}
+
+/// The helm binary.
+struct Helm(PathBuf);
+
+impl Helm {
+    /// Finds the one that the end-to-end tests build, else the one in `PATH`. Fails without, unless `AXONEME_SKIP_HELM` is
+    /// set.
+    fn find() -> Option<Self> {
+        let cache = env::var_os("AXONEME_CACHE").map(PathBuf::from);
+        let cache = cache.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache/axoneme")));
+        let built = cache.and_then(|cache| fs::read_dir(cache.join("bin")).ok()).into_iter().flatten().flatten();
+        let built = built.filter(|entry| entry.file_name().to_string_lossy().starts_with("helm-"));
+        let mut built: Vec<PathBuf> =
+            built.map(|entry| entry.path().join("helm")).filter(|file| file.is_file()).collect();
+        built.sort_by_key(|file| file.metadata().and_then(|data| data.modified()).ok());
+        let helm = Self(built.pop().unwrap_or_else(|| "helm".into()));
+        if Command::new(&helm.0).arg("version").output().is_ok() {
+            return Some(helm);
+        }
+        assert!(
+            env::var_os("AXONEME_SKIP_HELM").is_some(),
+            "no helm: build it with `go install helm.sh/helm/v3/cmd/helm@v3.22.0`, or skip by AXONEME_SKIP_HELM=1"
+        );
+        eprintln!("skipped: no helm");
+        None
+    }
+
+    fn run(&self, command: &[&str], arguments: &[&str]) -> Output {
+        // Nothing of the user's helm: no plugins, no repositories, no cluster.
+        let empty = Path::new(env!("CARGO_TARGET_TMPDIR")).join("helm");
+        Command::new(&self.0)
+            .args(command)
+            .arg(chart())
+            .args(arguments)
+            .env_remove("KUBECONFIG")
+            .env("HOME", &empty)
+            .env("HELM_CACHE_HOME", empty.join("cache"))
+            .env("HELM_CONFIG_HOME", empty.join("config"))
+            .env("HELM_DATA_HOME", empty.join("data"))
+            .output()
+            .unwrap()
+    }
+
+    fn render(&self, kubernetes: &str, arguments: &[&str]) -> Result<String, String> {
+        let command = ["template", "axoneme", "--namespace=kube-system", "--kube-version", kubernetes];
+        let output = self.run(&command, arguments);
+        if output.status.success() {
+            Ok(String::from_utf8(output.stdout).unwrap())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    fn objects(&self, arguments: &[&str]) -> Vec<Value> {
+        let rendered = self.render(KUBERNETES[1], arguments).unwrap();
+        let documents = rendered.strip_prefix("---\n").unwrap_or(&rendered).split("\n---\n");
+        documents.map(|document| serde_yaml::from_str(document).unwrap()).collect()
+    }
+
+    /// The one object of a kind.
+    fn object(&self, kind: &str, arguments: &[&str]) -> Value {
+        let mut found: Vec<Value> =
+            self.objects(arguments).into_iter().filter(|object| object["kind"] == kind).collect();
+        assert_eq!(found.len(), 1, "{kind}");
+        found.remove(0)
+    }
+}
