@@ -1,9 +1,21 @@
-//! What has to reach the operator at least once.
+//! What has to reach the operator at least once: repeated until it is acknowledged, numbered across restarts.
 
-use std::io;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use axoneme_proto::nodesync::{Attached, Detached};
+use axoneme_proto::nodesync::observation::Event;
+use axoneme_proto::nodesync::{Attached, Detached, NodeReport, Observation};
+use futures::FutureExt;
 use futures::future::BoxFuture;
+use prost::Message;
+use tokio::sync::watch;
+
+/// Numbers that are drawn with one write to the disk.
+const RESERVED: u64 = 1000;
 
 /// Where the CNI server tells of attachments.
 pub trait Reports: Send + Sync {
@@ -12,4 +24,198 @@ pub trait Reports: Send + Sync {
 
     /// A pod's last attachment is gone. Done when it is on disk, so that it reaches the operator even if the daemon dies.
     fn detached(&self, detached: Detached) -> BoxFuture<'static, io::Result<()>>;
+}
+
+/// On disk.
+#[derive(Clone, PartialEq, Message)]
+struct Saved {
+    /// No number below this one is drawn again.
+    #[prost(uint64, tag = "1")]
+    next: u64,
+    #[prost(message, repeated, tag = "2")]
+    detached: Vec<Observation>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    node: String,
+    path: PathBuf,
+    next: u64,
+    reserved: u64,
+    pending: BTreeMap<u64, Observation>,
+}
+
+/// What waits to be told. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    inner: Arc<Mutex<Inner>>,
+    /// Serialises writes, and tells sessions of news.
+    newest: Arc<watch::Sender<u64>>,
+    writing: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Outbox {
+    /// Continues the numbers in `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be written: numbers would repeat.
+    pub fn open(node: &str, path: PathBuf) -> io::Result<Self> {
+        let saved = fs::read(&path).ok().and_then(|bytes| Saved::decode(bytes.as_slice()).ok());
+        let next = match &saved {
+            Some(saved) => saved.next,
+            // Whatever was numbered before a disk was lost had a lower number than this.
+            None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_millis() as u64),
+        };
+        let pending: BTreeMap<u64, Observation> =
+            saved.map(|saved| saved.detached).unwrap_or_default().into_iter().map(|one| (one.sequence, one)).collect();
+        let inner = Inner { node: node.to_owned(), path, next, reserved: next, pending };
+        write(&inner.path, &inner.saved(next + RESERVED))?;
+        let inner = Inner { reserved: next + RESERVED, ..inner };
+        Ok(Self {
+            inner: Arc::new(Mutex::new(inner)),
+            newest: Arc::new(watch::Sender::new(next)),
+            writing: Arc::default(),
+        })
+    }
+
+    /// Facts about the node; only the newest ones count.
+    pub fn node_report(&self, report: NodeReport) {
+        let mut inner = self.lock();
+        inner.pending.retain(|_, one| !matches!(one.event, Some(Event::NodeReport(_))));
+        self.push(&mut inner, Event::NodeReport(report));
+    }
+
+    /// Everything after `sequence` that was not acknowledged.
+    #[must_use]
+    pub fn after(&self, sequence: u64) -> Vec<Observation> {
+        self.lock().pending.range(sequence.saturating_add(1)..).map(|(_, one)| one.clone()).collect()
+    }
+
+    /// The next one after `sequence` that was not acknowledged.
+    #[must_use]
+    pub fn next_after(&self, sequence: u64) -> Option<Observation> {
+        self.lock().pending.range(sequence.saturating_add(1)..).next().map(|(_, one)| one.clone())
+    }
+
+    /// Whether everything was acknowledged.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().pending.is_empty()
+    }
+
+    /// All up to `sequence` are recorded.
+    pub fn acknowledged(&self, sequence: u64) {
+        let mut inner = self.lock();
+        inner.pending = inner.pending.split_off(&sequence.saturating_add(1));
+    }
+
+    /// Changes when there is more to tell.
+    #[must_use]
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, inner: &mut Inner, event: Event) -> u64 {
+        let sequence = inner.next;
+        inner.next += 1;
+        if inner.next > inner.reserved {
+            let reserved = inner.next + RESERVED;
+            match write(&inner.path, &inner.saved(reserved)) {
+                Ok(()) => inner.reserved = reserved,
+                Err(err) => tracing::warn!(%err, "numbers of observations may repeat after a restart"),
+            }
+        }
+        let one = Observation { node: inner.node.clone(), sequence, event: Some(event) };
+        inner.pending.insert(sequence, one);
+        self.newest.send_replace(sequence);
+        sequence
+    }
+}
+
+impl Reports for Outbox {
+    fn attached(&self, attached: Attached) {
+        let mut inner = self.lock();
+        let same = |one: &Observation| matches!(&one.event, Some(Event::Attached(other)) if other.container_id == attached.container_id);
+        inner.pending.retain(|_, one| !same(one));
+        self.push(&mut inner, Event::Attached(attached));
+    }
+
+    fn detached(&self, detached: Detached) -> BoxFuture<'static, io::Result<()>> {
+        {
+            let mut inner = self.lock();
+            self.push(&mut inner, Event::Detached(detached));
+        }
+        let this = self.clone();
+        async move {
+            let _order = this.writing.lock().await;
+            let (path, saved) = {
+                let inner = this.lock();
+                (inner.path.clone(), inner.saved(inner.reserved))
+            };
+            let written = tokio::task::spawn_blocking(move || write(&path, &saved)).await;
+            written.unwrap_or_else(|err| Err(io::Error::other(err)))
+        }
+        .boxed()
+    }
+}
+
+impl Inner {
+    fn saved(&self, reserved: u64) -> Saved {
+        let detached = self.pending.values().filter(|one| matches!(one.event, Some(Event::Detached(_))));
+        Saved { next: reserved, detached: detached.cloned().collect() }
+    }
+}
+
+fn write(path: &Path, saved: &Saved) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(&saved.encode_to_vec())?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn detached(uid: &str) -> Detached {
+        Detached { pod_uid: uid.into(), ..Detached::default() }
+    }
+
+    #[tokio::test]
+    async fn a_detachment_outlives_the_daemon_and_numbers_rise() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("observations");
+        let outbox = Outbox::open("n", path.clone()).unwrap();
+        outbox.attached(Attached { container_id: "c".into(), ..Attached::default() });
+        outbox.detached(detached("a")).await.unwrap();
+        let told = outbox.after(0);
+        assert_eq!(told.len(), 2);
+        let outbox = Outbox::open("n", path.clone()).unwrap();
+        assert_eq!(outbox.after(0), told[1..]);
+        outbox.detached(detached("b")).await.unwrap();
+        let again = outbox.after(told[1].sequence);
+        assert_eq!(again.len(), 1);
+        assert!(again[0].sequence > told[1].sequence);
+        outbox.acknowledged(told[1].sequence);
+        assert_eq!(outbox.after(0), again);
+    }
+
+    #[tokio::test]
+    async fn only_the_newest_report_and_the_newest_word_of_a_container_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open("n", folder.path().join("observations")).unwrap();
+        for ready in [false, true] {
+            outbox.node_report(NodeReport { ready, ..NodeReport::default() });
+            outbox.attached(Attached { container_id: "c".into(), from_reserve: !ready, ..Attached::default() });
+        }
+        let told: Vec<_> = outbox.after(0).into_iter().filter_map(|one| one.event).collect();
+        let attached = Attached { container_id: "c".into(), ..Attached::default() };
+        let report = NodeReport { ready: true, ..NodeReport::default() };
+        assert_eq!(told, [Event::NodeReport(report), Event::Attached(attached)]);
+    }
 }

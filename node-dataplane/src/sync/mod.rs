@@ -1,1 +1,306 @@
-//! NodeSync, the node side.
+//! NodeSync, the node's side: finds an operator, joins, and follows its streams for as long as the daemon runs.
+//!
+//! Addresses come from the mounted folder, from the operator's Welcome and from the checkpoint; the server's name is fixed and
+//! verified against the mounted CA. A node without a certificate joins with its pod's token; one with a certificate goes
+//! straight to its streams. Whatever fails is said in words, and tried again with backoff; the kernel stays as it is.
+
+pub mod backoff;
+pub mod credentials;
+pub mod dial;
+pub mod metrics;
+pub mod observed;
+pub mod session;
+pub mod staging;
+pub mod trust;
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axoneme_proto::nodesync::node_sync_client::NodeSyncClient;
+use axoneme_proto::nodesync::{JoinRequest, Welcome};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use self::backoff::Backoff;
+use self::credentials::{Credentials, CredentialsError};
+use self::dial::{Dial, DialError, rustls_error};
+use self::metrics::Metrics;
+use self::session::{Me, SessionError};
+use self::trust::{Operators, TrustError};
+use crate::observe::outbox::Outbox;
+use crate::reconcile::task::{State, Stopped};
+
+/// How long a join may take: it includes a token review.
+const JOIN: Duration = Duration::from_secs(15);
+/// A session that lasted so long was a good one.
+const GOOD: Duration = Duration::from_secs(10);
+/// A delta's chunk, with room for what surrounds it.
+const MAX_MESSAGE: usize = 4 << 20;
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// No address is known.
+    #[error("no operator's address is known: ConfigMap axoneme-operators names none yet")]
+    NoOperators,
+    /// The CA cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// No connection.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// Key or certificate cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The token cannot be read.
+    #[error("cannot read the token {}", path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operator does not let this node in.
+    #[error("operator {address} does not let this node join: {message} ({code:?})")]
+    Join {
+        /// Its address.
+        address: String,
+        /// Kind of reason.
+        code: Code,
+        /// In the operator's words.
+        message: String,
+    },
+    /// The session ended.
+    #[error("session with operator {address}: {source}")]
+    Session {
+        /// Its address.
+        address: String,
+        /// Why.
+        source: SessionError,
+    },
+    /// The daemon stops.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// Where everything is, and who this is.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who says Hello.
+    pub me: Me,
+    /// The mounted ConfigMap.
+    pub operators: PathBuf,
+    /// The pod's bound token.
+    pub token: PathBuf,
+    /// Where key and certificate are kept.
+    pub state: PathBuf,
+}
+
+/// What others want to know about the connection.
+pub trait Watch: Send {
+    /// An operator accepted a session; `new_journal` if it is not the one of the last session: it may not know what an earlier
+    /// one was told.
+    fn connected(&mut self, new_journal: bool);
+    /// There is no session, for this reason.
+    fn disconnected(&mut self, why: &SyncError);
+}
+
+/// The client.
+#[allow(missing_debug_implementations, reason = "holds trait objects")]
+pub struct Sync<W> {
+    config: Config,
+    operators: Operators,
+    credentials: Credentials,
+    dial: Box<dyn Dial>,
+    state: State,
+    outbox: Outbox,
+    watch: W,
+    metrics: Metrics,
+    /// Addresses that an operator told of, the one that worked last first.
+    known: Vec<String>,
+    epoch: Vec<u8>,
+}
+
+impl<W: Watch> Sync<W> {
+    /// A client that starts with the addresses of the checkpoint.
+    ///
+    /// # Errors
+    /// When there is no key and none can be made.
+    pub fn new(
+        config: Config,
+        dial: Box<dyn Dial>,
+        known: Vec<String>,
+        state: State,
+        outbox: Outbox,
+        watch: W,
+        metrics: Metrics,
+    ) -> Result<Self, CredentialsError> {
+        let credentials = Credentials::load(&config.state)?;
+        let operators = Operators::new(config.operators.clone());
+        Ok(Self { config, operators, credentials, dial, state, outbox, watch, metrics, known, epoch: Vec::new() })
+    }
+
+    /// Follows operators until the daemon stops.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let start = Instant::now();
+            let err = self.pass().await;
+            self.state.connected(false);
+            if matches!(&err, SyncError::Stopped(_) | SyncError::Session { source: SessionError::Stopped(_), .. }) {
+                return;
+            }
+            self.metrics.failed(&err);
+            self.watch.disconnected(&err);
+            if start.elapsed() >= GOOD {
+                backoff.reset();
+            }
+            let pause = match &err {
+                SyncError::Session { source: SessionError::Drain(pause), .. } => *pause,
+                _ => backoff.pause(),
+            };
+            tracing::warn!(err = &err as &dyn std::error::Error, retry_in = ?pause, "not connected to an operator");
+            sleep(pause).await;
+        }
+    }
+
+    /// Tries every address once; a session that came about ends the pass. Returns the most telling error.
+    async fn pass(&mut self) -> SyncError {
+        let mut addresses = self.known.clone();
+        addresses.extend(self.operators.addresses());
+        let mut last = SyncError::NoOperators;
+        let mut tried: Vec<String> = Vec::new();
+        for address in addresses {
+            if tried.contains(&address) {
+                continue;
+            }
+            let (err, connected) = self.attempt(&address).await;
+            if connected {
+                return err;
+            }
+            // That a replica does not lead says less than any other reason.
+            if tried.is_empty() || !is_follower(&err) {
+                last = err;
+            }
+            tried.push(address);
+        }
+        last
+    }
+
+    /// One operator; and whether there was a session.
+    async fn attempt(&mut self, address: &str) -> (SyncError, bool) {
+        let channel = match self.channel(address).await {
+            Ok(channel) => channel,
+            Err(err) => return (err, false),
+        };
+        let client = NodeSyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let mut seen = Seen {
+            address,
+            welcomed: false,
+            this: SeenBy {
+                known: &mut self.known,
+                epoch: &mut self.epoch,
+                state: &self.state,
+                watch: &mut self.watch,
+                metrics: &self.metrics,
+            },
+        };
+        let source = {
+            let desired = session::run(client.clone(), &self.config.me, &self.state, &mut self.credentials, &mut seen);
+            tokio::select! {
+                err = desired => err,
+                never = observed::run(client, &self.outbox) => match never {},
+            }
+        };
+        let welcomed = seen.welcomed;
+        self.metrics.connected(false);
+        if !welcomed && is_certificate_refused(&source) {
+            self.credentials.forget();
+        }
+        (SyncError::Session { address: address.to_owned(), source }, welcomed)
+    }
+
+    /// A channel with a client certificate; joins for one if need be.
+    async fn channel(&mut self, address: &str) -> Result<Channel, SyncError> {
+        if self.credentials.client().is_none() {
+            self.join(address).await?;
+        }
+        let roots = self.operators.roots(self.credentials.ca())?;
+        match dial::connect(&*self.dial, address, roots, self.credentials.client()).await {
+            Err(err @ (DialError::Refused { .. } | DialError::Own(_))) => {
+                self.credentials.forget();
+                Err(err.into())
+            }
+            result => Ok(result?),
+        }
+    }
+
+    async fn join(&mut self, address: &str) -> Result<(), SyncError> {
+        let path = &self.config.token;
+        let token = fs::read_to_string(path).map_err(|source| SyncError::Token { path: path.clone(), source })?;
+        let channel = dial::connect(&*self.dial, address, self.operators.roots(None)?, None).await?;
+        let request = JoinRequest { token: token.trim().to_owned(), csr_der: self.credentials.request()? };
+        let refused = |status: Status| SyncError::Join {
+            address: address.to_owned(),
+            code: status.code(),
+            message: status.message().to_owned(),
+        };
+        let mut client = NodeSyncClient::new(channel);
+        let answer = timeout(JOIN, client.join(request)).await;
+        let answer = answer.map_err(|_| refused(Status::deadline_exceeded("no answer")))?.map_err(refused)?;
+        self.credentials.store(answer.into_inner().certificate.ok_or(CredentialsError::Certificate)?)?;
+        tracing::info!(operator = address, "joined");
+        Ok(())
+    }
+}
+
+fn is_follower(err: &SyncError) -> bool {
+    match err {
+        SyncError::Join { code, .. } => *code == Code::Unavailable,
+        SyncError::Session { source: SessionError::Rpc(status), .. } => status.code() == Code::Unavailable,
+        _ => false,
+    }
+}
+
+/// In TLS 1.3 a client learns only with its first read that its certificate was refused.
+fn is_certificate_refused(err: &SessionError) -> bool {
+    let SessionError::Rpc(status) = err else { return false };
+    status.code() == Code::Unauthenticated || matches!(rustls_error(&**status), Some(rustls::Error::AlertReceived(_)))
+}
+
+/// The parts of a client that a session changes, beside its credentials.
+struct SeenBy<'a, W> {
+    known: &'a mut Vec<String>,
+    epoch: &'a mut Vec<u8>,
+    state: &'a State,
+    watch: &'a mut W,
+    metrics: &'a Metrics,
+}
+
+struct Seen<'a, W> {
+    address: &'a str,
+    welcomed: bool,
+    this: SeenBy<'a, W>,
+}
+
+impl<W: Watch> session::Observer for Seen<'_, W> {
+    fn welcomed(&mut self, welcome: &Welcome) {
+        self.welcomed = true;
+        tracing::info!(operator = self.address, resumed = welcome.resumed, "connected");
+        let mut known = vec![self.address.to_owned()];
+        known.extend(welcome.operators.iter().filter(|other| **other != *self.address).cloned());
+        self.this.state.connected(true);
+        self.this.state.operators(known.clone());
+        *self.this.known = known;
+        self.this.metrics.connected(true);
+        self.this.watch.connected(*self.this.epoch != welcome.epoch);
+        self.this.epoch.clone_from(&welcome.epoch);
+    }
+
+    fn committed(&mut self) {
+        self.this.metrics.committed();
+    }
+}
