@@ -1,1 +1,115 @@
-//! Kernel half.
+//! The pods attached to this node: the CNI server, and what it makes of ADD, DEL and CHECK.
+//!
+//! An endpoint is a pod UID; an attachment is a container id and an interface, and several may serve one pod for a while, when
+//! its sandbox is made anew before the old one's DEL arrives. Every attachment has a file that is written before the kernel is
+//! touched and removed after: whatever an interrupted daemon leaves behind is found by it, at the next start or the next ADD or
+//! DEL of the same container.
+
+mod add;
+pub mod attachment;
+mod check;
+pub mod conflist;
+mod del;
+mod enforce;
+mod error;
+mod locks;
+mod maps;
+pub mod protocol;
+pub mod reserve;
+mod restore;
+pub mod server;
+pub mod store;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use attachment::{Attachment, AttachmentKey, Phase, PodSandbox};
+pub use error::AttachError;
+pub use maps::EndpointMaps;
+pub use restore::Restored;
+
+use crate::desired::pods::Pods;
+use crate::link::Links;
+use crate::observe::outbox::Reports;
+use crate::programs::Paths;
+use locks::KeyLocks;
+use reserve::Reserve;
+use store::Store;
+
+/// How long ADD waits for the pod's row and policy. The kubelet retries, and shows what the pod waits for meanwhile.
+pub const DEFAULT_WAIT: Duration = Duration::from_secs(10);
+
+/// The pods attached to this node. Clones share everything.
+#[derive(Clone)]
+pub struct Endpoints {
+    inner: Arc<Inner>,
+}
+
+/// What [`Endpoints`] is made of.
+pub struct Parts {
+    /// In the host's network namespace.
+    pub links: Links,
+    /// Where programs are pinned.
+    pub paths: Paths,
+    /// Where attachments are kept.
+    pub store: Store,
+    /// Their maps.
+    pub maps: EndpointMaps,
+    /// Says what a pod gets.
+    pub pods: Arc<dyn Pods>,
+    /// Is told of attachments.
+    pub reports: Arc<dyn Reports>,
+    /// How long ADD waits for the pod's row and policy.
+    pub wait: Duration,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("store", &self.store).field("wait", &self.wait).finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    links: Links,
+    paths: Paths,
+    pods: Arc<dyn Pods>,
+    reports: Arc<dyn Reports>,
+    wait: Duration,
+    /// One command at a time for a container, and one change at a time for a pod.
+    locks: KeyLocks,
+    state: Mutex<State>,
+}
+
+/// Held for a few system calls at most, never across an await.
+struct State {
+    store: Store,
+    maps: EndpointMaps,
+    reserve: Reserve,
+}
+
+impl Endpoints {
+    /// With the attachments that `parts.store` has; call [`Endpoints::restore`] next.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { links, paths, store, maps, pods, reports, wait } = parts;
+        let state = Mutex::new(State { store, maps, reserve: Reserve::default() });
+        Self { inner: Arc::new(Inner { links, paths, pods, reports, wait, locks: KeyLocks::default(), state }) }
+    }
+
+    /// All attachments, also those in the making.
+    #[must_use]
+    pub fn attachments(&self) -> Vec<Attachment> {
+        self.state().store.all().cloned().collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What a panicking holder left half done is on disk as such.
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Endpoints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoints").field("attachments", &self.state().store.all().count()).finish_non_exhaustive()
+    }
+}

@@ -58,8 +58,10 @@ impl Links {
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
         let created = self.handle.link().add(message).execute().await;
-        let object = format_args!("veth {} with {} in the pod", spec.host_name, spec.pod_name);
-        created.map_err(LinkError::netlink(Operation::Create, object))?;
+        created.map_err(LinkError::netlink(
+            Operation::Create,
+            format_args!("veth {} with {} in the pod", spec.host_name, spec.pod_name),
+        ))?;
         self.device(&spec.host_name).await?.ok_or_else(|| LinkError::NoDevice(spec.host_name.clone()))
     }
 
