@@ -8,5 +8,7 @@ fn main() -> io::Result<()> {
         println!("cargo:rerun-if-changed={file}");
     }
     let descriptors = protox::compile(files, ["proto"]).map_err(io::Error::other)?;
-    tonic_prost_build::configure().bytes(".axoneme.nodesync.v1.Row.payload").compile_fds(descriptors)
+    // Sorted maps: equal rows must have equal bytes, because their hashes are compared.
+    let build = tonic_prost_build::configure().btree_map(".").bytes(".axoneme.nodesync.v1.Row.payload");
+    build.compile_fds(descriptors)
 }

@@ -8,7 +8,9 @@
 pub mod compile;
 pub mod config;
 pub mod engine;
+pub mod index;
 pub mod leader;
 pub mod object;
 pub mod publish;
+pub mod table;
 pub mod watch;

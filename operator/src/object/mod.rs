@@ -3,6 +3,8 @@
 //! The watch stage makes these from API objects and drops every field that nobody compiles. Nothing behind this border knows
 //! a Kubernetes client type, so index and compiler can be tested with values written by hand.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod ipam;
 mod key;
 mod labels;

@@ -1,0 +1,180 @@
+//! Ports as the kernel looks them up: one prefix of (protocol, port), the longest match decides.
+
+use axoneme_proto::tables::{PortRule, TierVerdict};
+
+use crate::object::Protocol;
+
+/// A prefix of (protocol, port). Ordered so that a wider one comes before those it contains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortKey {
+    /// IANA number; 0: any protocol, then there is no port.
+    pub protocol: u8,
+    /// The first port.
+    pub port: u16,
+    /// How many leading bits count.
+    pub bits: u8,
+}
+
+impl PortKey {
+    /// Every protocol and port.
+    pub const ANY: Self = Self { protocol: 0, port: 0, bits: 0 };
+
+    /// All ports of one protocol.
+    #[must_use]
+    pub const fn all(protocol: Protocol) -> Self {
+        Self { protocol: protocol.number(), port: 0, bits: 0 }
+    }
+
+    /// One port.
+    #[must_use]
+    pub const fn one(protocol: Protocol, port: u16) -> Self {
+        Self { protocol: protocol.number(), port, bits: 16 }
+    }
+
+    /// The fewest prefixes that make up the ports `first..=last`.
+    #[must_use]
+    pub fn range(protocol: Protocol, first: u16, last: u16) -> Vec<Self> {
+        let mut keys = Vec::new();
+        let (mut next, end) = (u32::from(first), u32::from(last) + 1);
+        while next < end {
+            // The largest block that starts here: limited by alignment and by what is left.
+            let block = (1 << next.trailing_zeros().min(16)).min(1 << (31 - (end - next).leading_zeros()));
+            let bits = 16 - u32::trailing_zeros(block);
+            keys.push(Self { protocol: protocol.number(), port: next as u16, bits: bits as u8 });
+            next += block;
+        }
+        keys
+    }
+
+    /// Whether every packet that `other` matches is matched by this one too.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        if self.protocol == 0 {
+            return true;
+        }
+        let mask = u16::MAX.checked_shl(16 - u32::from(self.bits)).unwrap_or(0);
+        self.protocol == other.protocol && self.bits <= other.bits && (other.port & mask) == self.port
+    }
+}
+
+/// A port that a policy names; who has a container port of this name and protocol decides its number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NamedPort {
+    /// The container port's name.
+    pub name: Box<str>,
+    /// Its protocol.
+    pub protocol: Protocol,
+}
+
+/// The ports of one rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortSet {
+    /// By number.
+    pub keys: Vec<PortKey>,
+    /// By name.
+    pub named: Vec<NamedPort>,
+}
+
+/// Flattens rules: every key that occurs once, with the verdicts of all that contain it, tier by tier; keys that say the same
+/// as the next wider one are left out. Sorted.
+pub fn flatten(rules: &[(PortKey, TierVerdict)]) -> Vec<PortRule> {
+    let mut keys: Vec<PortKey> = rules.iter().map(|(key, _)| *key).collect();
+    keys.sort_unstable_by_key(|key| (key.protocol, key.bits, key.port));
+    keys.dedup();
+    let mut kept: Vec<(PortKey, Vec<TierVerdict>)> = Vec::new();
+    for key in keys {
+        let verdicts = merge(rules.iter().filter(|(wider, _)| wider.contains(&key)).map(|(_, verdict)| verdict));
+        // Wider keys come first, so the last one that contains this key is the longest.
+        let next_wider = kept.iter().rfind(|(wider, _)| wider.contains(&key));
+        if !next_wider.is_some_and(|(_, wider)| same_decision(wider, &verdicts)) {
+            kept.push((key, verdicts));
+        }
+    }
+    kept.sort_unstable_by_key(|(key, _)| *key);
+    let rule = |(key, verdicts): (PortKey, Vec<TierVerdict>)| PortRule {
+        protocol: key.protocol.into(),
+        port: key.port.into(),
+        port_bits: key.bits.into(),
+        verdicts,
+    };
+    kept.into_iter().map(rule).collect()
+}
+
+/// For each tier the verdict that counts: lower order first, deny before allow at the same order, then the first policy.
+fn merge<'a>(verdicts: impl Iterator<Item = &'a TierVerdict>) -> Vec<TierVerdict> {
+    let mut all: Vec<TierVerdict> = verdicts.copied().collect();
+    let deny = axoneme_proto::tables::Action::Deny as i32;
+    all.sort_unstable_by_key(|v| (v.tier, v.order, v.action != deny, v.policy));
+    all.dedup_by_key(|v| v.tier);
+    all
+}
+
+/// Whether two rules decide alike, whoever is named for it.
+fn same_decision(a: &[TierVerdict], b: &[TierVerdict]) -> bool {
+    let decision = |v: &TierVerdict| (v.tier, v.action, v.order);
+    a.iter().map(decision).eq(b.iter().map(decision))
+}
+
+/// Whether two lists of port rules decide alike.
+pub fn same_rules(a: &[PortRule], b: &[PortRule]) -> bool {
+    let key = |rule: &PortRule| (rule.protocol, rule.port, rule.port_bits);
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| key(a) == key(b) && same_decision(&a.verdicts, &b.verdicts))
+}
+
+#[cfg(test)]
+mod tests {
+    use axoneme_proto::tables::{Action, Tier};
+
+    use super::*;
+
+    fn allow(policy: u32) -> TierVerdict {
+        TierVerdict { tier: Tier::Normal.into(), action: Action::Allow.into(), order: 0, policy }
+    }
+
+    #[test]
+    fn ranges_become_the_fewest_prefixes() {
+        let text = |first, last| -> Vec<String> {
+            PortKey::range(Protocol::Tcp, first, last).iter().map(|k| format!("{}/{}", k.port, k.bits)).collect()
+        };
+        assert_eq!(text(80, 80), ["80/16"]);
+        assert_eq!(text(80, 83), ["80/14"]);
+        assert_eq!(text(79, 84), ["79/16", "80/14", "84/16"]);
+        assert_eq!(text(0, 65_535), ["0/0"]);
+        assert_eq!(text(1, 65_535).len(), 16);
+        assert_eq!(text(65_535, 65_535), ["65535/16"]);
+    }
+
+    #[test]
+    fn ranges_cover_exactly_their_ports() {
+        for (first, last) in [(0, 0), (1, 1000), (80, 81), (30_000, 32_767), (65_000, 65_535), (1, 65_534)] {
+            let keys = PortKey::range(Protocol::Udp, first, last);
+            for port in 0..=u16::MAX {
+                let hits = keys.iter().filter(|key| key.contains(&PortKey::one(Protocol::Udp, port))).count();
+                assert_eq!(hits, usize::from((first..=last).contains(&port)), "{port} in {first}..={last}");
+            }
+        }
+    }
+
+    #[test]
+    fn wider_allows_swallow_narrower_ones() {
+        let rules = [
+            (PortKey::one(Protocol::Tcp, 80), allow(1)),
+            (PortKey::one(Protocol::Udp, 53), allow(1)),
+            (PortKey::all(Protocol::Tcp), allow(2)),
+        ];
+        let flat = flatten(&rules);
+        let text: Vec<_> =
+            flat.iter().map(|r| (r.protocol, r.port, r.port_bits, r.verdicts.first().map(|v| v.policy))).collect();
+        assert_eq!(text, [(6, 0, 0, Some(2)), (17, 53, 16, Some(1))]);
+    }
+
+    #[test]
+    fn a_narrower_deny_keeps_its_place_and_contains_the_wider_tiers() {
+        let deny = TierVerdict { tier: Tier::Admin.into(), action: Action::Deny.into(), order: 5, policy: 7 };
+        let flat = flatten(&[(PortKey::ANY, allow(0)), (PortKey::one(Protocol::Tcp, 22), deny)]);
+        assert_eq!(flat.len(), 2);
+        assert_eq!(flat.iter().map(|r| r.verdicts.len()).collect::<Vec<_>>(), [1, 2]);
+        let pass = TierVerdict { action: Action::Pass.into(), ..deny };
+        assert_eq!(merge([pass, deny].iter()), [deny], "deny goes before others of its order");
+    }
+}

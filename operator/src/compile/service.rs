@@ -1,0 +1,81 @@
+//! The scope `services`.
+
+use axoneme_proto::Scope;
+use axoneme_proto::nodesync::Table;
+use axoneme_proto::tables;
+use axoneme_proto::tables::BackendState;
+
+use super::{Output, bytes_of, output};
+use crate::index::Index;
+use crate::object::{Endpoint, Name, Service, ServiceKind};
+use crate::table::RowId;
+
+/// The id of a service's row.
+#[must_use]
+pub fn service_id(name: &Name) -> RowId {
+    RowId::new(Scope::Services, Table::Service, name.to_string())
+}
+
+/// A service's row, if it has an address to translate.
+#[must_use]
+pub fn service(index: &Index, name: &Name) -> Option<Output> {
+    let service = index.service(name).filter(|service| is_translated(service))?;
+    let port = |port: &crate::object::ServicePort| tables::ServicePort {
+        name: port.name.to_string(),
+        protocol: port.protocol.number().into(),
+        port: port.port.into(),
+    };
+    let row = tables::Service {
+        namespace: name.namespace.to_string(),
+        name: name.name.to_string(),
+        cluster_ips: bytes_of(service.cluster_ips.iter().copied()),
+        ports: service.ports.iter().map(port).collect(),
+        publish_not_ready: service.publish_not_ready,
+        affinity_seconds: service.affinity_seconds.unwrap_or(0),
+    };
+    Some(output(service_id(name), &row))
+}
+
+/// The id of a slice's row.
+#[must_use]
+pub fn backends_id(name: &Name) -> RowId {
+    RowId::new(Scope::Services, Table::Backends, name.to_string())
+}
+
+/// The row of an EndpointSlice, if its service has one.
+#[must_use]
+pub fn backends(index: &Index, name: &Name) -> Option<Output> {
+    let slice = index.slice(name)?;
+    let service = Name { namespace: name.namespace.clone(), name: slice.service.clone() };
+    index.service(&service).filter(|service| is_translated(service))?;
+    let port = |port: &crate::object::SlicePort| tables::BackendPort {
+        name: port.name.to_string(),
+        protocol: port.protocol.number().into(),
+        port: port.port.into(),
+    };
+    let backend = |endpoint: &Endpoint| tables::Backend {
+        addresses: bytes_of(endpoint.addresses.first().copied()),
+        state: state(endpoint).into(),
+        node: endpoint.node.as_deref().unwrap_or_default().to_owned(),
+        zone: endpoint.zone.as_deref().unwrap_or_default().to_owned(),
+    };
+    let row = tables::Backends {
+        namespace: name.namespace.to_string(),
+        service: slice.service.to_string(),
+        ports: slice.ports.iter().map(port).collect(),
+        backends: slice.endpoints.iter().filter(|e| !e.addresses.is_empty()).map(backend).collect(),
+    };
+    Some(output(backends_id(name), &row))
+}
+
+fn is_translated(service: &Service) -> bool {
+    !service.headless && service.kind != ServiceKind::ExternalName && !service.cluster_ips.is_empty()
+}
+
+fn state(endpoint: &Endpoint) -> BackendState {
+    match (endpoint.ready, endpoint.serving && endpoint.terminating) {
+        (true, _) => BackendState::Ready,
+        (false, true) => BackendState::Terminating,
+        (false, false) => BackendState::NotReady,
+    }
+}

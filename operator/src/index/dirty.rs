@@ -1,0 +1,39 @@
+//! Which outputs a change of inputs can touch.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::object::Name;
+
+/// Keys of outputs to be compiled again. Too many is only slow, too few is wrong.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Dirty {
+    /// Nodes: their node and pool rows.
+    pub nodes: BTreeSet<Arc<str>>,
+    /// Services.
+    pub services: BTreeSet<Name>,
+    /// EndpointSlices.
+    pub slices: BTreeSet<Name>,
+    /// Pods: peer row, endpoint row, report.
+    pub pods: BTreeSet<Name>,
+    /// Identities: policy row.
+    pub identities: BTreeSet<u32>,
+    /// Namespaces on nodes: (node, namespace).
+    pub namespaces: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// Nodes whose set of scopes may differ.
+    pub scopes: BTreeSet<Arc<str>>,
+    /// Nodes whose ledger may need something else.
+    pub ledgers: BTreeSet<Arc<str>>,
+    /// Identities that may have come into or gone out of use.
+    pub usage: BTreeSet<u32>,
+    /// Policies whose diagnostics may differ.
+    pub policies: BTreeSet<Name>,
+}
+
+impl Dirty {
+    /// Whether nothing is to be done.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}

@@ -1,0 +1,254 @@
+//! Pods, by everything that they are looked up by.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::identities::{LabelSet, SetId};
+use super::{Attachment, Entry, Index, labels};
+use crate::object::{Name, Pod};
+
+/// A pod and what is known of it.
+#[derive(Debug)]
+pub struct PodEntry {
+    /// The object.
+    pub pod: Arc<Pod>,
+    /// Its label set, while it has a network of its own and its namespace is known.
+    pub set: Option<SetId>,
+}
+
+/// All pods.
+#[derive(Debug, Default)]
+pub struct Pods {
+    pods: BTreeMap<Name, PodEntry>,
+    by_node: HashMap<Arc<str>, BTreeSet<Name>>,
+    by_key: HashMap<Arc<str>, BTreeSet<Name>>,
+}
+
+impl Pods {
+    /// A pod by name.
+    pub fn get(&self, name: &Name) -> Option<&PodEntry> {
+        self.pods.get(name)
+    }
+
+    /// Pods bound to a node, sorted.
+    pub fn on_node(&self, node: &str) -> impl Iterator<Item = &PodEntry> {
+        self.by_node.get(node).into_iter().flatten().filter_map(|name| self.pods.get(name))
+    }
+
+    /// Pods of a namespace, sorted.
+    pub fn in_namespace(&self, namespace: &Arc<str>) -> impl Iterator<Item = &PodEntry> {
+        let first = Name { namespace: Arc::clone(namespace), name: Arc::from("") };
+        let of = Arc::clone(namespace);
+        self.pods.range(first..).take_while(move |(name, _)| name.namespace == of).map(|(_, entry)| entry)
+    }
+
+    /// The pod that an endpoint key stands for. Where several claim the same one (a mirror annotation can say anything), it is
+    /// the pod whose UID it is, else the first by name.
+    pub fn holder(&self, key: &str) -> Option<&PodEntry> {
+        let candidates = || self.by_key.get(key).into_iter().flatten().filter_map(|name| self.pods.get(name));
+        candidates().find(|entry| *entry.pod.uid == *key).or_else(|| candidates().next())
+    }
+
+    fn rivals(&self, key: &str) -> impl Iterator<Item = &Name> {
+        self.by_key.get(key).into_iter().flatten()
+    }
+
+    fn set(&mut self, name: &Name, pod: Option<Arc<Pod>>) -> Option<PodEntry> {
+        let old = self.pods.remove(name);
+        if let Some(old) = &old {
+            remove(&mut self.by_key, old.pod.endpoint_key(), name);
+            if let Some(node) = &old.pod.node {
+                remove(&mut self.by_node, node, name);
+            }
+        }
+        if let Some(pod) = pod {
+            self.by_key.entry(Arc::clone(pod.endpoint_key())).or_default().insert(name.clone());
+            if let Some(node) = &pod.node {
+                self.by_node.entry(Arc::clone(node)).or_default().insert(name.clone());
+            }
+            self.pods.insert(name.clone(), PodEntry { pod, set: None });
+        }
+        old
+    }
+}
+
+fn remove(map: &mut HashMap<Arc<str>, BTreeSet<Name>>, key: &Arc<str>, name: &Name) {
+    if let Some(names) = map.get_mut(key) {
+        names.remove(name);
+        if names.is_empty() {
+            map.remove(key);
+        }
+    }
+}
+
+impl Index {
+    pub(super) fn set_pod(&mut self, name: &Name, pod: Option<Arc<Pod>>) {
+        let old = self.pods.get(name);
+        if old.map(|old| &old.pod) == pod.as_ref() {
+            return;
+        }
+        let keys: BTreeSet<Arc<str>> =
+            old.map(|old| &old.pod).into_iter().chain(&pod).map(|pod| Arc::clone(pod.endpoint_key())).collect();
+        let same_ports = matches!((old, &pod), (Some(old), Some(new)) if old.pod.ports == new.ports);
+        self.mark_pod(name);
+        if !same_ports {
+            // Counted by the ports that the set was told, so it has to forget them first.
+            self.leave_set(name);
+        }
+        let old = self.pods.set(name, pod);
+        if let (Some(old), Some(new)) = (old, self.pods.pods.get_mut(name)) {
+            new.set = old.set;
+        }
+        self.refresh_pod(name);
+        let rivals: Vec<Name> =
+            keys.iter().flat_map(|key| self.pods.rivals(key)).filter(|r| *r != name).cloned().collect();
+        for rival in &rivals {
+            self.refresh_pod(rival);
+        }
+    }
+
+    /// Decides again whether a pod is live and which labels it has.
+    pub(super) fn refresh_pod(&mut self, name: &Name) {
+        self.mark_pod(name);
+        let Some(entry) = self.pods.get(name) else { return };
+        let wanted = self.is_live(&entry.pod).then(|| self.namespaces.get(&name.namespace)).flatten();
+        let wanted = wanted.map(|namespace| labels::security_labels(&entry.pod, namespace, &self.config.cluster));
+        let current = entry.set.and_then(|id| self.sets.get(id)).map(|set| &set.labels);
+        if current == wanted.as_ref() {
+            return;
+        }
+        self.leave_set(name);
+        if let Some(labels) = wanted {
+            self.join_set(name, &labels);
+        }
+        self.mark_pod(name);
+    }
+
+    /// Whether a pod has or will have an endpoint: not on the host network, and not finished and torn down. One whose endpoint
+    /// key belongs to another pod has none.
+    fn is_live(&self, pod: &Pod) -> bool {
+        let torn_down = || {
+            pod.node.as_ref().is_none_or(|node| {
+                !self.nodes.contains_key(node) || self.attachments.is_detached(node, pod.endpoint_key())
+            })
+        };
+        !pod.host_network
+            && !(pod.finished && torn_down())
+            && self.pods.holder(pod.endpoint_key()).is_some_and(|holder| holder.pod.name == pod.name)
+    }
+
+    fn join_set(&mut self, name: &Name, labels: &Arc<crate::object::Labels>) {
+        let set = self.intern_set(labels);
+        let Some(entry) = self.pods.pods.get_mut(name) else { return };
+        entry.set = Some(set);
+        let pod = Arc::clone(&entry.pod);
+        let ports_changed = self.sets.add_pod(set, name, &pod.ports);
+        self.membership_changed(set, ports_changed);
+    }
+
+    fn leave_set(&mut self, name: &Name) {
+        let Some(entry) = self.pods.pods.get_mut(name) else { return };
+        let Some(set) = entry.set.take() else { return };
+        let pod = Arc::clone(&entry.pod);
+        let ports_changed = self.sets.remove_pod(set, name, &pod.ports);
+        self.membership_changed(set, ports_changed);
+        self.drop_set_if_unused(set);
+    }
+
+    fn membership_changed(&mut self, set: SetId, ports_changed: bool) {
+        let identity = self.sets.get(set).and_then(LabelSet::identity);
+        self.dirty.identities.extend(identity);
+        self.dirty.usage.extend(identity);
+        if ports_changed {
+            self.mark_policies_naming_ports();
+        }
+    }
+
+    /// Everything that shows this pod compiles again.
+    pub(super) fn mark_pod(&mut self, name: &Name) {
+        self.dirty.pods.insert(name.clone());
+        let Some(entry) = self.pods.get(name) else { return };
+        let Some(node) = &entry.pod.node else { return };
+        self.dirty.scopes.insert(Arc::clone(node));
+        self.dirty.ledgers.insert(Arc::clone(node));
+        self.dirty.namespaces.insert((Arc::clone(node), Arc::clone(&name.namespace)));
+        // Where an address is given twice, who of the two shows it depends on both.
+        for address in self.ledgers.addresses(node, entry.pod.endpoint_key()) {
+            let holders = self.ledgers.claims(address).filter_map(|claim| self.pods.holder(&claim.resource));
+            self.dirty.pods.extend(holders.map(|pod| pod.pod.name.clone()));
+        }
+    }
+}
+
+/// What the compile stage reads.
+impl Index {
+    /// A pod by name.
+    #[must_use]
+    pub fn pod(&self, name: &Name) -> Option<&PodEntry> {
+        self.pods.get(name)
+    }
+
+    /// Pods bound to a node, sorted by name.
+    pub fn pods_on(&self, node: &str) -> impl Iterator<Item = &PodEntry> {
+        self.pods.on_node(node)
+    }
+
+    /// The pod that an endpoint key stands for.
+    #[must_use]
+    pub fn holder(&self, endpoint: &str) -> Option<&PodEntry> {
+        self.pods.holder(endpoint)
+    }
+
+    /// A pod's label set.
+    #[must_use]
+    pub fn set_of(&self, pod: &PodEntry) -> Option<&LabelSet> {
+        self.sets.get(pod.set?)
+    }
+
+    /// A pod's identity.
+    #[must_use]
+    pub fn identity_of(&self, pod: &PodEntry) -> Option<u32> {
+        self.set_of(pod).and_then(LabelSet::identity)
+    }
+
+    /// A pod's addresses: those that its node's ledger gives to it, except those that are shown by another pod.
+    #[must_use]
+    pub fn addresses_of(&self, pod: &PodEntry) -> Vec<IpAddr> {
+        let Some(node) = pod.pod.node.as_ref().filter(|_| pod.set.is_some()) else { return Vec::new() };
+        let key = pod.pod.endpoint_key();
+        let mine = |claim: &Entry| claim.node == *node && claim.resource == *key;
+        let addresses = self.ledgers.addresses(node, key);
+        addresses.filter(|address| self.shown_claim(*address).is_some_and(mine)).collect()
+    }
+
+    /// Of all claims to an address the one that counts: the first whose pod is live on the ledger's node.
+    #[must_use]
+    pub fn shown_claim(&self, address: IpAddr) -> Option<&Entry> {
+        self.ledgers.claims(address).find(|claim| self.claimant(claim).is_some())
+    }
+
+    /// The live pod for which a ledger entry stands.
+    #[must_use]
+    pub fn claimant(&self, claim: &Entry) -> Option<&PodEntry> {
+        let pod = self.pods.holder(&claim.resource)?;
+        (pod.set.is_some() && pod.pod.node.as_ref() == Some(&claim.node)).then_some(pod)
+    }
+
+    /// A pod's attachment on its node.
+    #[must_use]
+    pub fn attachment_of(&self, pod: &PodEntry) -> Option<&Attachment> {
+        self.attachments.get(pod.pod.node.as_ref()?, pod.pod.endpoint_key())
+    }
+
+    /// All attachments of a node, sorted by endpoint key.
+    pub fn attachments_on(&self, node: &str) -> impl Iterator<Item = (&Arc<str>, &Attachment)> {
+        self.attachments.on(node)
+    }
+
+    /// Whether an endpoint is known not to be attached on a node.
+    #[must_use]
+    pub fn is_detached(&self, node: &str, endpoint: &str) -> bool {
+        self.attachments.is_detached(node, endpoint)
+    }
+}

@@ -1,0 +1,72 @@
+//! Rows as the operator keeps them: encoded once, shared by all sessions.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axoneme_proto::nodesync::{Row, RowKey, Table};
+use axoneme_proto::row::content_hash;
+use axoneme_proto::scope::Scope;
+use bytes::Bytes;
+use prost::Message;
+
+/// Which row. Ordered by scope first, so that a scope is a range of a sorted table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowId {
+    /// Its scope.
+    pub scope: Scope,
+    /// Its table.
+    pub table: Table,
+    /// Its key there.
+    pub key: Arc<str>,
+}
+
+impl RowId {
+    /// An id from its parts.
+    pub fn new(scope: Scope, table: Table, key: impl Into<Arc<str>>) -> Self {
+        Self { scope, table, key: key.into() }
+    }
+
+    /// As the protocol writes it.
+    #[must_use]
+    pub fn to_key(&self) -> RowKey {
+        RowKey::new(&self.scope, self.table, &*self.key)
+    }
+}
+
+impl fmt::Display for RowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {:?}", self.scope, self.table.as_str_name(), self.key)
+    }
+}
+
+/// A row's content. The strings of its key are not kept here a second time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedRow {
+    /// Content hash of the protocol.
+    pub hash: u64,
+    /// The table's message.
+    pub payload: Bytes,
+    /// Required feature bits.
+    pub features: u64,
+}
+
+impl EncodedRow {
+    /// Encodes `message` as the content of `id`.
+    #[must_use]
+    pub fn new(id: &RowId, message: &impl Message, features: u64) -> Self {
+        let payload = Bytes::from(message.encode_to_vec());
+        Self { hash: content_hash(id.table, &id.key, &payload), payload, features }
+    }
+
+    /// The row as the protocol carries it; the payload is shared.
+    #[must_use]
+    pub fn to_row(&self, id: &RowId, revision: u64) -> Row {
+        Row {
+            key: Some(id.to_key()),
+            revision,
+            hash: self.hash,
+            payload: self.payload.clone(),
+            features: self.features,
+        }
+    }
+}
