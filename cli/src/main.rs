@@ -3,8 +3,9 @@
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition as Definition;
 
 /// Tools for clusters whose network is Axoneme.
 #[derive(Debug, Parser)]
@@ -69,28 +70,27 @@ fn run(command: &Command) -> Result<()> {
     }
 }
 
+/// The definitions of these kinds, or all, as a YAML stream.
 fn crds(kinds: &[String]) -> Result<String> {
-    let mut yaml = String::new();
-    let mut unknown: Vec<&str> = kinds.iter().map(String::as_str).collect();
-    let mut known = Vec::new();
-    for definition in axoneme_crds::all() {
-        let names = &definition.spec.names;
-        let is = |kind: &str| {
-            let mut all = [Some(&names.plural), names.singular.as_ref()].into_iter().flatten();
-            let mut short = names.short_names.iter().flatten();
-            kind.eq_ignore_ascii_case(&names.kind)
-                || all.any(|name| name.eq_ignore_ascii_case(kind))
-                || short.any(|name| name.eq_ignore_ascii_case(kind))
-        };
-        unknown.retain(|kind| !is(kind));
-        if kinds.is_empty() || kinds.iter().any(|kind| is(kind)) {
-            yaml.push_str("---\n");
-            yaml.push_str(&serde_yaml::to_string(&definition).context("cannot write a definition as YAML")?);
-        }
-        known.push(names.plural.clone());
+    let all = axoneme_crds::all();
+    if let Some(unknown) = kinds.iter().find(|kind| !all.iter().any(|definition| is_named(definition, kind))) {
+        let known: Vec<&str> = all.iter().map(|definition| definition.spec.names.plural.as_str()).collect();
+        bail!("unknown kind {unknown}; there are {}", known.join(", "));
     }
-    anyhow::ensure!(unknown.is_empty(), "unknown kind {}; there are {}", unknown.join(", "), known.join(", "));
+    let wanted = |definition: &&Definition| kinds.is_empty() || kinds.iter().any(|kind| is_named(definition, kind));
+    let mut yaml = String::new();
+    for definition in all.iter().filter(wanted) {
+        yaml.push_str("---\n");
+        yaml.push_str(&serde_yaml::to_string(definition).context("cannot write a definition as YAML")?);
+    }
     Ok(yaml)
+}
+
+/// Whether kubectl, too, would take `name` for this kind.
+fn is_named(definition: &Definition, name: &str) -> bool {
+    let names = &definition.spec.names;
+    let long = [Some(&names.kind), Some(&names.plural), names.singular.as_ref()].into_iter().flatten();
+    long.chain(names.short_names.iter().flatten()).any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Writes to standard output. A reader that has seen enough (`| head`) is no error.
