@@ -1,1 +1,282 @@
-//! The daemon's configuration.
+//! What the daemon is told: its flags, and `node.yaml`, which the chart renders from Helm values.
+//!
+//! Every key has a default; a key that is not known is an error, because a misspelt setting that is silently ignored is found
+//! much later. What nodes have in common (routing mode, pod CIDRs, MTU) comes from the operator and is not configured here.
+//! The file, with its defaults:
+//!
+//! ```yaml
+//! healthPort: 9879                  # /healthz and /readyz
+//! metricsPort: 9962                 # /metrics
+//! cgroupRoot: /sys/fs/cgroup        # where the host's cgroup v2 hierarchy is mounted for the daemon
+//! sysctlRoot: /proc/sys             # where the host's net sysctls may be written
+//! bpfRoot: /sys/fs/bpf/axoneme      # where maps, programs and links are pinned
+//! stateDirectory: /var/lib/axoneme  # checkpoint, attachments, key and certificate
+//! runDirectory: /run/axoneme        # the CNI plugin's socket
+//! operatorsDirectory: /etc/axoneme/operators              # ConfigMap axoneme-operators
+//! tokenFile: /var/run/secrets/axoneme/token
+//! cni:
+//!   binDirectory: /opt/cni/bin
+//!   confDirectory: /etc/cni/net.d
+//!   plugin: ""                      # axoneme-cni as it came with the daemon; empty: beside the daemon's own binary
+//!   waitSeconds: 10                 # how long ADD waits for the operator to tell of a pod
+//! sizes: {ctTcp: null, ctAny: null, nat: null, sockReverse: null}   # entries; null: from the node's memory
+//! ```
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::programs::LoadConfig;
+use crate::programs::sizes::Sizes;
+
+/// Why the daemon cannot be configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A flag that does not exist.
+    #[error("unknown argument {0:?}; see axoneme-node --help")]
+    UnknownArgument(String),
+    /// A flag without its value.
+    #[error("{0} needs a value")]
+    NoValue(&'static str),
+    /// The node's name is missing.
+    #[error("--node-name is missing: the daemon must know which node it runs on")]
+    NoNodeName,
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not the YAML described above.
+    #[error("{}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_yaml::Error,
+    },
+    /// Two ports are the same.
+    #[error("healthPort and metricsPort are both {0}")]
+    Ports(u16),
+}
+
+/// What the binary is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Run the daemon.
+    Agent(Flags),
+    /// Load and attach programs, and exit.
+    Load(Flags),
+    /// Say which version this is.
+    Version,
+    /// Say how it is called.
+    Help,
+}
+
+/// Flags of daemon and loader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flags {
+    /// The file.
+    pub config: PathBuf,
+    /// Name of the node; only the daemon needs it.
+    pub node_name: String,
+    /// What is logged, like "info" or "info,axoneme_node::sync=debug".
+    pub log: String,
+    /// Log as JSON, a line an event.
+    pub log_json: bool,
+}
+
+impl Default for Flags {
+    fn default() -> Self {
+        Self {
+            config: "/etc/axoneme/config/node.yaml".into(),
+            node_name: String::new(),
+            log: "info".into(),
+            log_json: false,
+        }
+    }
+}
+
+/// How the binary is called.
+pub const HELP: &str = "\
+Programs this node's kernel as the Axoneme operator says.
+
+Usage: axoneme-node [agent|load|version] [flags]
+
+  agent                run the daemon (default)
+  load                 load and attach the BPF programs, and exit
+  version              print the version
+
+  --config FILE        settings [/etc/axoneme/config/node.yaml]
+  --node-name NAME     the node this runs on
+  --log FILTER         e.g. info, or info,axoneme_node::sync=debug [info]
+  --log-json           log as JSON
+";
+
+impl Command {
+    /// Reads the arguments behind the binary's name.
+    ///
+    /// # Errors
+    /// When one is unknown or missing.
+    pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, ConfigError> {
+        let mut flags = Flags::default();
+        let mut verb = None;
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            let (name, attached) = match argument.split_once('=') {
+                Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
+                _ => (argument.as_str(), None),
+            };
+            let mut value = |name| attached.clone().or_else(|| arguments.next()).ok_or(ConfigError::NoValue(name));
+            match name {
+                "--config" => flags.config = value("--config")?.into(),
+                "--node-name" => flags.node_name = value("--node-name")?,
+                "--log" => flags.log = value("--log")?,
+                "--log-json" => flags.log_json = true,
+                "--help" | "-h" | "help" => return Ok(Self::Help),
+                "--version" | "version" => return Ok(Self::Version),
+                "agent" | "load" if verb.is_none() => verb = Some(argument),
+                _ => return Err(ConfigError::UnknownArgument(argument)),
+            }
+        }
+        match verb.as_deref() {
+            Some("load") => Ok(Self::Load(flags)),
+            _ if flags.node_name.is_empty() => Err(ConfigError::NoNodeName),
+            _ => Ok(Self::Agent(flags)),
+        }
+    }
+}
+
+/// `node.yaml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    /// TCP port of /healthz and /readyz, on all of the host's addresses.
+    pub health_port: u16,
+    /// TCP port of /metrics.
+    pub metrics_port: u16,
+    /// Where the host's cgroup v2 hierarchy is mounted.
+    pub cgroup_root: PathBuf,
+    /// Where the host's sysctls may be written.
+    pub sysctl_root: PathBuf,
+    /// Where maps, programs and links are pinned.
+    pub bpf_root: PathBuf,
+    /// Checkpoint, attachments, key and certificate.
+    pub state_directory: PathBuf,
+    /// The CNI plugin's socket.
+    pub run_directory: PathBuf,
+    /// The mounted ConfigMap `axoneme-operators`.
+    pub operators_directory: PathBuf,
+    /// The pod's bound token.
+    pub token_file: PathBuf,
+    /// The CNI plugin.
+    pub cni: Cni,
+    /// Entries of the maps whose need grows with traffic.
+    pub sizes: Sizes,
+}
+
+/// Where the runtime looks for its plugins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Cni {
+    /// Directory of plugins.
+    pub bin_directory: PathBuf,
+    /// Directory of configurations.
+    pub conf_directory: PathBuf,
+    /// The plugin as it came with the daemon; empty: beside the daemon's binary.
+    pub plugin: PathBuf,
+    /// How long ADD waits for the operator to tell of a pod, in seconds.
+    pub wait_seconds: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            health_port: 9879,
+            metrics_port: 9962,
+            cgroup_root: "/sys/fs/cgroup".into(),
+            sysctl_root: "/proc/sys".into(),
+            bpf_root: crate::programs::DEFAULT_ROOT.into(),
+            state_directory: "/var/lib/axoneme".into(),
+            run_directory: "/run/axoneme".into(),
+            operators_directory: "/etc/axoneme/operators".into(),
+            token_file: "/var/run/secrets/axoneme/token".into(),
+            cni: Cni::default(),
+            sizes: Sizes::default(),
+        }
+    }
+}
+
+impl Default for Cni {
+    fn default() -> Self {
+        Self {
+            bin_directory: "/opt/cni/bin".into(),
+            conf_directory: "/etc/cni/net.d".into(),
+            plugin: PathBuf::new(),
+            wait_seconds: 10,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// When it cannot be read, has unknown keys, or makes no sense.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let config: Option<Self> =
+            serde_yaml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
+        let config = config.unwrap_or_default();
+        if config.health_port == config.metrics_port {
+            return Err(ConfigError::Ports(config.health_port));
+        }
+        Ok(config)
+    }
+
+    /// What the loader needs of it.
+    #[must_use]
+    pub fn load(&self) -> LoadConfig {
+        LoadConfig { root: self.bpf_root.clone(), cgroup_root: self.cgroup_root.clone(), sizes: self.sizes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Command, String> {
+        Command::parse(text.split_whitespace().map(str::to_owned)).map_err(|err| err.to_string())
+    }
+
+    #[test]
+    fn arguments() {
+        let flags = Flags { config: "/c".into(), node_name: "n".into(), log: "debug".into(), log_json: true };
+        assert_eq!(parse("--config=/c --node-name n --log=debug --log-json"), Ok(Command::Agent(flags.clone())));
+        assert_eq!(parse("load --config /c --node-name n --log debug --log-json"), Ok(Command::Load(flags)));
+        assert_eq!(parse("version"), Ok(Command::Version));
+        assert_eq!(parse("agent"), Err(ConfigError::NoNodeName.to_string()));
+        assert_eq!(parse("--node-name"), Err("--node-name needs a value".into()));
+        assert_eq!(parse("--nod n"), Err("unknown argument \"--nod\"; see axoneme-node --help".into()));
+    }
+
+    #[test]
+    fn files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.yaml");
+        let read = |text: &str| {
+            fs::write(&path, text).unwrap();
+            Config::read(&path)
+        };
+        assert_eq!(read("").unwrap(), Config::default());
+        let config = read("healthPort: 1\nsizes: {nat: 5}\ncni: {plugin: /p}\n").unwrap();
+        assert_eq!((config.health_port, config.sizes.nat, config.cni.plugin), (1, Some(5), "/p".into()));
+        let error = |text: &str| anyhow::Error::from(read(text).unwrap_err()).root_cause().to_string();
+        assert!(error("helthPort: 1").contains("unknown field `helthPort`"), "{}", error("helthPort: 1"));
+        assert_eq!(error("healthPort: 7\nmetricsPort: 7"), "healthPort and metricsPort are both 7");
+    }
+}

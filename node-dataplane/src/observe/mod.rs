@@ -1,3 +1,5 @@
 //! What the node observes and tells.
 
+pub mod counters;
 pub mod outbox;
+pub mod pressure;

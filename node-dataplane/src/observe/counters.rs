@@ -1,0 +1,85 @@
+//! The programs' counters as Cilium's metrics, read when somebody asks.
+
+use std::io;
+
+use axoneme_bpf::metrics::{Metrics, MetricsKey, Reason};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+
+/// Where counters are read from.
+pub trait Counters: Send + Sync + 'static {
+    /// All of them, summed over CPUs.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn read(&self) -> io::Result<Vec<(MetricsKey, Metrics)>>;
+}
+
+impl Counters for crate::maps::per_cpu::Counters {
+    fn read(&self) -> io::Result<Vec<(MetricsKey, Metrics)>> {
+        Self::read(self)
+    }
+}
+
+/// Shows [`Counters`] as metrics.
+#[derive(Debug)]
+pub struct Packets<C>(pub C);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Dropped {
+    direction: String,
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Forwarded {
+    direction: String,
+}
+
+impl<C: Counters + std::fmt::Debug> Collector for Packets<C> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counters = match self.0.read() {
+            Ok(counters) => counters,
+            Err(err) => {
+                tracing::warn!(%err, "packet counters cannot be read");
+                return Ok(());
+            }
+        };
+        let dropped = |counters: &[(MetricsKey, Metrics)]| {
+            let drops = counters.iter().filter(|(key, _)| key.reason.is_drop());
+            drops.map(|(key, value)| (labels(key), *value)).collect::<Vec<_>>()
+        };
+        let forwarded = || {
+            let forwarded = counters.iter().filter(|(key, _)| key.reason == Reason::FORWARDED);
+            forwarded.map(|(key, value)| (Forwarded { direction: key.direction.to_string() }, *value))
+        };
+        let drops = dropped(&counters);
+        let packets = drops.iter().map(|(labels, value)| (labels.clone(), value.packets));
+        family(&mut encoder, "cilium_drop_count", "Dropped packets, by reason and direction", packets)?;
+        let bytes = drops.iter().map(|(labels, value)| (labels.clone(), value.bytes));
+        family(&mut encoder, "cilium_drop_bytes", "Dropped bytes, by reason and direction", bytes)?;
+        let packets = forwarded().map(|(labels, value)| (labels, value.packets));
+        family(&mut encoder, "cilium_forward_count", "Forwarded packets, by direction", packets)?;
+        let bytes = forwarded().map(|(labels, value)| (labels, value.bytes));
+        family(&mut encoder, "cilium_forward_bytes", "Forwarded bytes, by direction", bytes)
+    }
+}
+
+fn labels(key: &MetricsKey) -> Dropped {
+    Dropped { direction: key.direction.to_string(), reason: key.reason.to_string() }
+}
+
+fn family<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl Iterator<Item = (L, u64)>,
+) -> Result<(), std::fmt::Error> {
+    let kind = prometheus_client::metrics::MetricType::Counter;
+    let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+    for (labels, value) in values {
+        ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
