@@ -30,7 +30,7 @@ cluster: deps ## NODES=3 CNI=axoneme|none|bridge VALUES=file.yaml: leave a clust
 
 cluster-down: ## remove the cluster and everything that belongs to it
 	@$(HARNESS) down
-	@$(HARNESS) leaks $(if $(EXCEPT),--except $(EXCEPT))
+	@$(HARNESS) leaks
 
 demo: deps ## a cluster, helm install, an application, a policy: who reaches whom before and after
 	@$(HARNESS) demo --nodes $(NODES)

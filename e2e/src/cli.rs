@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use axoneme_e2e::bench::{self, Set};
 use axoneme_e2e::cluster::{Cluster, Up};
 use axoneme_e2e::component::End;
 use axoneme_e2e::conformance::{self, Suite};
 use axoneme_e2e::paths::Paths;
-use axoneme_e2e::progress::heading;
-use axoneme_e2e::state::Cni;
+use axoneme_e2e::progress::{heading, note};
+use axoneme_e2e::state::{self, Cni};
 use axoneme_e2e::{demo, gobuild, helm, images, leaks};
 use clap::{Parser, Subcommand};
 
@@ -95,11 +96,17 @@ enum Command {
         #[arg(long)]
         focus: Option<String>,
     },
-    /// Fails, with a list, if anything of a cluster is left on this machine.
+    /// Measures, and prints and writes figures.
+    Bench {
+        /// Only this set.
+        #[arg(long, value_enum)]
+        set: Option<Set>,
+    },
+    /// Fails, with a list, if anything of a cluster is left on this machine. Other clusters may run.
     Leaks {
-        /// Clusters that may be there.
+        /// No cluster may run.
         #[arg(long)]
-        except: Vec<String>,
+        all: bool,
     },
 }
 
@@ -152,7 +159,15 @@ pub(crate) fn run() -> Result<ExitCode> {
             let verdict = conformance::run(&cluster, suite, focus.as_deref())?;
             return Ok(if verdict.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::Leaks { except } => return leaks(&cluster.paths, &except),
+        Command::Bench { set } => {
+            let sets = set.map_or(Set::ALL.to_vec(), |set| vec![set]);
+            let mut hold = true;
+            for set in sets {
+                hold &= bench::run(&cluster, set)?;
+            }
+            return Ok(if hold { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Leaks { all } => return leaks(&cluster, all),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -166,13 +181,15 @@ fn up(cluster: &Cluster, nodes: u8, cni: Cni, values: Option<&Path>) -> Result<(
     Ok(())
 }
 
-fn leaks(paths: &Paths, except: &[String]) -> Result<ExitCode> {
-    let found = leaks::find(paths, except)?;
+fn leaks(cluster: &Cluster, all: bool) -> Result<ExitCode> {
+    let mut others = if all { Vec::new() } else { state::clusters(&cluster.paths) };
+    others.retain(|name| *name != cluster.folder.name);
+    let found = leaks::find(&cluster.paths, &others)?;
     if found.is_empty() {
-        eprintln!("nothing is left");
+        note("nothing is left");
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("left behind:");
-    found.iter().for_each(|f| eprintln!("  {f}"));
+    heading("Left behind:");
+    found.iter().for_each(|f| note(f));
     Ok(ExitCode::FAILURE)
 }

@@ -16,6 +16,16 @@ use crate::state::Folder;
 /// The components, in the order in which they start.
 pub const COMPONENTS: [&str; 4] = ["etcd", "apiserver", "controller-manager", "scheduler"];
 
+/// Who watches what, and until when: the only way to tell whose watches the API server holds.
+const AUDIT_POLICY: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: Metadata, verbs: [watch]}
+  - {level: None}
+";
+
 /// Starts components of one cluster's control plane.
 #[derive(Debug)]
 pub struct ControlPlane<'a> {
@@ -54,6 +64,7 @@ impl<'a> ControlPlane<'a> {
             control_plane.write_kubeconfig(name, &folder.path.join(format!("{name}.kubeconfig")))?;
         }
         control_plane.write_kubeconfig("admin", &folder.kubeconfig())?;
+        std::fs::write(folder.path.join("audit-policy.yaml"), AUDIT_POLICY)?;
         Ok(control_plane)
     }
 
@@ -145,6 +156,8 @@ impl<'a> ControlPlane<'a> {
         flag("kubelet-certificate-authority", file(pki.certificate("ca")));
         flag("kubelet-client-certificate", file(pki.certificate("kubelet-client")));
         flag("kubelet-client-key", file(pki.key("kubelet-client")));
+        flag("audit-policy-file", file(self.folder.path.join("audit-policy.yaml")));
+        flag("audit-log-path", file(self.folder.log("audit")));
         arguments
     }
 

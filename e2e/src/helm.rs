@@ -19,6 +19,13 @@ pub fn deploy(cluster: &Cluster, values: Option<&Path>) -> Result<()> {
     helm.args(["--namespace", "kube-system", "--wait", "--timeout", "3m"]);
     helm.arg("--set").arg(format!("k8sServiceHost={host},k8sServicePort=6443"));
     helm.arg("--set").arg(format!("cgroup.hostRoot={}", node::CGROUP_ROOT));
+    // The chart's default range holds the harness' Services.
+    helm.args(["--set", "ipam.operator.clusterPoolIPv4PodCIDRList={10.244.0.0/16}"]);
+    // The images' names stay the same; this makes pods new when what is in them is.
+    for (component, archive) in ["operator.podAnnotations", "podAnnotations"].iter().zip(&archives) {
+        let content = archive.file_stem().unwrap_or_default().to_string_lossy();
+        helm.arg("--set-string").arg(format!("{component}.image={content}"));
+    }
     if let Some(values) = values {
         helm.arg("--values").arg(values);
     }

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod api;
+pub mod bench;
 pub mod bridge_cni;
 pub mod cgroup;
 pub mod cleanup;
@@ -20,6 +21,7 @@ pub mod leaks;
 pub mod link;
 pub mod load;
 pub mod machine;
+pub mod metrics;
 pub mod node;
 pub mod node_config;
 pub mod paths;
@@ -31,3 +33,4 @@ pub mod reach;
 pub mod sandbox;
 pub mod state;
 pub mod table;
+pub mod workload;

@@ -22,7 +22,7 @@ pub const COMPONENTS: [&str; 2] = ["containerd", "kubelet"];
 
 /// Where a node sees its own cgroup v2 subtree, whatever the machine's layout: programs that attach to "the root cgroup"
 /// attach here.
-pub const CGROUP_ROOT: &str = "/run/axoneme/cgroupv2";
+pub const CGROUP_ROOT: &str = "/run/cgroupv2";
 
 /// Folders of a machine that belong to a Kubernetes node, with the name under which this cluster keeps each node's.
 const OWN_FOLDERS: [(&str, &str); 8] = [
@@ -114,7 +114,6 @@ impl<'a> Node<'a> {
             .filesystem("sysfs", "/sys")?
             .relocate("/run/cgroup", "/sys/fs/cgroup")?
             .filesystem("bpf", "/sys/fs/bpf")?
-            .folder("/run/axoneme")?
             .folder(CGROUP_ROOT)?
             .bind(cgroups.v2().join(&self.name), CGROUP_ROOT)?;
         for (place, name) in OWN_FOLDERS {

@@ -1,0 +1,60 @@
+//! Memory of the node daemon, idle and with pods.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Goal, Report, Set, median};
+use crate::api::Api;
+use crate::cluster::Cluster;
+use crate::images::PAUSE;
+use crate::process::ProcessId;
+use crate::progress::step;
+use crate::workload::Workload;
+
+const PROGRAM: &str = "axoneme-node";
+const PODS: u32 = 50;
+
+/// What a process holds, in MiB.
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    resident: f64,
+    anonymous: f64,
+}
+
+pub(super) fn measure(cluster: &Cluster, api: &Api) -> Result<Report> {
+    let nodes = cluster.nodes()?;
+    let daemons = cluster.programs(PROGRAM, &nodes)?;
+    if daemons.len() < nodes.len() {
+        bail!("{} of {} nodes run {PROGRAM}", daemons.len(), nodes.len());
+    }
+    let idle = daemons.iter().map(|d| memory(*d)).collect::<Result<Vec<_>>>()?;
+    let node = *nodes.first().context("the cluster has no nodes")?;
+    let workload = Workload::new(api, "bench-daemon")?;
+    let busy = step(&format!("{PODS} pods on one node"), || {
+        workload.deployment("idle", &cluster.folder.node_name(node), PODS, PAUSE)?;
+        workload.deployment_ready("idle", PODS, Duration::from_secs(300))?;
+        // What was needed to set pods up, and is not any more, may be given back.
+        std::thread::sleep(Duration::from_secs(5));
+        memory(*cluster.programs(PROGRAM, &[node])?.first().context("the daemon is gone")?)
+    })?;
+
+    let mut report = Report::new(Set::Daemon);
+    let middle = |value: fn(&Memory) -> f64| median(&idle.iter().map(value).collect::<Vec<_>>());
+    report.add("RSS, idle", middle(|m| m.resident), "MiB", Some(Goal::AtMost(178.0)), Some(178.0));
+    report.add("of it anonymous, idle", middle(|m| m.anonymous), "MiB", None, None);
+    report.add(format!("RSS, {PODS} pods"), busy.resident, "MiB", Some(Goal::AtMost(222.0)), Some(222.0));
+    report.add(format!("of it anonymous, {PODS} pods"), busy.anonymous, "MiB", None, None);
+    Ok(report)
+}
+
+fn memory(process: ProcessId) -> Result<Memory> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).context("the daemon ended")?;
+    let field = |name: &str| -> Result<f64> {
+        let line =
+            status.lines().find(|l| l.starts_with(name)).with_context(|| format!("no {name} in /proc/PID/status"))?;
+        let kib: f64 = line.split_whitespace().nth(1).unwrap_or_default().parse()?;
+        Ok(kib / 1024.0)
+    };
+    Ok(Memory { resident: field("VmRSS:")?, anonymous: field("RssAnon:")? })
+}
