@@ -34,7 +34,7 @@ enum packet_flags : __u8 {
 	PACKET_ECHO = 1 << 1,
 	/* Carries the header of the packet that it complains about. */
 	PACKET_ICMP_ERROR = 1 << 2,
-	/* ARP or neighbour discovery: between the pod and the host. */
+	/* ARP, neighbour discovery, multicast listeners: between the two ends of a link. */
 	PACKET_NEIGHBOUR = 1 << 3,
 	PACKET_ECHO_REPLY = 1 << 4,
 };
@@ -116,6 +116,10 @@ static __inline int packet_ports(struct __sk_buff *skb, struct packet *packet)
 		case ICMPV6_PARAMPROB:
 			packet->flags |= PACKET_ICMP_ERROR;
 			break;
+		case 130: /* multicast listeners: query, report, done, report of version 2 */
+		case 131:
+		case 132:
+		case 143:
 		case 133: /* router solicitation */
 		case 135: /* neighbour solicitation */
 		case 136: /* neighbour advertisement */

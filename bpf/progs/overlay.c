@@ -89,8 +89,9 @@ static __inline int overlay_send(struct __sk_buff *skb, struct packet *packet)
 
 	if (error)
 		return error;
+	/* The device throws away what has no key. */
 	if (packet->flags & PACKET_NEIGHBOUR)
-		return -REASON_UNSUPPORTED_L3;
+		return TC_ACT_OK;
 	/* What is not the host's own would get the identity of a node. */
 	row = address_find(&packet->tuple.source, packet->tuple.family);
 	if (!address_is_host(address_kind(row)))

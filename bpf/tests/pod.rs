@@ -95,7 +95,7 @@ privileged! {
 
         let link_local = "fe80::1".parse().unwrap();
         let icmpv6 = |kind: u8| packet::ip(link_local, "ff02::1".parse().unwrap(), packet::ICMPV6, vec![kind, 0, 0, 0, 0, 0, 0, 0]);
-        for kind in [133, 135, 136] {
+        for kind in [133, 135, 136, 143] {
             assert_eq!(kernel.run(FROM_POD, &icmpv6(kind)).0, Verdict::Pass);
         }
         for kind in [134, 137] {

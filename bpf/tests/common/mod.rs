@@ -2,9 +2,12 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "tests; each uses its part")]
 
 pub mod btf;
+pub mod cluster;
 pub mod kernel;
+pub mod netns;
 pub mod node;
 pub mod packet;
+pub mod traffic;
 
 /// Whether privileged tests are skipped, which says so. Without root they fail.
 pub fn skip_privileged(test: &str) -> bool {

@@ -1,0 +1,92 @@
+//! Processes that talk, in namespaces.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use super::netns::Netns;
+
+/// How long something that should arrive may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long nothing must arrive to count as dropped.
+const SILENCE: Duration = Duration::from_millis(300);
+
+fn any(family: SocketAddr, port: u16) -> SocketAddr {
+    match family {
+        SocketAddr::V4(_) => SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port),
+        SocketAddr::V6(_) => SocketAddr::new(IpAddr::from([0; 16]), port),
+    }
+}
+
+/// Binds to a port. A fork elsewhere in this process may hold the socket of the exchange before for a moment longer.
+fn listen<T>(netns: &Netns, bind: impl Fn() -> std::io::Result<T> + Send + Sync) -> T
+where
+    T: Send,
+{
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match netns.run(&bind) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => std::thread::yield_now(),
+            bound => return bound.unwrap(),
+        }
+    }
+}
+
+/// What the two ends of an exchange saw.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// Whom the server sees.
+    pub client: SocketAddr,
+    /// Whom the client hears from.
+    pub server: SocketAddr,
+}
+
+/// One datagram there, one back. `port` is where the server listens, `destination` where the client sends to.
+/// `None`: nothing arrived.
+pub fn udp(client: &Netns, server: &Netns, port: u16, destination: SocketAddr) -> Option<Exchange> {
+    let listener = listen(server, || UdpSocket::bind(any(destination, port)));
+    let socket = client.run(|| UdpSocket::bind(any(destination, 0)).unwrap());
+    listener.set_read_timeout(Some(SILENCE)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut buffer = [0; 16];
+    socket.send_to(b"ping", destination).ok()?;
+    let (length, seen_by_server) = listener.recv_from(&mut buffer).ok()?;
+    assert_eq!(&buffer[..length], b"ping");
+    listener.send_to(b"pong", seen_by_server).unwrap();
+    let (length, seen_by_client) = socket.recv_from(&mut buffer).expect("the answer");
+    assert_eq!(&buffer[..length], b"pong");
+    Some(Exchange { client: seen_by_server, server: seen_by_client })
+}
+
+/// A connection over which `bytes` go there and come back, so that segmentation offload is at work.
+pub fn tcp(client: &Netns, server: &Netns, port: u16, destination: SocketAddr, bytes: usize) -> Option<Exchange> {
+    let listener = listen(server, || TcpListener::bind(any(destination, port)));
+    let stream = match client.run(|| TcpStream::connect_timeout(&destination, SILENCE)) {
+        Ok(stream) => stream,
+        Err(error) if error.kind() == ErrorKind::TimedOut => return None,
+        Err(error) => panic!("{destination}: {error}"),
+    };
+    let seen_by_client = stream.peer_addr().unwrap();
+    let (mut accepted, seen_by_server) = listener.accept().unwrap();
+    for socket in [&accepted, &stream] {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    }
+    let sent: Vec<u8> = (0..bytes).map(|i| (i * 7 + i / 251) as u8).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            (&stream).write_all(&sent).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+        });
+        scope.spawn(|| {
+            let mut received = Vec::new();
+            accepted.read_to_end(&mut received).unwrap();
+            accepted.write_all(&received).unwrap();
+            accepted.shutdown(std::net::Shutdown::Write).unwrap();
+        });
+        let mut back = Vec::new();
+        (&stream).read_to_end(&mut back).unwrap();
+        assert!(back == sent, "{} of {bytes} bytes came back as they were", back.len());
+    });
+    Some(Exchange { client: seen_by_server, server: seen_by_client })
+}
