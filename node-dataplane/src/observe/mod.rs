@@ -3,3 +3,4 @@
 pub mod counters;
 pub mod outbox;
 pub mod pressure;
+pub mod reporter;

@@ -71,6 +71,8 @@ pub struct Engine {
     pub(super) granted: BTreeMap<u32, Instant>,
     /// Policy indexes of the checkpoint, until they are adopted.
     indexes: Option<BTreeMap<u32, u32>>,
+    /// What attached pods are enforced with, to know it when they are gone.
+    identities: BTreeMap<Box<str>, u32>,
     /// Pods whose kernel state is written even if nothing changed: once after a start.
     forced: BTreeSet<Box<str>>,
     prune_due: Option<Instant>,
@@ -94,6 +96,7 @@ impl Engine {
             endpoints: Endpoints::new(kernel.endpoints),
             granted: BTreeMap::new(),
             indexes: Some(indexes),
+            identities: BTreeMap::new(),
             forced: BTreeSet::new(),
             prune_due: Some(now),
             refresh_due: now + REFRESH,
@@ -147,22 +150,22 @@ impl Engine {
     }
 
     /// A pod was attached with what it was granted; that may have changed meanwhile.
-    pub fn attached(&mut self, pod_uid: &str) {
+    pub fn attached(&mut self, pod_uid: &str, identity: u32) {
         self.endpoints.queue.mark(pod_uid.into(), self.desired.revision());
-        for endpoint in self.endpoints.ops().attached().iter().filter(|endpoint| endpoint.pod_uid == pod_uid) {
-            self.address_changed(endpoint.enforcement.identity);
-        }
+        self.identities.insert(pod_uid.into(), identity);
+        self.address_changed(identity);
     }
 
-    /// A pod was detached: its addresses are other's, and its policy may go.
-    pub fn detached(&mut self, pod_uid: &str, identity: u32, addresses: &[std::net::IpAddr]) {
+    /// A pod was detached: its addresses are others' now, and its policy may go.
+    pub fn detached(&mut self, pod_uid: &str, addresses: &[std::net::IpAddr]) {
         let since = self.desired.revision();
-        self.endpoints.queue.mark(pod_uid.into(), since);
-        self.policies.queue.mark(identity, since);
         for &address in addresses {
             self.peers.queue.mark(PeerKey::Address(address), since);
         }
-        self.address_changed(identity);
+        if let Some(identity) = self.identities.remove(pod_uid) {
+            self.policies.queue.mark(identity, since);
+            self.address_changed(identity);
+        }
     }
 
     fn address_changed(&mut self, identity: u32) {
@@ -220,7 +223,10 @@ impl Engine {
         self.indexes = None;
         let since = self.desired.revision();
         self.endpoints.mark_attached(since);
-        self.forced = self.endpoints.ops().attached().into_iter().map(|attached| attached.pod_uid.into()).collect();
+        let attached = self.endpoints.ops().attached();
+        self.forced = attached.iter().map(|endpoint| endpoint.pod_uid.as_str().into()).collect();
+        let enforced = attached.into_iter().map(|endpoint| (endpoint.pod_uid.into(), endpoint.enforcement.identity));
+        self.identities.extend(enforced);
         if !self.desired.store().is_empty() {
             self.network.queue.mark((), since);
             self.policies.queue.mark_all(self.desired.policies().map(|identity| (identity, since)));
@@ -253,6 +259,7 @@ impl Engine {
         let prune = self.desired.is_complete();
         let peers = self.peers.compare(&self.desired, prune)?;
         let policies = self.policies.verify(self.desired.revision())?;
+        self.policies.mark_undesired(&self.desired);
         self.services.compare(&self.desired);
         Ok(peers + policies)
     }
@@ -314,14 +321,16 @@ impl Engine {
 
     fn pods(&mut self, now: Instant) {
         for work in self.endpoints.queue.take(now, ROUND) {
-            let forced = self.forced.contains(&work.key);
-            let result = self.endpoints.reconcile(&work.key, &self.desired, &self.policies, forced);
+            let uid = work.key.clone();
+            let forced = self.forced.contains(&uid);
+            let result = self.endpoints.reconcile(&uid, &self.desired, &self.policies, forced);
             if result.is_ok() {
-                self.forced.remove(&work.key);
+                self.forced.remove(&uid);
             }
             if let Ok(Some(change)) = &result {
                 let since = self.desired.revision();
                 self.policies.peer_changed(change, since);
+                self.identities.extend(change.identities.last().map(|&now| (uid.clone(), now)));
                 change.identities.iter().for_each(|&identity| self.policies.queue.mark(identity, since));
             }
             self.endpoints.queue.settle(work, result.map(drop), now);

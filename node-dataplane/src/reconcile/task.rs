@@ -1,5 +1,6 @@
 //! The task that owns desired state and reconcilers; everything else holds a [`State`] and sends to it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axoneme_proto::nodesync::{Cursor, HeldScope};
@@ -17,6 +18,8 @@ use crate::desired::pods::{EndpointSpec, PodError, PodRef, Pods, ReserveSpec};
 
 /// Commits that come within this time are checkpointed together.
 const CHECKPOINT_DELAY: Duration = Duration::from_secs(1);
+/// A pod that the node does not know is not waited for after so long without an operator.
+const ALONE: Duration = Duration::from_secs(3);
 const CHECKPOINT_RETRY: Duration = Duration::from_secs(30);
 
 /// What a session tells an operator of.
@@ -28,20 +31,23 @@ pub struct Held {
     pub scopes: Vec<HeldScope>,
 }
 
+#[derive(Debug)]
 enum Command {
     Commit(Box<Change>, oneshot::Sender<Cursor>),
     Held(oneshot::Sender<Held>),
     Endpoint(Waiter),
     Reserve(String, oneshot::Sender<Result<ReserveSpec, PodError>>),
-    Attached(String),
-    Detached(String, u32, Vec<std::net::IpAddr>),
+    Attached(String, u32),
+    Detached(String, Vec<IpAddr>),
     Connected(bool),
     Operators(Vec<String>),
     Stop(oneshot::Sender<()>),
 }
 
+#[derive(Debug)]
 struct Waiter {
     pod: PodRef,
+    asked: Instant,
     deadline: Instant,
     reply: oneshot::Sender<Result<EndpointSpec, PodError>>,
 }
@@ -51,6 +57,21 @@ struct Waiter {
 pub struct State {
     commands: mpsc::UnboundedSender<Command>,
     status: watch::Receiver<Status>,
+}
+
+/// What the task is told, before there is a task.
+#[derive(Debug)]
+pub struct Inbox {
+    commands: mpsc::UnboundedReceiver<Command>,
+    status: watch::Sender<Status>,
+}
+
+/// A handle, and what the task needs to listen to it. Made first: what the task depends on depends on the handle.
+#[must_use]
+pub fn channel() -> (State, Inbox) {
+    let (sender, commands) = mpsc::unbounded_channel();
+    let (status, receiver) = watch::channel(Status::default());
+    (State { commands: sender, status: receiver }, Inbox { commands, status })
 }
 
 /// The task has ended.
@@ -81,14 +102,14 @@ impl State {
         self.status.clone()
     }
 
-    /// A pod was attached.
-    pub fn attached(&self, pod_uid: String) {
-        self.tell(Command::Attached(pod_uid));
+    /// A pod was attached with this identity.
+    pub fn attached(&self, pod_uid: String, identity: u32) {
+        self.tell(Command::Attached(pod_uid, identity));
     }
 
     /// A pod's last attachment is gone.
-    pub fn detached(&self, pod_uid: String, identity: u32, addresses: Vec<std::net::IpAddr>) {
-        self.tell(Command::Detached(pod_uid, identity, addresses));
+    pub fn detached(&self, pod_uid: String, addresses: Vec<IpAddr>) {
+        self.tell(Command::Detached(pod_uid, addresses));
     }
 
     /// Whether an operator is connected.
@@ -121,7 +142,7 @@ impl State {
 impl Pods for State {
     fn endpoint(&self, pod: PodRef, deadline: Instant) -> BoxFuture<'static, Result<EndpointSpec, PodError>> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Command::Endpoint(Waiter { pod, deadline, reply }));
+        self.tell(Command::Endpoint(Waiter { pod, asked: Instant::now(), deadline, reply }));
         async move { answer.await.unwrap_or(Err(PodError::Stopping)) }.boxed()
     }
 
@@ -141,7 +162,8 @@ pub struct Task {
     commands: mpsc::UnboundedReceiver<Command>,
     status: watch::Sender<Status>,
     waiters: Vec<Waiter>,
-    connected: bool,
+    /// Since when no operator is connected.
+    alone_since: Option<Instant>,
     /// Until then the kernel is left as an earlier run had it: its checkpoint may be older than what it wrote.
     hold: Option<Instant>,
     checkpoint_due: Option<Instant>,
@@ -150,32 +172,30 @@ pub struct Task {
 }
 
 impl Task {
-    /// A task and its handle. `hold` gives an operator time to tell what is newer than the checkpoint.
+    /// The task that `inbox` belongs to. `hold` gives an operator time to tell what is newer than the checkpoint.
     #[must_use]
     pub fn new(
+        inbox: Inbox,
         engine: Engine,
         checkpoint: Option<Checkpoint>,
         operators: Vec<String>,
         hold: Option<Instant>,
         metrics: Metrics,
-    ) -> (Self, State) {
-        let (sender, commands) = mpsc::unbounded_channel();
-        let (status, receiver) = watch::channel(engine.status());
-        let state = State { commands: sender, status: receiver };
-        let task = Self {
+    ) -> Self {
+        let Inbox { commands, status } = inbox;
+        Self {
             engine,
             checkpoint,
             operators,
             commands,
             status,
             waiters: Vec::new(),
-            connected: false,
+            alone_since: Some(Instant::now()),
             hold,
             checkpoint_due: None,
             writing: None,
             metrics,
-        };
-        (task, state)
+        }
     }
 
     /// Runs until it is told to stop, or nobody is left to tell it anything.
@@ -203,7 +223,9 @@ impl Task {
     fn next_due(&self) -> Instant {
         let now = Instant::now();
         let round = self.hold.unwrap_or_else(|| self.engine.next_due(now));
-        let waiter = self.waiters.iter().map(|waiter| waiter.deadline).min();
+        let waiters = self.waiters.iter();
+        let waiter =
+            waiters.map(|waiter| Some(self.deadline(waiter)).filter(|d| *d > now).unwrap_or(waiter.deadline)).min();
         let checkpoint = self.checkpoint_due.filter(|_| self.writing.is_none());
         waiter.into_iter().chain(checkpoint).fold(round, Instant::min)
     }
@@ -228,11 +250,12 @@ impl Task {
             Command::Reserve(namespace, reply) => {
                 let _ = reply.send(self.engine.reserve(&namespace));
             }
-            Command::Attached(pod_uid) => self.engine.attached(&pod_uid),
-            Command::Detached(pod_uid, identity, addresses) => {
-                self.engine.detached(&pod_uid, identity, &addresses);
+            Command::Attached(pod_uid, identity) => self.engine.attached(&pod_uid, identity),
+            Command::Detached(pod_uid, addresses) => self.engine.detached(&pod_uid, &addresses),
+            Command::Connected(true) => self.alone_since = None,
+            Command::Connected(false) => {
+                self.alone_since.get_or_insert_with(Instant::now);
             }
-            Command::Connected(connected) => self.connected = connected,
             Command::Operators(operators) => {
                 if operators != self.operators {
                     self.operators = operators;
@@ -266,13 +289,21 @@ impl Task {
         }
     }
 
+    /// Without an operator there is little to wait for: the reserve is there for that.
+    fn deadline(&self, waiter: &Waiter) -> Instant {
+        self.alone_since.map_or(waiter.deadline, |since| waiter.deadline.min((since + ALONE).max(waiter.asked)))
+    }
+
     fn answer(&mut self, now: Instant) {
         for waiter in std::mem::take(&mut self.waiters) {
             if waiter.reply.is_closed() {
                 continue;
             }
-            match self.engine.grant(&waiter.pod, self.connected, now) {
-                Err(_) if now < waiter.deadline => self.waiters.push(waiter),
+            match self.engine.grant(&waiter.pod, self.alone_since.is_none(), now) {
+                Err(PodError::Unknown { .. }) if now < self.deadline(&waiter) => self.waiters.push(waiter),
+                Err(err) if now < waiter.deadline && !matches!(err, PodError::Unknown { .. }) => {
+                    self.waiters.push(waiter);
+                }
                 result => {
                     let _ = waiter.reply.send(result);
                 }

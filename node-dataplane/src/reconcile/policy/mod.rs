@@ -341,14 +341,21 @@ impl Policies {
         Ok(())
     }
 
+    /// Marks subjects without a row: one that nothing uses any more is removed.
+    pub fn mark_undesired(&mut self, desired: &Desired) {
+        for &identity in self.subjects.keys() {
+            if desired.store().get(&policy_row(identity)).is_none() {
+                self.queue.mark(identity, desired.revision());
+            }
+        }
+    }
+
     /// Closes indexes that nobody is known to use and deletes rows that nobody refers to. Only when the inputs are complete.
     ///
     /// # Errors
     /// When the kernel refuses; what is left is tried again.
     pub fn prune(&mut self, desired: &Desired, now: Instant) -> Result<(), MapError> {
-        let gone: Vec<u32> =
-            self.subjects.keys().copied().filter(|&identity| desired.policy(identity).is_none()).collect();
-        gone.into_iter().for_each(|identity| self.queue.mark(identity, desired.revision()));
+        self.mark_undesired(desired);
         while let Some(index) = self.orphans.first().copied() {
             self.write_empty(index, PolicyFlags::ENFORCE_INGRESS | PolicyFlags::ENFORCE_EGRESS)?;
             self.orphans.remove(&index);
