@@ -36,7 +36,7 @@ demo: deps ## a cluster, helm install, an application, a policy: who reaches who
 	@$(HARNESS) demo --nodes $(NODES)
 
 test: deps ## everything that CI runs
-	@$(HARNESS) test
+	@cargo run --quiet --package axoneme-e2e -- --name test test
 
 conformance: deps ## SUITE=netpol FOCUS=regex: upstream's specs against a cluster
 	@$(HARNESS) up --nodes $(NODES) --cni $(CNI) $(if $(VALUES),--values $(VALUES)) > /dev/null

@@ -12,7 +12,7 @@ use axoneme_e2e::conformance::{self, Suite};
 use axoneme_e2e::paths::Paths;
 use axoneme_e2e::progress::{heading, note};
 use axoneme_e2e::state::{self, Cni};
-use axoneme_e2e::{demo, gobuild, helm, images, leaks};
+use axoneme_e2e::{ci, demo, gobuild, helm, images, leaks};
 use clap::{Parser, Subcommand};
 
 /// A real Kubernetes cluster on this machine: etcd, the control plane, and nodes made of namespaces.
@@ -96,6 +96,10 @@ enum Command {
         #[arg(long)]
         focus: Option<String>,
     },
+    /// Checks format, lints and licences.
+    Lint,
+    /// Runs everything that CI runs, on a cluster of its own.
+    Test,
     /// Measures, and prints and writes figures.
     Bench {
         /// Only this set.
@@ -159,6 +163,8 @@ pub(crate) fn run() -> Result<ExitCode> {
             let verdict = conformance::run(&cluster, suite, focus.as_deref())?;
             return Ok(if verdict.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Lint => ci::lint(&cluster)?,
+        Command::Test => ci::test(&cluster)?,
         Command::Bench { set } => {
             let sets = set.map_or(Set::ALL.to_vec(), |set| vec![set]);
             let mut hold = true;

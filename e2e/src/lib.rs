@@ -7,6 +7,7 @@ pub mod api;
 pub mod bench;
 pub mod bridge_cni;
 pub mod cgroup;
+pub mod ci;
 pub mod cleanup;
 pub mod cluster;
 pub mod component;

@@ -2,8 +2,8 @@
 //! the namespaces, so a probe costs no process, and images need no tools.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -31,34 +31,57 @@ impl Outcome {
     }
 }
 
-/// Asks each of `targets` for its host name from within the network namespace `from`.
-pub fn probe_all(from: &[File], targets: &[SocketAddr]) -> Result<Vec<Vec<Outcome>>> {
+/// Runs `work` on a thread inside of a network namespace. Sockets that it opens stay in there, wherever they are used.
+pub fn inside<T: Send>(network: &File, work: impl FnOnce() -> T + Send) -> Result<T> {
     std::thread::scope(|scope| {
-        let start = |namespace: &File, target: SocketAddr| {
-            let namespace = namespace.try_clone().context("too many open files")?;
-            anyhow::Ok(scope.spawn(move || probe(&namespace, target)))
-        };
-        let threads: Vec<Vec<_>> = from
-            .iter()
-            .map(|f| targets.iter().map(|t| start(f, *t)).collect::<Result<Vec<_>>>())
-            .collect::<Result<_>>()?;
+        let thread = scope.spawn(move || {
+            setns(network.as_fd(), CloneFlags::CLONE_NEWNET).context("cannot enter the network namespace")?;
+            Ok(work())
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Asks each of `targets` for its host name from within each of `networks`.
+pub fn probe_all(networks: &[File], targets: &[SocketAddr]) -> Result<Vec<Vec<Outcome>>> {
+    std::thread::scope(|scope| {
+        let row =
+            |network| targets.iter().map(|target| scope.spawn(move || probe(network, *target))).collect::<Vec<_>>();
+        let threads: Vec<Vec<_>> = networks.iter().map(row).collect();
         let join = |t: std::thread::ScopedJoinHandle<'_, Result<Outcome>>| {
-            t.join().unwrap_or_else(|p| std::panic::resume_unwind(p))
+            t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
         threads.into_iter().map(|row| row.into_iter().map(join).collect()).collect()
     })
 }
 
-/// One request. Changes the calling thread's network namespace for good: call it on a thread of its own.
-fn probe(namespace: &File, target: SocketAddr) -> Result<Outcome> {
-    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).context("cannot enter the pod's network namespace")?;
-    Ok(match ask(target) {
+/// Asks `target` for its host name by HTTP.
+pub fn probe(network: &File, target: SocketAddr) -> Result<Outcome> {
+    inside(network, || outcome(ask(target)))
+}
+
+/// Asks `target` for its host name by UDP, as agnhost's netexec understands it.
+pub fn probe_udp(network: &File, target: SocketAddr) -> Result<Outcome> {
+    inside(network, || outcome(ask_udp(target)))
+}
+
+fn outcome(answer: std::io::Result<String>) -> Outcome {
+    match answer {
         Ok(name) => Outcome::Reached(name),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock) => {
-            Outcome::Silent
-        }
+        Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => Outcome::Silent,
         Err(error) => Outcome::Failed(error.to_string()),
-    })
+    }
+}
+
+fn ask_udp(target: SocketAddr) -> std::io::Result<String> {
+    let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(target)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.send(b"hostname\n")?;
+    let mut answer = [0; 256];
+    let length = socket.recv(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..length]).trim().to_owned())
 }
 
 fn ask(target: SocketAddr) -> std::io::Result<String> {
@@ -69,4 +92,29 @@ fn ask(target: SocketAddr) -> std::io::Result<String> {
     stream.read_to_string(&mut answer)?;
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.trim().to_owned());
     body.filter(|b| !b.is_empty()).ok_or_else(|| std::io::Error::other("an answer without a body"))
+}
+
+/// A connection that stays open and can be asked again and again.
+#[derive(Debug)]
+pub struct Conversation(TcpStream);
+
+impl Conversation {
+    /// Connects from within a network namespace.
+    pub fn open(network: &File, target: SocketAddr) -> Result<Self> {
+        let stream = inside(network, || TcpStream::connect_timeout(&target, PATIENCE))?.context("cannot connect")?;
+        stream.set_nodelay(true)?;
+        Ok(Self(stream))
+    }
+
+    /// One request and its answer's status line, within `patience`.
+    pub fn ask(&mut self, patience: Duration) -> std::io::Result<String> {
+        self.0.set_read_timeout(Some(patience))?;
+        self.0.write_all(b"GET /hostname HTTP/1.1\r\nHost: e2e\r\n\r\n")?;
+        let mut answer = [0; 4096];
+        let length = self.0.read(&mut answer)?;
+        if length == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(String::from_utf8_lossy(&answer[..length]).lines().next().unwrap_or_default().to_owned())
+    }
 }

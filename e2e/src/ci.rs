@@ -1,0 +1,98 @@
+//! Everything that CI runs, in the order in which it fails fastest.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cluster::Cluster;
+use crate::conformance::{self, Suite};
+use crate::gobuild::{self, E2E_TEST};
+use crate::progress::{Colour, duration, heading, note, paint};
+use crate::state::Cni;
+use crate::{helm, images, leaks, machine, state};
+
+/// Nodes of the cluster that scenarios share.
+const NODES: u8 = 3;
+
+/// A sample of upstream's specs, one of each kind; all of them are `make conformance SUITE=netpol`.
+const SAMPLE: &str = "should enforce policy based on Ports|default-deny-all|should allow egress access on one named port|\
+    should ensure an IP overlapping both|using UDP should enforce policy based on Ports|should enforce updated policy";
+
+/// Format, lints and licences.
+pub fn lint(cluster: &Cluster) -> Result<()> {
+    heading("Lint");
+    task("cargo fmt --check", cargo(cluster).args(["fmt", "--all", "--check"]))?;
+    let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    task("cargo clippy", cargo(cluster).args(clippy))?;
+    if machine::in_path("cargo-deny") {
+        task("cargo deny", cargo(cluster).args(["deny", "--offline", "check", "licenses", "bans", "sources"]))?;
+    } else {
+        note("cargo-deny is not installed: licences, bans and sources are not checked");
+    }
+    Ok(())
+}
+
+/// All tests. Ends with nothing left on the machine.
+pub fn test(cluster: &Cluster) -> Result<()> {
+    let started = Instant::now();
+    lint(cluster)?;
+    heading("Unit, scenario and packet tests");
+    task("cargo test", cargo(cluster).args(["test", "--quiet", "--workspace", "--locked"]))?;
+
+    heading("End to end: what is needed");
+    gobuild::build_all(&cluster.paths, &gobuild::ALL)?;
+    images::axoneme_images(&cluster.paths)?;
+    cluster.down()?;
+    let result = end_to_end(cluster);
+    if let Err(error) = result {
+        note(&format!("the cluster is left up to be looked at: KUBECONFIG={}", cluster.folder.kubeconfig().display()));
+        return Err(error);
+    }
+    cluster.down()?;
+    let mut others = state::clusters(&cluster.paths);
+    others.retain(|name| *name != cluster.folder.name);
+    let left = leaks::find(&cluster.paths, &others)?;
+    if !left.is_empty() {
+        bail!("the cluster left something behind:\n  {}", left.join("\n  "));
+    }
+    note("nothing is left behind");
+    heading(&paint(Colour::Green, &format!("All tests pass, in {}", duration(started.elapsed()))));
+    Ok(())
+}
+
+fn end_to_end(cluster: &Cluster) -> Result<()> {
+    cluster.up(NODES, Cni::Axoneme)?;
+    helm::deploy(cluster, None)?;
+    heading("Scenarios");
+    let mut tests = cargo(cluster);
+    tests.args(["test", "--quiet", "--locked", "--package", "axoneme-e2e", "--test", "cluster", "--", "--ignored"]);
+    tests.args(["--test-threads", "1"]).env("AXONEME_E2E_CLUSTER", &cluster.folder.name);
+    task("scenarios on the cluster", &mut tests)?;
+    E2E_TEST.build(&cluster.paths)?;
+    let verdict = conformance::run(cluster, Suite::Netpol, Some(SAMPLE))?;
+    if !verdict.failed.is_empty() {
+        bail!("{} of upstream's specs fail", verdict.failed.len());
+    }
+    cluster.wait_nodes_ready(&cluster.api()?, Duration::from_secs(10))
+}
+
+fn cargo(cluster: &Cluster) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(&cluster.paths.repository).env("CARGO_TARGET_DIR", &cluster.paths.target);
+    cargo
+}
+
+/// A step that speaks for itself while it runs.
+fn task(what: &str, command: &mut Command) -> Result<()> {
+    note(&format!("{what} …"));
+    let started = Instant::now();
+    let status = command.status().with_context(|| format!("cannot run {what}"))?;
+    let took = duration(started.elapsed());
+    if !status.success() {
+        eprintln!("  {} {what:<58} {took:>8}", paint(Colour::Red, "✗"));
+        bail!("{what} failed");
+    }
+    eprintln!("  {} {what:<58} {took:>8}", paint(Colour::Green, "✓"));
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! What scenarios are made of.
+
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axoneme_e2e::api::Api;
+use axoneme_e2e::cluster::Cluster;
+use axoneme_e2e::images;
+use axoneme_e2e::paths::Paths;
+use axoneme_e2e::reach::{self, Outcome};
+use axoneme_e2e::workload::{Workload, pod_ip};
+use serde_json::Value;
+
+pub(crate) const HTTP: u16 = 8080;
+pub(crate) const UDP: u16 = 8081;
+
+/// The cluster that all scenarios share.
+pub(crate) struct Lab {
+    pub(crate) cluster: Cluster,
+    pub(crate) api: Api,
+    agnhost: String,
+    _one_at_a_time: MutexGuard<'static, ()>,
+}
+
+/// A pod that serves its name, by HTTP at [`HTTP`] and by UDP at [`UDP`].
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) ip: IpAddr,
+    pub(crate) network: File,
+    pub(crate) object: Value,
+}
+
+impl Server {
+    pub(crate) fn http(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, HTTP)
+    }
+
+    /// What comes of asking `target` by HTTP.
+    pub(crate) fn ask(&self, target: SocketAddr) -> Outcome {
+        reach::probe(&self.network, target).unwrap()
+    }
+}
+
+impl Lab {
+    pub(crate) fn open() -> Self {
+        static ONE: Mutex<()> = Mutex::new(());
+        let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let name =
+            std::env::var("AXONEME_E2E_CLUSTER").expect("AXONEME_E2E_CLUSTER names a running cluster; see main.rs");
+        let cluster = Cluster::new(Paths::from_environment().unwrap(), &name).unwrap();
+        let api = cluster.api().unwrap();
+        let agnhost = images::agnhost_name(&cluster.paths).unwrap();
+        Self { cluster, api, agnhost, _one_at_a_time: guard }
+    }
+
+    pub(crate) fn workload(&self, name: &str) -> Workload<'_> {
+        Workload::new(&self.api, name).unwrap()
+    }
+
+    /// The name of the `n`th node, beginning again after the last.
+    pub(crate) fn node(&self, n: usize) -> String {
+        let nodes = self.cluster.nodes().unwrap();
+        self.cluster.folder.node_name(nodes[n % nodes.len()])
+    }
+
+    /// Starts servers: a name and the number of a node each. Gives them when all are ready.
+    pub(crate) fn servers(&self, workload: &Workload<'_>, wanted: &[(&str, usize)]) -> Vec<Server> {
+        let (http, udp) = (format!("--http-port={HTTP}"), format!("--udp-port={UDP}"));
+        for (name, node) in wanted {
+            workload.pod(name, &self.node(*node), &self.agnhost, &["netexec", &http, &udp]).unwrap();
+        }
+        wanted.iter().map(|(name, _)| self.server(workload, name)).collect()
+    }
+
+    /// A server that was started, when it is ready and answers.
+    pub(crate) fn server(&self, workload: &Workload<'_>, name: &str) -> Server {
+        let object = workload.ready(name).unwrap();
+        let network = self.cluster.pod_network(&object).unwrap();
+        let server = Server { name: name.to_owned(), ip: pod_ip(&object).unwrap(), network, object };
+        // Ready means that the process runs, not that it listens already.
+        eventually(&format!("{name} serves"), || server.ask(SocketAddr::new([127, 0, 0, 1].into(), HTTP)).reached());
+        server
+    }
+
+    /// The network namespace of a node.
+    pub(crate) fn node_network(&self, n: usize) -> File {
+        let state = self.cluster.folder.expect().unwrap();
+        let nodes: Vec<_> = state.nodes.values().collect();
+        File::open(format!("/proc/{}/ns/net", nodes[n % nodes.len()].init.pid)).unwrap()
+    }
+}
+
+/// Waits until `condition` holds; fails after 20 seconds.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    within(Duration::from_secs(20), what, &mut condition);
+}
+
+/// Waits until `condition` holds; fails after `patience`.
+#[track_caller]
+pub(crate) fn within(patience: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited {patience:?} until {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Checks that `condition` holds now and goes on to hold for a while.
+#[track_caller]
+pub(crate) fn steadily(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end {
+        assert!(condition(), "not any more: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

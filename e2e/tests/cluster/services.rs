@@ -1,0 +1,86 @@
+//! ClusterIP services.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use axoneme_e2e::reach::{self, Outcome};
+use axoneme_e2e::workload::Workload;
+use serde_json::json;
+
+use crate::lab::{HTTP, Lab, UDP, eventually};
+
+/// A Service over the pods with the label `app=NAME` of the given name, on ports 80 (HTTP) and 53 (UDP).
+fn service(lab: &Lab, workload: &Workload<'_>, name: &str) -> IpAddr {
+    let object = json!({
+        "metadata": {"name": name},
+        "spec": {"selector": {"app": name}, "ports": [
+            {"name": "http", "port": 80, "targetPort": HTTP},
+            {"name": "udp", "port": 53, "targetPort": UDP, "protocol": "UDP"},
+        ]},
+    });
+    let created = lab.api.create(&workload.path("", "services"), &object).unwrap();
+    created["spec"]["clusterIP"].as_str().unwrap().parse().unwrap()
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn a_service_leads_to_its_pods_by_tcp_and_udp() {
+    let lab = Lab::open();
+    let workload = lab.workload("services-all");
+    let servers = lab.servers(&workload, &[("web", 0), ("client", 1)]);
+    let ip = service(&lab, &workload, "web");
+    for from in &servers {
+        eventually(&format!("{} reaches the service", from.name), || {
+            from.ask(SocketAddr::new(ip, 80)) == Outcome::Reached("web".to_owned())
+        });
+        let udp = reach::probe_udp(&from.network, SocketAddr::new(ip, 53)).unwrap();
+        assert_eq!(udp, Outcome::Reached("web".to_owned()), "{} by UDP", from.name);
+    }
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn nodes_reach_services_too() {
+    let lab = Lab::open();
+    let workload = lab.workload("services-nodes");
+    lab.servers(&workload, &[("web", 1)]);
+    let ip = service(&lab, &workload, "web");
+    for n in 0..lab.cluster.nodes().unwrap().len() {
+        eventually(&format!("node {n} reaches the service"), || {
+            reach::probe(&lab.node_network(n), SocketAddr::new(ip, 80)).unwrap().reached()
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn connections_are_spread_over_all_ready_pods_and_follow_changes() {
+    let lab = Lab::open();
+    let workload = lab.workload("services-spread");
+    let client = lab.servers(&workload, &[("client", 0)]).remove(0);
+    let ip = service(&lab, &workload, "many");
+    let target = SocketAddr::new(ip, 80);
+    assert!(!client.ask(target).reached(), "a service without pods answers");
+
+    let path = workload.path("", "pods");
+    let start = |name: &str, node| {
+        lab.servers(&workload, &[(name, node)]);
+        // Pods of this lab carry their own name; this one joins the service.
+        lab.api.patch(&format!("{path}/{name}"), &json!({"metadata": {"labels": {"app": "many"}}})).unwrap();
+    };
+    start("one", 0);
+    start("two", 1);
+    let seen = || (0..20).filter_map(|_| name(client.ask(target))).collect::<BTreeSet<_>>();
+    let both: BTreeSet<_> = ["one", "two"].map(str::to_owned).into();
+    eventually("both pods serve", || seen() == both);
+
+    lab.api.delete(&format!("{path}/one")).unwrap();
+    eventually("only the other pod serves", || seen() == BTreeSet::from(["two".to_owned()]));
+}
+
+fn name(outcome: Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Reached(name) => Some(name),
+        _ => None,
+    }
+}
