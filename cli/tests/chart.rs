@@ -140,18 +140,52 @@ fn the_operator_can_decide_about_the_kinds_that_are_defined() {
 #[test]
 fn the_operator_understands_its_settings() {
     let Some(helm) = Helm::find() else { return };
-    let config = |arguments: &[&str]| {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("operator.yaml");
-        fs::write(&file, helm.object("ConfigMap", arguments)["data"]["operator.yaml"].as_str().unwrap()).unwrap();
-        axoneme_operator::config::ConfigFile::read(&file).unwrap()
+    let read = |arguments| {
+        helm.settings("operator.yaml", arguments, |file| axoneme_operator::config::ConfigFile::read(file).unwrap())
     };
-    assert_eq!(config(CASES[0].1), Default::default(), "the chart's defaults are the program's");
-    let everything = config(CASES[1].1);
+    assert_eq!(read(CASES[0].1), Default::default(), "the chart's defaults are the program's");
+    let everything = read(CASES[1].1);
     assert_eq!((everything.cluster.name.as_str(), everything.cluster.id), ("north", 7));
     assert_eq!(everything.ipam.operator.ipv4_cidrs.len(), 2);
     assert_eq!((everything.tunnel_port, everything.mtu, everything.operator.port), (4789, 1400, 14246));
     assert!(everything.ipv6.enabled && !everything.masquerade_ipv4 && !everything.masquerade_ipv6);
+}
+
+#[test]
+fn the_node_understands_its_settings_and_finds_what_they_name() {
+    let Some(helm) = Helm::find() else { return };
+    let read =
+        |arguments| helm.settings("node.yaml", arguments, |file| axoneme_node::config::Config::read(file).unwrap());
+    let everything = read(CASES[1].1);
+    assert_eq!((everything.health_port, everything.metrics_port), (19879, 19962));
+    let sizes = everything.sizes;
+    let sizes = [sizes.ct_tcp, sizes.ct_any, sizes.nat, sizes.sock_reverse];
+    assert_eq!(sizes, [Some(524_288), Some(262_144), Some(131_072), Some(65_536)]);
+
+    for (_, arguments) in CASES {
+        let config = read(arguments);
+        let mounts =
+            helm.object("DaemonSet", arguments)["spec"]["template"]["spec"]["containers"][0]["volumeMounts"].clone();
+        let mounts: Vec<&str> =
+            mounts.as_sequence().unwrap().iter().map(|mount| mount["mountPath"].as_str().unwrap()).collect();
+        for used in [
+            &config.cgroup_root,
+            &config.sysctl_root.join("net"),
+            &config.bpf_root,
+            &config.state_directory,
+            &config.run_directory,
+            &config.operators_directory,
+            &config.token_file,
+            &config.cni.bin_directory,
+            &config.cni.conf_directory,
+        ] {
+            assert!(
+                mounts.iter().any(|mount| used.starts_with(mount)),
+                "{} is not mounted: {mounts:?}",
+                used.display()
+            );
+        }
+    }
 }
 
 fn chart() -> PathBuf {
@@ -229,6 +263,14 @@ impl Helm {
         } else {
             Err(String::from_utf8_lossy(&output.stderr).into_owned())
         }
+    }
+
+    /// What `read` makes of a file of the ConfigMap.
+    fn settings<T>(&self, name: &str, arguments: &[&str], read: impl FnOnce(&Path) -> T) -> T {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(name);
+        fs::write(&file, self.object("ConfigMap", arguments)["data"][name].as_str().unwrap()).unwrap();
+        read(&file)
     }
 
     fn objects(&self, arguments: &[&str]) -> Vec<Value> {
