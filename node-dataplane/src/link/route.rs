@@ -13,7 +13,8 @@ use rtnetlink::packet_route::route::{
 
 use super::{LinkError, Links, Operation};
 
-/// Who made a route: the numbers are free in the kernel's and iproute2's lists (`ip route show proto 187`).
+/// Who made a route: numbers that neither the kernel's nor iproute2's list gives to a routing daemon (186 to 192 do) nor
+/// FRRouting uses. `ip route show proto 201`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// The node: routes to other nodes' pods and what guards its own pod CIDRs.
@@ -27,8 +28,8 @@ impl Owner {
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
-            Self::Node => 187,
-            Self::Pod => 188,
+            Self::Node => 201,
+            Self::Pod => 202,
         }
     }
 }

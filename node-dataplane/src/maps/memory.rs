@@ -39,6 +39,11 @@ impl<K: MapKey, V: MapValue> MemoryMap<K, V> {
         self.lock().clone()
     }
 
+    /// Forgets all entries of a hash, as when the map was made anew.
+    pub fn delete_all(&self) {
+        self.lock().clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<K, V>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -76,7 +76,7 @@ mod tests {
     fn sizes_follow_memory_within_bounds_and_configuration_wins() {
         let entries = |memory: u64, sizes: Sizes| sizes.resolve(memory).map(|size| size.entries);
         assert_eq!(entries(1 << 30, Sizes::default()), [16_384; 4]);
-        assert_eq!(entries(64 << 30, Sizes::default())[0], 314_275);
+        assert_eq!(entries(64 << 30, Sizes::default())[0], 314_265);
         assert_eq!(entries(4 << 40, Sizes::default())[0], 1 << 20);
         let configured = Sizes { nat: Some(5), ..Sizes::default() };
         assert_eq!(configured.resolve(1 << 30)[2], Size { map: NAT, entries: 5, configured: true });

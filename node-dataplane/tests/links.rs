@@ -1,0 +1,223 @@
+//! Devices, routes and filters of a real kernel, in namespaces of their own.
+
+mod common;
+
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use axoneme_node::link::device::Device;
+use axoneme_node::link::devices::Devices;
+use axoneme_node::link::filter::Direction;
+use axoneme_node::link::mac::Mac;
+use axoneme_node::link::pod::{self, PodSpec};
+use axoneme_node::link::route::{Owner, RouteEntry};
+use axoneme_node::link::veth::VethSpec;
+use axoneme_node::link::{Links, OVERLAY_DEVICE, sysctl};
+use axoneme_node::maps::bpf;
+use axoneme_node::programs::attach::PodProgramFds;
+use axoneme_node::reconcile::ops::{DeviceOps, NetworkSpec, Route, Routing};
+use common::{Pod, block_on, ip, names, on_node, pin_trivial_programs, privileged};
+
+fn veth(host: &str) -> VethSpec {
+    VethSpec {
+        host_name: host.into(),
+        pod_name: "eth0".into(),
+        host_mac: Mac::derived_from("host"),
+        pod_mac: Mac::derived_from("pod"),
+        mtu: 1400,
+        alias: "axoneme test/pod".into(),
+    }
+}
+
+/// An uplink for tests: one end of a veth whose other end is a namespace that plays the underlay.
+async fn uplink(links: &Links, underlay: &Pod, address: &str) -> Device {
+    let spec = VethSpec { host_name: "uplink0".into(), pod_name: "peer0".into(), mtu: 1500, ..veth("") };
+    let device = links.create_veth(&spec, &underlay.namespace()).await.unwrap();
+    run("ip", &["link", "set", "uplink0", "up"]);
+    run("ip", &["address", "add", address, "dev", "uplink0"]);
+    device
+}
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = std::process::Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_pod_is_made_and_answers_the_host() {
+    if !privileged("a_pod_is_made_and_answers_the_host") {
+        return;
+    }
+    on_node(|bottle| {
+        pin_trivial_programs(&bottle.paths());
+        let paths = bottle.paths();
+        block_on(async move {
+            let links = Links::connect().unwrap();
+            let pod = Pod::new();
+            let (spec, addresses) = (veth("axo0123456789a"), vec![ip("10.9.0.5"), ip("fd09::5")]);
+            let device = links.create_veth(&spec, &pod.namespace()).await.unwrap();
+            let programs = PodProgramFds::open(&paths).unwrap();
+            let inside = PodSpec {
+                device: "eth0".into(),
+                addresses: addresses.clone(),
+                gateway_mac: spec.host_mac,
+                mtu: spec.mtu,
+            };
+            pod::configure(&pod.namespace(), inside.clone()).await.unwrap();
+            links.configure_host_side(&device, &spec, &addresses, programs.as_programs()).await.unwrap();
+
+            assert_eq!(pod::examine(&pod.namespace(), inside.clone()).await.unwrap(), Vec::<String>::new());
+            let (from_pod, to_pod) = programs.ids().unwrap();
+            assert_eq!(links.filter(device.index, Direction::Ingress).await.unwrap(), Some(from_pod));
+            assert_eq!(links.filter(device.index, Direction::Egress).await.unwrap(), Some(to_pod));
+            assert_eq!(sysctl::get(&["ipv4", "conf", &device.name, "rp_filter"]).as_deref(), Some("0"));
+
+            // Any address of the host does for the pod: everything goes to the gateway.
+            run("ip", &["link", "set", "lo", "up"]);
+            run("ip", &["address", "add", "10.9.0.1/32", "dev", "lo"]);
+            run("ip", &["address", "add", "fd09::1/128", "dev", "lo"]);
+            for &address in &addresses {
+                let listener = pod.inside(move || TcpListener::bind((address, 80)).unwrap());
+                TcpStream::connect_timeout(&(address, 80).into(), Duration::from_secs(2)).unwrap();
+                drop(listener);
+            }
+            assert_eq!(
+                pod.inside(|| run("ip", &["-o", "route", "show", "default"])).trim(),
+                "default via 169.254.1.1 dev eth0 proto 202 onlink mtu 1400"
+            );
+
+            // Another version of the program takes the place of the first one.
+            pin_trivial_programs(&paths);
+            let newer = PodProgramFds::open(&paths).unwrap();
+            links.set_filter(device.index, Direction::Ingress, "from_pod", newer.as_programs().from_pod).await.unwrap();
+            let current = links.filter(device.index, Direction::Ingress).await.unwrap();
+            assert_eq!(current, Some(newer.ids().unwrap().0));
+            assert_ne!(current, Some(from_pod));
+            let filters = run("tc", &["filter", "show", "dev", &device.name, "ingress"]);
+            assert_eq!(filters.matches("handle 0x1").count(), 1, "{filters}");
+
+            pod.inside(|| run("ip", &["address", "flush", "dev", "eth0"]));
+            let missing = pod::examine(&pod.namespace(), inside).await.unwrap();
+            assert!(missing.contains(&"device eth0 lacks address 10.9.0.5".to_owned()), "{missing:?}");
+
+            links.delete_device(device.index).await.unwrap();
+            links.delete_device(device.index).await.unwrap();
+            assert_eq!(links.routes(Owner::Pod).await.unwrap(), vec![]);
+        });
+    });
+}
+
+#[test]
+fn routes_become_exactly_those_wanted_and_those_of_others_stay() {
+    if !privileged("routes_become_exactly_those_wanted_and_those_of_others_stay") {
+        return;
+    }
+    on_node(|_| {
+        block_on(async {
+            let links = Links::connect().unwrap();
+            let underlay = Pod::new();
+            let device = uplink(&links, &underlay, "192.0.2.1/24").await.index;
+            run("ip", &["address", "add", "10.0.0.1/32", "dev", "uplink0"]);
+            run("ip", &["route", "add", "198.51.100.0/24", "dev", "uplink0"]);
+            let direct = |cidr: &str| RouteEntry::direct(cidr.parse().unwrap(), device);
+            let first = [
+                RouteEntry { source: Some(ip("10.0.0.1")), ..direct("10.1.0.0/24") },
+                direct("fd01::/64"),
+                RouteEntry::unreachable("10.0.0.0/24".parse().unwrap()),
+                RouteEntry::unreachable("fd00::/64".parse().unwrap()),
+            ];
+            let same = |have: &[RouteEntry], want: &[RouteEntry]| {
+                have.len() == want.len() && want.iter().all(|route| have.contains(route))
+            };
+            for _ in 0..2 {
+                let failed = links.sync_routes(Owner::Node, &first).await.unwrap();
+                assert!(failed.is_empty(), "{failed:?}");
+                let have = links.routes(Owner::Node).await.unwrap();
+                assert!(same(&have, &first), "{have:?}");
+            }
+            let second = [
+                RouteEntry { gateway: Some(ip("192.0.2.9")), ..direct("10.1.0.0/24") },
+                direct("10.2.0.0/24"),
+                // Not possible: no such source.
+                RouteEntry { source: Some(ip("10.0.0.77")), ..direct("10.3.0.0/24") },
+            ];
+            let failed = links.sync_routes(Owner::Node, &second).await.unwrap();
+            let texts: Vec<_> = failed.iter().map(|(_, error)| error.to_string()).collect();
+            assert_eq!(texts, ["cannot set route to 10.3.0.0/24"]);
+            let have = links.routes(Owner::Node).await.unwrap();
+            assert!(same(&have, &second[..2]), "{have:?}");
+            assert!(run("ip", &["route"]).contains("198.51.100.0/24"));
+        });
+    });
+}
+
+#[test]
+fn the_nodes_devices_follow_the_spec() {
+    if !privileged("the_nodes_devices_follow_the_spec") {
+        return;
+    }
+    on_node(|bottle| {
+        let paths = bottle.paths();
+        pin_trivial_programs(&paths);
+        block_on(async move {
+            let links = Links::connect().unwrap();
+            let mut devices = Devices::new(links.clone(), paths.clone()).unwrap();
+            let mut spec = NetworkSpec {
+                routing: Routing::Vxlan { port: 8472 },
+                node_addresses: vec![ip("192.0.2.1")],
+                overlay_addresses: vec![ip("10.0.0.1"), ip("fd00::1")],
+                pod_cidrs: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
+                mtu: 0,
+            };
+            let error = devices.apply(&spec).await.unwrap_err();
+            assert!(error.what.starts_with("no device has the node's address 192.0.2.1"), "{}", error.what);
+            let route = Route { cidr: "10.1.0.0/24".parse().unwrap(), via: None };
+            assert_eq!(devices.routes(std::slice::from_ref(&route)).await.len(), 1);
+
+            let underlay = Pod::new();
+            let uplink = uplink(&links, &underlay, "192.0.2.1/24").await;
+            let state = devices.apply(&spec).await.unwrap();
+            let overlay = links.device(OVERLAY_DEVICE).await.unwrap().unwrap();
+            assert_eq!((state.tunnel_ifindex, state.uplink_ifindex), (overlay.index, uplink.index));
+            assert_eq!((state.uplink_mtu, state.pod_mtu, overlay.mtu), (1500, 1450, 1450));
+            assert_eq!(state.host_addresses, [ip("192.0.2.1")]);
+            assert!(overlay.up && overlay.noarp);
+            let pins = names(&paths.links());
+            assert_eq!(pins.len(), 4, "{pins:?}");
+            assert_eq!(sysctl::get(&["ipv4", "ip_forward"]).as_deref(), Some("1"));
+
+            assert!(devices.routes(&[route]).await.is_empty());
+            let routes = run("ip", &["route"]);
+            assert!(routes.contains("10.1.0.0/24 dev axoneme_vxlan proto 201 scope link src 10.0.0.1"), "{routes}");
+            assert!(routes.contains("unreachable 10.0.0.0/24"), "{routes}");
+
+            // Again: nothing is made anew, and a newer program takes over.
+            pin_trivial_programs(&paths);
+            assert_eq!(devices.apply(&spec).await.unwrap(), state);
+            let link = bpf::open_pinned(&paths.links().join(format!("from_uplink_{}", uplink.index))).unwrap();
+            let info = axoneme_node::programs::syscall::link_info(link.as_fd()).unwrap();
+            let newer = bpf::open_pinned(&paths.programs().join("from_uplink")).unwrap();
+            assert_eq!(info.program, axoneme_node::programs::syscall::program_info(newer.as_fd()).unwrap().id);
+
+            // Another port needs another device; its programs follow.
+            spec.routing = Routing::Vxlan { port: 4789 };
+            spec.mtu = 1300;
+            let moved = devices.apply(&spec).await.unwrap();
+            assert_ne!(moved.tunnel_ifindex, state.tunnel_ifindex);
+            assert_eq!(moved.pod_mtu, 1300);
+            assert_eq!(names(&paths.links()).len(), 4);
+
+            spec.routing = Routing::Native;
+            spec.mtu = 0;
+            let native = devices.apply(&spec).await.unwrap();
+            assert_eq!((native.tunnel_ifindex, native.pod_mtu), (0, 1500));
+            assert_eq!(links.device(OVERLAY_DEVICE).await.unwrap(), None);
+            assert_eq!(names(&paths.links()).len(), 2);
+            let via = Route { cidr: "10.1.0.0/24".parse().unwrap(), via: Some(ip("192.0.2.2")) };
+            assert!(devices.routes(&[via]).await.is_empty());
+            assert!(run("ip", &["route"]).contains("10.1.0.0/24 via 192.0.2.2 dev uplink0 proto 201"));
+        });
+    });
+}

@@ -1,0 +1,204 @@
+//! A kernel in memory that fails one operation of ten, and in which what must hold at every moment is checked at every moment.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use axoneme_bpf::address::{Address, AddressKey, CidrKey};
+use axoneme_bpf::config::Config;
+use axoneme_bpf::maps;
+use axoneme_bpf::policy::{Policy, PolicyClass, PolicyClassKey, PolicyRuleKey, Verdicts};
+use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceKey};
+use axoneme_node::maps::{Faulty, MemoryMap};
+use axoneme_node::reconcile::Kernel;
+use axoneme_node::reconcile::ops::{
+    AttachedEndpoint, DeviceError, DeviceOps, EndpointApplyError, EndpointOps, Enforcement, MapError, MapKey, MapOps,
+    MapValue, NetworkSpec, NetworkState, Route, Routing,
+};
+use axoneme_node::reconcile::policy::PolicyMaps;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+/// What outlives a restart of the daemon.
+#[derive(Clone)]
+pub struct Machine {
+    pub config: MemoryMap<u32, Config>,
+    pub addresses: MemoryMap<AddressKey, Address>,
+    pub cidrs: MemoryMap<CidrKey, Address>,
+    pub policies: MemoryMap<u32, Policy>,
+    pub generation: MemoryMap<u32, u64>,
+    pub rules: MemoryMap<PolicyRuleKey, Verdicts>,
+    pub classes: MemoryMap<PolicyClassKey, PolicyClass>,
+    pub services: MemoryMap<ServiceKey, Service>,
+    pub backends: MemoryMap<BackendKey, Backend>,
+    pub routes: Arc<Mutex<Vec<Route>>>,
+    pub host_addresses: Arc<Mutex<Vec<IpAddr>>>,
+    pub pods: Arc<Pods>,
+    /// Successful writes since somebody last looked.
+    pub writes: Arc<Mutex<Vec<String>>>,
+}
+
+/// Attached pods.
+#[derive(Default)]
+pub struct Pods(pub Mutex<Vec<AttachedEndpoint>>);
+
+impl EndpointOps for Pods {
+    fn attached(&self) -> Vec<AttachedEndpoint> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn enforce(&self, pod_uid: &str, enforcement: &Enforcement) -> Result<(), EndpointApplyError> {
+        for pod in self.0.lock().unwrap().iter_mut().filter(|pod| pod.pod_uid == pod_uid) {
+            pod.enforcement = enforcement.clone();
+        }
+        Ok(())
+    }
+}
+
+struct Devices(Machine);
+
+impl DeviceOps for Devices {
+    fn apply<'a>(&'a mut self, spec: &'a NetworkSpec) -> BoxFuture<'a, Result<NetworkState, DeviceError>> {
+        let vxlan = matches!(spec.routing, Routing::Vxlan { .. });
+        let state = NetworkState {
+            tunnel_ifindex: if vxlan { 7 } else { 0 },
+            uplink_ifindex: 2,
+            uplink_mtu: 1500,
+            pod_mtu: if vxlan { 1450 } else { 1500 },
+            host_addresses: self.0.host_addresses.lock().unwrap().clone(),
+        };
+        async { Ok(state) }.boxed()
+    }
+
+    fn routes<'a>(&'a mut self, routes: &'a [Route]) -> BoxFuture<'a, Vec<(Route, DeviceError)>> {
+        *self.0.routes.lock().unwrap() = routes.to_vec();
+        async { Vec::new() }.boxed()
+    }
+}
+
+impl Machine {
+    /// An empty kernel; `rules`: how many policy rules fit.
+    pub fn new(rules: u32) -> Self {
+        Self {
+            config: MemoryMap::array(maps::CONFIG, [0]),
+            addresses: MemoryMap::hash(maps::ADDRESSES, 1024),
+            cidrs: MemoryMap::hash(maps::CIDRS, 1024),
+            policies: MemoryMap::array(maps::POLICIES, 0..16),
+            generation: MemoryMap::array(maps::GENERATION, [0]),
+            rules: MemoryMap::hash(maps::POLICY_RULES, rules),
+            classes: MemoryMap::hash(maps::POLICY_CLASSES, 1024),
+            services: MemoryMap::hash(maps::SERVICES, 1024),
+            backends: MemoryMap::hash(maps::SERVICE_BACKENDS, 1024),
+            routes: Arc::default(),
+            host_addresses: Arc::default(),
+            pods: Arc::default(),
+            writes: Arc::default(),
+        }
+    }
+
+    /// The kernel as one run of the daemon sees it.
+    pub fn kernel(&self, seed: u64, percent: u64) -> Kernel {
+        Kernel {
+            config: self.watched(&self.config, seed, percent),
+            addresses: self.watched(&self.addresses, seed + 1, percent),
+            cidrs: self.watched(&self.cidrs, seed + 2, percent),
+            policies: PolicyMaps {
+                policies: self.watched(&self.policies, seed + 3, percent),
+                generation: self.watched(&self.generation, seed + 4, percent),
+                rules: self.watched(&self.rules, seed + 5, percent),
+                classes: self.watched(&self.classes, seed + 6, percent),
+            },
+            services: self.watched(&self.services, seed + 7, percent),
+            backends: self.watched(&self.backends, seed + 8, percent),
+            devices: Box::new(Devices(self.clone())),
+            endpoints: self.pods.clone(),
+        }
+    }
+
+    fn watched<K: MapKey + Sync, V: MapValue + Sync>(
+        &self,
+        map: &MemoryMap<K, V>,
+        seed: u64,
+        percent: u64,
+    ) -> Box<dyn MapOps<K, V>> {
+        let watched = Watched { inner: map.clone(), machine: self.clone() };
+        Box::new(Faulty::with_rate(watched, seed, percent))
+    }
+
+    /// What a packet may rely on at any moment.
+    fn check(&self) {
+        let backends = self.backends.entries();
+        for (key, service) in self.services.entries() {
+            for index in 0..service.backends {
+                let backend = BackendKey { service: service.id, index };
+                assert!(backends.contains_key(&backend), "{key:?} counts {} backends, {index} is missing", service.backends);
+            }
+        }
+    }
+
+    /// Rows that a packet may read do not change under it.
+    fn not_in_use(&self, slot: u32, what: &str) {
+        for (index, policy) in self.policies.entries() {
+            assert!(policy.generation == 0 || policy.slot != slot, "{what} of slot {slot}, which policy {index} uses");
+        }
+    }
+}
+
+/// A map that checks what is done with it.
+struct Watched<K, V> {
+    inner: MemoryMap<K, V>,
+    machine: Machine,
+}
+
+impl<K: MapKey, V: MapValue> Watched<K, V> {
+    fn slot(key: &K) -> Option<u32> {
+        let key: &dyn std::any::Any = key;
+        let rule = key.downcast_ref::<PolicyRuleKey>().map(|key| key.slot);
+        rule.or_else(|| key.downcast_ref::<PolicyClassKey>().map(|key| key.slot))
+    }
+
+    fn wrote(&self, text: String) {
+        if self.inner.name() != maps::GENERATION {
+            self.machine.writes.lock().unwrap().push(text);
+        }
+        self.machine.check();
+    }
+}
+
+impl<K: MapKey, V: MapValue> MapOps<K, V> for Watched<K, V> {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn capacity(&self) -> u32 {
+        self.inner.capacity()
+    }
+
+    fn get(&self, key: &K) -> Result<Option<V>, MapError> {
+        self.inner.get(key)
+    }
+
+    fn update(&mut self, key: &K, value: &V) -> Result<(), MapError> {
+        if let Some(slot) = Self::slot(key) {
+            self.machine.not_in_use(slot, "a row is written");
+        }
+        self.inner.update(key, value)?;
+        self.wrote(format!("{} {key:?}", self.inner.name()));
+        Ok(())
+    }
+
+    fn delete(&mut self, key: &K) -> Result<(), MapError> {
+        if let Some(slot) = Self::slot(key) {
+            self.machine.not_in_use(slot, "a row is deleted");
+        }
+        let existed = self.inner.get(key)?.is_some();
+        self.inner.delete(key)?;
+        if existed {
+            self.wrote(format!("{} -{key:?}", self.inner.name()));
+        }
+        Ok(())
+    }
+
+    fn dump(&self, visit: &mut dyn FnMut(K, V)) -> Result<(), MapError> {
+        self.inner.dump(visit)
+    }
+}
