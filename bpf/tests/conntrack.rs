@@ -1,5 +1,7 @@
 //! Flows: what is remembered, for how long, and when it is judged again.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test panics")]
+
 mod common;
 
 use axoneme_bpf::address::Address;

@@ -1,5 +1,7 @@
 //! The Rust mirror is what the object's BTF says: every field of every struct, every value of every enumeration.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test panics")]
+
 mod common;
 
 use axoneme_bpf::address::{Address, AddressKey, AddressKind, CidrKey};

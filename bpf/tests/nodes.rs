@@ -1,5 +1,7 @@
 //! Two nodes with real devices: what needs a redirect, a tunnel key or segmentation offload.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test panics")]
+
 mod common;
 
 use axoneme_bpf::address::Address;

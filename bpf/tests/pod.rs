@@ -1,5 +1,7 @@
 //! What a pod sends and gets, as `from_pod` and `to_pod` see it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test panics")]
+
 mod common;
 
 use axoneme_bpf::inet::{Direction, Family};

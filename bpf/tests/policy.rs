@@ -1,5 +1,7 @@
 //! Verdicts: rows in, verdict out. The client sends, the server's ingress and the client's egress are asked.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test panics")]
+
 mod common;
 
 use axoneme_bpf::address::Address;

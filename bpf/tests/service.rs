@@ -1,5 +1,7 @@
 //! Services, packet by packet: what bypassed the sockets' translation.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test panics")]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! Services at the sockets: this process moves into a cgroup that has the programs, and talks to itself.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test panics")]
+
 mod common;
 
 use std::fs::{self, File};

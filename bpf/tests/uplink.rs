@@ -1,5 +1,7 @@
 //! The underlay: masquerading out, replies in, and what must not come from the wire.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test panics")]
+
 mod common;
 
 use std::net::SocketAddr;

@@ -1,5 +1,7 @@
 //! Every program passes this kernel's verifier. `--nocapture` prints what that costs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test panics")]
+
 mod common;
 
 use axoneme_bpf::programs;

@@ -58,7 +58,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The object with these programs loaded.
+    /// The object with these programs loaded; others are when they are run.
     pub fn with(programs: &[&str]) -> Self {
         let mut ebpf = object();
         for name in programs {
@@ -186,7 +186,11 @@ impl Kernel {
     /// As [`run`](Self::run), of a packet that came in through `ingress_ifindex` (0: the host made it).
     pub fn run_from(&mut self, program: &str, packet: &[u8], ingress_ifindex: u32) -> (Verdict, Vec<u8>) {
         let name = program;
-        let program: &SchedClassifier = self.ebpf.program(name).unwrap().try_into().unwrap();
+        let program = self.ebpf.program_mut(name).unwrap();
+        if program.fd().is_err() {
+            load(name, program);
+        }
+        let program: &SchedClassifier = (&*program).try_into().unwrap();
         let mut out = vec![0; packet.len() + 256];
         // struct __sk_buff: ingress_ifindex is its tenth word.
         let mut context = [0; 192];

@@ -9,7 +9,6 @@ use axoneme_bpf::inet::{Direction, Inet, Port};
 use axoneme_bpf::policy::{
     Action, Policy, PolicyFlags, PolicyRuleKey, RulePeer, RulePorts, TIER_NORMAL, TIERS, TierVerdict, Verdicts,
 };
-use axoneme_bpf::programs;
 
 use super::kernel::Kernel;
 
@@ -177,14 +176,7 @@ pub fn port_rule(slot: u32, peer: RulePeer, direction: Direction, protocol: u8, 
 
 /// A node with a client and a server pod under open policies, and a second node with one listed pod.
 pub fn kernel() -> Kernel {
-    let mut kernel = Kernel::with(&[
-        programs::FROM_POD,
-        programs::TO_POD,
-        programs::FROM_UPLINK,
-        programs::TO_UPLINK,
-        programs::FROM_OVERLAY,
-        programs::TO_OVERLAY,
-    ]);
+    let mut kernel = Kernel::with(&[]);
     kernel.config(config());
     kernel.endpoint(CLIENT_IFINDEX, client());
     kernel.endpoint(SERVER_IFINDEX, server());
