@@ -22,11 +22,12 @@ impl Engine {
         let Some(endpoint) = endpoint else { return Err(PodError::Unknown { namespace, name, connected }) };
         let identity = endpoint.identity;
         let waits = |code, message| PodError::Policy { namespace, name, identity, code, message };
+        // Also when an earlier policy of this identity is in force: what is newer may be stricter.
+        if let Some(failure) = self.policies.queue.failure(&identity) {
+            return Err(waits(failure.code, failure.message.clone()));
+        }
         let Some(policy_index) = self.policies.applied_index(identity) else {
-            return Err(match self.policies.queue.failure(&identity) {
-                Some(failure) => waits(failure.code, failure.message.clone()),
-                None => waits(FailureCode::Dependency, "its row has not come yet".into()),
-            });
+            return Err(waits(FailureCode::Dependency, "its row has not come yet".into()));
         };
         if self.policies.queue.is_open(&identity) || self.peers.queue.lowest_pending().is_some() {
             return Err(waits(FailureCode::Dependency, "a change of it is being written".into()));

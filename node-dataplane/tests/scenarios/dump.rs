@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axoneme_bpf::address::{Address, AddressKind, CidrKey};
-use axoneme_bpf::inet::{Direction, Inet, Family};
+use axoneme_bpf::inet::{Direction, Family, Inet};
 use axoneme_bpf::policy::{Action, PolicyFlags, PolicyRuleKey, RulePeer, Verdicts};
 use axoneme_bpf::service::BackendKey;
 use axoneme_node::reconcile::Engine;
@@ -21,7 +21,13 @@ pub fn dump(machine: &Machine, engine: &Engine, names: &[String]) -> BTreeMap<&'
     let addresses = machine.addresses.entries();
     add("addresses", addresses.iter().map(|(k, v)| format!("{} {}", ip(k.address, k.family), owner(v))).collect());
     let cidrs = machine.cidrs.entries();
-    add("cidrs", cidrs.iter().map(|(k, v)| format!("{}/{} {}", ip(k.address, k.family), k.prefixlen - CidrKey::STATIC_BITS, owner(v))).collect());
+    add(
+        "cidrs",
+        cidrs
+            .iter()
+            .map(|(k, v)| format!("{}/{} {}", ip(k.address, k.family), k.prefixlen - CidrKey::STATIC_BITS, owner(v)))
+            .collect(),
+    );
     add("services", services(machine));
     add("policies", policies(machine, engine, names));
     let attached = machine.pods.0.lock().unwrap();
@@ -33,16 +39,29 @@ pub fn dump(machine: &Machine, engine: &Engine, names: &[String]) -> BTreeMap<&'
     };
     add("endpoints", attached.iter().map(pod).collect());
     let routes = machine.routes.lock().unwrap();
-    add("routes", routes.iter().map(|r| match r.via {
-        Some(via) => format!("{} via {via}", r.cidr),
-        None => format!("{} overlay", r.cidr),
-    }).collect());
+    add(
+        "routes",
+        routes
+            .iter()
+            .map(|r| match r.via {
+                Some(via) => format!("{} via {via}", r.cidr),
+                None => format!("{} overlay", r.cidr),
+            })
+            .collect(),
+    );
     let config = machine.config.entries()[&0];
-    add("config", vec![format!(
-        "flags {:#x} tunnel {} port {} uplink {} mtu {} node {}",
-        config.flags.0, config.tunnel_ifindex, config.tunnel_port.get(), config.uplink_ifindex, config.uplink_mtu,
-        ip(config.node_ipv4, Family::IPV4),
-    )]);
+    add(
+        "config",
+        vec![format!(
+            "flags {:#x} tunnel {} port {} uplink {} mtu {} node {}",
+            config.flags.0,
+            config.tunnel_ifindex,
+            config.tunnel_port.get(),
+            config.uplink_ifindex,
+            config.uplink_mtu,
+            ip(config.node_ipv4, Family::IPV4),
+        )],
+    );
     let status = engine.status();
     add("failures", status.failures.iter().map(|(id, f)| format!("{} {} {:?}", id.scope, id.key, f.code())).collect());
     add("problems", status.problems);
@@ -111,7 +130,10 @@ fn policies(machine: &Machine, engine: &Engine, names: &[String]) -> Vec<String>
         let of = |class: u32| if class == 0 { "-".into() } else { format!("{:?}", RulePeer::class(class)) };
         lines.push(format!(
             "{} {direction} {address}/{length} pod {} node {} world {}",
-            subject(key.slot), of(value.if_pod), of(value.if_node), of(value.if_world)
+            subject(key.slot),
+            of(value.if_pod),
+            of(value.if_node),
+            of(value.if_world)
         ));
     }
     lines

@@ -130,7 +130,11 @@ impl Machine {
         for (key, service) in self.services.entries() {
             for index in 0..service.backends {
                 let backend = BackendKey { service: service.id, index };
-                assert!(backends.contains_key(&backend), "{key:?} counts {} backends, {index} is missing", service.backends);
+                assert!(
+                    backends.contains_key(&backend),
+                    "{key:?} counts {} backends, {index} is missing",
+                    service.backends
+                );
             }
         }
     }

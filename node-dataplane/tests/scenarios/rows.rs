@@ -260,7 +260,8 @@ fn rules_of(rules: &[String], names: &mut Vec<String>) -> Vec<tables::PortRule> 
             "deny" => tables::Action::Deny,
             other => panic!("action {other:?}"),
         };
-        let verdict = tables::TierVerdict { tier: tables::Tier::Normal.into(), action: action.into(), order: 0, policy };
+        let verdict =
+            tables::TierVerdict { tier: tables::Tier::Normal.into(), action: action.into(), order: 0, policy };
         let (protocol, port, port_bits) = match words[..] {
             ["any"] => (0, 0, 0),
             [protocol] => (number(protocol), 0, 0),
@@ -280,7 +281,8 @@ impl Backends {
         use tables::BackendState::{NotReady, Ready, Terminating};
         let (namespace, _) = self.slice.split_once('/').unwrap();
         let mut backends = Vec::new();
-        for (addresses, state) in [(&self.ready, Ready), (&self.terminating, Terminating), (&self.not_ready, NotReady)] {
+        for (addresses, state) in [(&self.ready, Ready), (&self.terminating, Terminating), (&self.not_ready, NotReady)]
+        {
             for &address in addresses {
                 let addresses = bytes(&[address]);
                 backends.push(tables::Backend { addresses, state: state.into(), ..Default::default() });

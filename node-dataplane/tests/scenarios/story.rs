@@ -34,6 +34,7 @@ struct Story {
     /// What is left of an earlier kernel user: addresses of pods.
     #[serde(default)]
     leftovers: Vec<IpAddr>,
+    #[serde(with = "serde_yaml::with::singleton_map_recursive")]
     steps: Vec<Step>,
 }
 
@@ -123,7 +124,10 @@ impl Teller {
                 Step::Refuse { uid, because } => {
                     self.settle().await;
                     let answer = self.engine.grant(&pod(&uid), true, Instant::now());
-                    assert!(answer.as_ref().is_err_and(|err| err.to_string().contains(&because)), "{place}: {answer:?}");
+                    assert!(
+                        answer.as_ref().is_err_and(|err| err.to_string().contains(&because)),
+                        "{place}: {answer:?}"
+                    );
                 }
                 Step::Detach { uid } => {
                     let mut pods = self.machine.pods.0.lock().unwrap();
