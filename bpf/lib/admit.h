@@ -71,8 +71,12 @@ __global int admit(struct __sk_buff *skb, struct packet *packet, const struct en
 		ct = ct_find(&key);
 		state = CT_REPLY;
 	}
-	if (ct && (packet->flags & PACKET_ICMP_ERROR))
-		return state;
+	if (ct && (packet->flags & PACKET_ICMP_ERROR)) {
+		/* Only who took part in a flow may complain about it, or hear of it. */
+		if (endpoint_owns(endpoint, key.direction == DIRECTION_EGRESS ? &key.source : &key.destination, key.family))
+			return state;
+		ct = 0;
+	}
 	/* A port used again after its connection was closed. */
 	if (ct && state == CT_ORIGINAL && (packet->tcp_flags & TCP_SYN) && ct_is_closed(ct))
 		ct = 0;

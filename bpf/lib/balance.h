@@ -50,7 +50,7 @@ static __noinline int balance_choose(const struct packet *packet, const struct s
 	}
 
 	backend = service_backend(service, bpf_get_prandom_u32());
-	if (!backend)
+	if (!backend || backend->family != key.family)
 		return -REASON_NO_SERVICE_BACKEND;
 	*address = backend->address;
 	*port = backend->port;

@@ -4,7 +4,8 @@
 
 mod common;
 
-use axoneme_bpf::inet::{Direction, Family};
+use axoneme_bpf::conntrack::Ct;
+use axoneme_bpf::inet::{Direction, Family, Tuple};
 use axoneme_bpf::metrics::Reason;
 use axoneme_bpf::programs::{FROM_POD, TO_POD};
 use common::kernel::Verdict;
@@ -253,5 +254,20 @@ privileged! {
         let seen = Seen::read(&packet);
         assert_eq!(event.source.to_ip(event.family), Some(seen.source.ip()));
         assert_eq!(event.destination.to_ip(event.family), Some(seen.destination.ip()));
+    }
+}
+
+privileged! {
+    fn a_pod_may_not_complain_about_the_flows_of_others() {
+        for net in Net::BOTH {
+            let mut kernel = node::kernel();
+            kernel.policy(node::CLIENT_POLICY, node::isolating(node::CLIENT_POLICY, 1));
+            let flow = Tuple::new(Direction::EGRESS, packet::UDP, (net.server(), 40000), (net.remote(), 53));
+            kernel.set_ct(flow, Ct { expires: u64::MAX, ..Ct::default() });
+            // As if the client had been on the way.
+            let sent = packet::udp(at(net.remote(), 53), at(net.server(), 40000));
+            let event = kernel.dropped(FROM_POD, &packet::unreachable(net.client(), &sent));
+            assert_eq!(event.reason, Reason::POLICY_DEFAULT_DENY);
+        }
     }
 }
