@@ -9,6 +9,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use serde_yaml::Value;
 
@@ -217,26 +218,18 @@ fn compare(defaults: &Value, other: &Value, path: &str, wrong: &mut Vec<String>)
 struct Helm(PathBuf);
 
 impl Helm {
-    /// Finds the one that the end-to-end tests build, else the one in `PATH`. Fails without, unless `AXONEME_SKIP_HELM` is
-    /// set.
+    /// Takes the one that the end-to-end tests have built, else the one in `PATH`, else builds it, which takes minutes once.
+    /// Fails without, unless `AXONEME_SKIP_HELM` is set.
     fn find() -> Option<Self> {
-        let cache = env::var_os("AXONEME_CACHE").map(PathBuf::from);
-        let cache = cache.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache/axoneme")));
-        let built = cache.and_then(|cache| fs::read_dir(cache.join("bin")).ok()).into_iter().flatten().flatten();
-        let built = built.filter(|entry| entry.file_name().to_string_lossy().starts_with("helm-"));
-        let mut built: Vec<PathBuf> =
-            built.map(|entry| entry.path().join("helm")).filter(|file| file.is_file()).collect();
-        built.sort_by_key(|file| file.metadata().and_then(|data| data.modified()).ok());
-        let helm = Self(built.pop().unwrap_or_else(|| "helm".into()));
-        if Command::new(&helm.0).arg("version").output().is_ok() {
-            return Some(helm);
+        static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        match FOUND.get_or_init(|| built().or_else(in_path).map_or_else(build, Ok)) {
+            Ok(helm) => Some(Self(helm.clone())),
+            Err(problem) => {
+                assert!(env::var_os("AXONEME_SKIP_HELM").is_some(), "{problem}; AXONEME_SKIP_HELM=1 skips");
+                eprintln!("skipped: {problem}");
+                None
+            }
         }
-        assert!(
-            env::var_os("AXONEME_SKIP_HELM").is_some(),
-            "no helm: build it with `go install helm.sh/helm/v3/cmd/helm@v3.22.0`, or skip by AXONEME_SKIP_HELM=1"
-        );
-        eprintln!("skipped: no helm");
-        None
     }
 
     fn run(&self, command: &[&str], arguments: &[&str]) -> Output {
@@ -286,4 +279,32 @@ impl Helm {
         assert_eq!(found.len(), 1, "{kind}");
         found.remove(0)
     }
+}
+
+/// The newest in the cache of the end-to-end tests.
+fn built() -> Option<PathBuf> {
+    let cache = env::var_os("AXONEME_CACHE").map(PathBuf::from);
+    let cache = cache.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache/axoneme")))?;
+    let folders = fs::read_dir(cache.join("bin")).ok()?.flatten();
+    let folders = folders.filter(|entry| entry.file_name().to_string_lossy().starts_with("helm-"));
+    let files = folders.map(|entry| entry.path().join("helm")).filter(|file| file.is_file());
+    files.max_by_key(|file| file.metadata().and_then(|data| data.modified()).ok())
+}
+
+fn in_path() -> Option<PathBuf> {
+    Command::new("helm").arg("version").output().is_ok().then(|| "helm".into())
+}
+
+fn build() -> Result<PathBuf, String> {
+    let helm = Path::new(env!("CARGO_TARGET_TMPDIR")).join("helm-bin");
+    if helm.is_file() {
+        return Ok(helm);
+    }
+    eprintln!("building helm ...");
+    let mut go = Command::new("go");
+    go.args(["build", "-o"]).arg(&helm).arg("helm.sh/helm/v3/cmd/helm");
+    let output = go.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/go/helm")).output();
+    let output = output.map_err(|error| format!("there is no helm, and go cannot be run to build it: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    output.status.success().then_some(helm).ok_or_else(|| format!("there is no helm, and go cannot build it: {said}"))
 }
