@@ -1,28 +1,37 @@
 //! The one task that owns index, compiler and journal.
 //!
 //! ```text
-//! let (engine, handle, outputs) = Engine::new(config);
+//! let (engine, handle, outputs) = Engine::new(Config::new(settings), epoch);
 //! tokio::spawn(engine.run());                 // ends when the last handle is gone
 //!
 //! handle.send(Input::Upsert(object)).await    // watch/, server's observations
 //! outputs.demands                             // watch::Receiver<Arc<Demands>>: identity/, ipam/
 //! outputs.reports                             // mpsc::UnboundedReceiver<Report>: status/
 //!
-//! let mut session = handle.open(node, hello).await?;      // publish/server, after the certificate was checked
+//! let mut session = handle.open(&node, &hello)?;          // publish/server, after the certificate was checked
 //! send(session.welcome());                                // Welcome without `operators`, to be filled in
 //! loop { select! {
 //!     delta = session.next() => send(delta?),             // one chunk; cancel safe; waits for news and for the window
-//!     message = stream.next() => session.ack(ack).await,  // Ack
+//!     message = stream.next() => session.ack(ack),        // Ack
 //! } }
 //! drop(session)                                           // says Closed itself
 //! ```
 
+mod core;
 mod demands;
 mod input;
+mod ledger;
+mod release;
 mod reports;
+mod task;
+#[cfg(test)]
+mod tests;
+
+pub use core::{Config, Core, Outcome};
 
 pub use demands::{
     AddressDemand, Adoption, Demands, Families, IdentityDemand, NodeDemand, Release, Unmet, UnmetReason,
 };
 pub use input::{Input, Observed, SessionEvent};
 pub use reports::{Diagnostic, EndpointReport, EndpointState, Reason, Report};
+pub use task::{Engine, EngineEnded, Handle, Outputs, Session, SessionEnded};

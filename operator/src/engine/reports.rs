@@ -1,11 +1,15 @@
 //! What is to be written back to Kubernetes, for people: contents of `CiliumEndpoint`s and diagnostics of objects.
 
+mod reporter;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axoneme_proto::nodesync::RowFailure;
 
 use crate::object::{ContainerPort, Labels, Name, ObjectKey};
+
+pub(super) use reporter::{Reporter, causes};
 
 /// A change of what should be reported. The stream of these is complete: a reader that applies all of them from the start has
 /// everything, whether or not it leads. It must read fast (into a map) and write slowly.

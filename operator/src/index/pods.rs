@@ -133,8 +133,9 @@ impl Index {
                 !self.nodes.contains_key(node) || self.attachments.is_detached(node, pod.endpoint_key())
             })
         };
+        let over = pod.finished && torn_down();
         !pod.host_network
-            && !(pod.finished && torn_down())
+            && !over
             && self.pods.holder(pod.endpoint_key()).is_some_and(|holder| holder.pod.name == pod.name)
     }
 
@@ -228,11 +229,27 @@ impl Index {
         self.ledgers.claims(address).find(|claim| self.claimant(claim).is_some())
     }
 
-    /// The live pod for which a ledger entry stands.
+    /// The live pod for which a ledger entry stands. Where the pod was attached with another address of the ledger (its node
+    /// chose one while no operator answered), that one stands and this one does not.
     #[must_use]
     pub fn claimant(&self, claim: &Entry) -> Option<&PodEntry> {
         let pod = self.pods.holder(&claim.resource)?;
-        (pod.set.is_some() && pod.pod.node.as_ref() == Some(&claim.node)).then_some(pod)
+        if pod.set.is_none() || pod.pod.node.as_ref() != Some(&claim.node) {
+            return None;
+        }
+        let attached = self.attachment_of(pod).map(|attachment| &*attachment.addresses).unwrap_or_default();
+        let other = |address: &IpAddr| {
+            address.is_ipv4() == claim.address.is_ipv4() && self.is_given(&claim.node, *address, &claim.resource)
+        };
+        let superseded = !attached.contains(&claim.address) && attached.iter().any(other);
+        (!superseded).then_some(pod)
+    }
+
+    /// Whether `node`'s ledger gives `address` to `resource`.
+    #[must_use]
+    pub fn is_given(&self, node: &str, address: IpAddr, resource: &str) -> bool {
+        let entry = self.ledgers.get(node).and_then(|ledger| ledger.pool.get(&address));
+        entry.is_some_and(|entry| *entry.resource == *resource)
     }
 
     /// A pod's attachment on its node.

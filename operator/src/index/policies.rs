@@ -145,10 +145,16 @@ impl Index {
         self.sets.object(identity)
     }
 
-    /// Whether some pod has this identity, or some node enforces it still.
+    /// Whether some live pod has this identity.
     #[must_use]
-    pub fn is_used(&self, identity: u32) -> bool {
-        self.sets.in_use(identity) || self.attachments.enforce(identity)
+    pub fn has_pods(&self, identity: u32) -> bool {
+        self.sets.in_use(identity)
+    }
+
+    /// Whether some node reports an endpoint with this identity. Looks at all attachments.
+    #[must_use]
+    pub fn is_enforced(&self, identity: u32) -> bool {
+        self.attachments.enforce(identity)
     }
 
     /// Label sets without a number, with a pod that has it; sorted.

@@ -49,7 +49,13 @@ fn labels() -> impl Strategy<Value = Labels> {
 }
 
 fn protocol() -> impl Strategy<Value = Protocol> {
-    select(Protocol::ALL.to_vec())
+    // Mostly the one that policies mean when they say nothing.
+    prop_oneof![3 => Just(Protocol::Tcp), 1 => select(Protocol::ALL.to_vec())]
+}
+
+/// Namespace, number and generation of a pod.
+pub fn pod_uid() -> impl Strategy<Value = (&'static str, u8, u8)> {
+    (select(NAMESPACES.to_vec()), 0..4_u8, prop_oneof![5 => Just(0_u8), 1 => Just(1_u8)])
 }
 
 /// Pod `number` of a namespace; its UID tells `generation`s apart.
@@ -64,9 +70,8 @@ pub fn pod() -> impl Strategy<Value = Pod> {
         ports.dedup_by(|a, b| (&a.name, a.protocol) == (&b.name, b.protocol));
         ports
     });
-    let name = (select(NAMESPACES.to_vec()), 0..4_u8, 0..2_u8);
     let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::bool::weighted(0.1));
-    (name, labels(), of(select(NODES.to_vec())), ports, flags).prop_map(|(name, labels, node, ports, flags)| {
+    (pod_uid(), labels(), of(select(NODES.to_vec())), ports, flags).prop_map(|(name, labels, node, ports, flags)| {
         let (namespace, number, generation) = name;
         Pod {
             name: Name::new(namespace, format!("pod-{number}")),
@@ -138,9 +143,9 @@ fn policy_port() -> impl Strategy<Value = PolicyPort> {
     let number = || select(vec![0, 1, 53, 80, 81, 443, 8000, 8080, 65_535, 70_000]);
     let port = prop_oneof![
         3 => number().prop_map(PortRef::Number),
-        1 => select(vec!["http", "dns"]).prop_map(|name| PortRef::Name(name.into())),
+        3 => select(vec!["http", "dns"]).prop_map(|name| PortRef::Name(name.into())),
     ];
-    let protocol = of(select(vec!["TCP", "UDP", "SCTP", "ICMP"]));
+    let protocol = of(select(vec!["TCP", "TCP", "UDP", "SCTP", "ICMP"]));
     (protocol, of(port), prop::option::weighted(0.3, number())).prop_map(|(protocol, port, end_port)| PolicyPort {
         protocol: protocol.map(Box::from),
         port,

@@ -1,4 +1,7 @@
 //! From rows to nodes: revisions, deltas, and the stream that carries them.
 
+pub mod acks;
 pub mod join;
+pub mod journal;
+pub mod session;
 pub mod tls;

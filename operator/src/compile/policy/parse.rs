@@ -189,7 +189,7 @@ impl Parser<'_> {
 
     /// A pod selector as one on security labels, confined to a namespace if one is given.
     fn pods(&mut self, field: &str, selector: &Selector, namespace: Option<&str>) -> Selector {
-        self.check(field, selector, |key| labels::is_relevant(key));
+        self.check(field, selector, labels::is_relevant);
         let key = |key: &str| format!("{}{key}", labels::SOURCE).into();
         let mut all: Vec<Requirement> =
             selector.requirements.iter().map(|r| Requirement { key: key(&r.key), ..r.clone() }).collect();

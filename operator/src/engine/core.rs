@@ -1,0 +1,340 @@
+//! The engine without its task: inputs in, rows, demands and reports out; time is given.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axoneme_proto::nodesync::RowFailure;
+use axoneme_proto::tables;
+
+use super::demands::{Demands, IdentityDemand, Unmet};
+use super::input::{Input, SessionEvent};
+use super::ledger::{self, LedgerView};
+use super::release::{Released, Releases};
+use super::reports::{Report, Reporter};
+use crate::compile::{cluster, endpoint, node, policy, scopes, service};
+use crate::index::{Dirty, Index};
+use crate::object::{Kind, Name};
+use crate::publish::acks::Acks;
+use crate::publish::journal::Batch;
+use crate::table::{EncodedRow, RowId};
+
+/// More waiting things than this are not told one by one.
+const MAX_UNMET: usize = 1_000;
+
+/// What of the configuration the engine needs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The settings row.
+    pub settings: tables::Settings,
+    /// How long an identity without pods is kept.
+    pub identity_grace: Duration,
+    /// How many removed rows are remembered for nodes that lag.
+    pub tombstones: usize,
+}
+
+impl Config {
+    /// A configuration with the usual bounds.
+    #[must_use]
+    pub fn new(settings: tables::Settings) -> Self {
+        Self { settings, identity_grace: Duration::from_secs(15 * 60), tombstones: 100_000 }
+    }
+}
+
+/// What is known of a policy row without decoding it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct PolicyState {
+    listed: Vec<u32>,
+    pub(super) ingress: bool,
+    pub(super) egress: bool,
+}
+
+/// The engine's state.
+#[derive(Debug)]
+pub struct Core {
+    config: Config,
+    index: Index,
+    synced: BTreeSet<Kind>,
+    complete: bool,
+    acks: Acks,
+    /// Where each pod's rows were published: they move with identity and node.
+    published: HashMap<Name, [Option<RowId>; 2]>,
+    policies: HashMap<u32, PolicyState>,
+    ledgers: BTreeMap<Arc<str>, LedgerView>,
+    releases: Releases,
+    released: Released,
+    reporter: Reporter,
+    demands: Arc<Demands>,
+    failures: Vec<Report>,
+    demands_stale: bool,
+}
+
+/// What a commit has changed.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// New demands.
+    pub demands: Option<Arc<Demands>>,
+    /// New reports.
+    pub reports: Vec<Report>,
+}
+
+impl Core {
+    /// An engine that knows nothing yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let index = Index::new(crate::index::Config {
+            cluster: config.settings.cluster_name.as_str().into(),
+            families: super::Families { v4: config.settings.ipv4, v6: config.settings.ipv6 },
+        });
+        Self {
+            config,
+            index,
+            synced: BTreeSet::new(),
+            complete: false,
+            acks: Acks::default(),
+            published: HashMap::new(),
+            policies: HashMap::new(),
+            ledgers: BTreeMap::new(),
+            releases: Releases::default(),
+            released: Released::default(),
+            reporter: Reporter::default(),
+            demands: Arc::default(),
+            failures: Vec::new(),
+            demands_stale: false,
+        }
+    }
+
+    /// Takes in one input. Nothing leaves before [`Core::commit`].
+    pub fn apply(&mut self, input: Input, now: Instant) {
+        match input {
+            Input::Upsert(object) => self.index.upsert(object),
+            Input::Delete(key) => self.index.delete(&key),
+            Input::Synced(kind) => drop(self.synced.insert(kind)),
+            Input::Observed { node, event } => self.index.observe(&node, &event),
+            Input::Session { node, session, event } => {
+                self.acks.event(&node, session, &event, now);
+                if let SessionEvent::Acked(ack) = event
+                    && !ack.failures.is_empty()
+                {
+                    let failures = ack.failures.into_iter().flat_map(|failure| self.causes(failure)).collect();
+                    self.failures.push(Report::Failures(node, failures));
+                }
+            }
+        }
+    }
+
+    /// Whether all inputs are complete.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// The joined inputs.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Progress of nodes.
+    #[must_use]
+    pub fn acks(&self) -> &Acks {
+        &self.acks
+    }
+
+    /// Compiles what the inputs since the last commit can have touched. The rows are ready when the journal is asked for, so
+    /// `publish` should lock it for that moment only; it gives back the journal's newest revision.
+    pub fn commit(&mut self, now: Instant, publish: impl FnOnce(Batch) -> u64) -> Outcome {
+        let mut outcome = Outcome { reports: std::mem::take(&mut self.failures), ..Outcome::default() };
+        let first = !self.complete && Kind::ALL.iter().all(|kind| self.synced.contains(kind));
+        self.complete |= first;
+        if !self.complete {
+            return outcome;
+        }
+        let mut dirty = self.index.take_dirty();
+        if dirty.is_empty() && !first {
+            self.renew_demands(&mut outcome);
+            return outcome;
+        }
+        let mut batch = Batch::default();
+        if first {
+            let (id, row) = cluster::settings(&self.config.settings);
+            batch.rows.insert(id, Some(row));
+        }
+        self.compile(&mut dirty, &mut batch, now);
+        let revision = publish(batch);
+        self.report(&dirty, &mut outcome);
+        if first {
+            outcome.reports.push(Report::Complete);
+        }
+        self.settle(&dirty, revision, now);
+        self.demands_stale |= first || !dirty.ledgers.is_empty() || !dirty.usage.is_empty() || !dirty.pods.is_empty();
+        self.renew_demands(&mut outcome);
+        outcome
+    }
+
+    /// Time has passed: what waited for acks or for silence may be free now. Gives back the revision that every session has to
+    /// come to.
+    pub fn tick(&mut self, now: Instant) -> (Outcome, u64) {
+        let mut outcome = Outcome::default();
+        if self.complete {
+            let released = self.releases.evaluate(&self.index, &self.acks, self.config.identity_grace, now);
+            if released != self.released {
+                self.released = released;
+                self.demands_stale = true;
+            }
+            self.renew_demands(&mut outcome);
+        }
+        (outcome, self.releases.barrier())
+    }
+
+    fn compile(&mut self, dirty: &mut Dirty, batch: &mut Batch, now: Instant) {
+        for identity in std::mem::take(&mut dirty.identities) {
+            self.compile_policy(identity, dirty, batch);
+        }
+        let index = &self.index;
+        for pod in &dirty.pods {
+            let rows = endpoint::rows(index, pod);
+            let ids = [0, 1].map(|i| rows.get(i).and_then(Option::as_ref).map(|(id, _)| id.clone()));
+            let old = match ids.iter().any(Option::is_some) {
+                true => self.published.insert(pod.clone(), ids),
+                false => self.published.remove(pod),
+            };
+            // Another pod may be about to publish under the id that this one leaves.
+            for id in old.into_iter().flatten().flatten() {
+                batch.rows.entry(id).or_insert(None);
+            }
+            batch.rows.extend(rows.into_iter().flatten().map(|(id, row)| (id, Some(row))));
+        }
+        let mut put = |id: RowId, row: Option<(RowId, EncodedRow)>| batch.rows.insert(id, row.map(|(_, row)| row));
+        for name in &dirty.nodes {
+            put(cluster::node_id(name), cluster::node(index, name));
+            put(node::pool_id(name), node::pool(index, name));
+        }
+        for (name, namespace) in &dirty.namespaces {
+            put(node::namespace_id(name, namespace), node::namespace(index, name, namespace));
+        }
+        for name in &dirty.services {
+            put(service::service_id(name), service::service(index, name));
+        }
+        for name in &dirty.slices {
+            put(service::backends_id(name), service::backends(index, name));
+        }
+        for name in &dirty.scopes {
+            let listed = |identity| self.policies.get(&identity).map(|state| &*state.listed).unwrap_or_default();
+            let grant = scopes::scopes(index, name, listed);
+            match &grant {
+                Some(_) => self.acks.expect(name, now),
+                None => self.acks.forget(name),
+            }
+            batch.grants.insert(Arc::clone(name), grant);
+        }
+    }
+
+    fn compile_policy(&mut self, identity: u32, dirty: &mut Dirty, batch: &mut Batch) {
+        let row = policy::row(&self.index, identity, self.config.settings.policy_mode());
+        let enforced = |direction: &Option<tables::PolicyDirection>| direction.as_ref().is_some_and(|d| d.enforced);
+        let state = row.as_ref().map(|(_, policy)| PolicyState {
+            listed: policy::listed(policy),
+            ingress: enforced(&policy.ingress),
+            egress: enforced(&policy.egress),
+        });
+        batch.rows.insert(policy::row_id(identity), row.map(|((_, row), _)| row));
+        if self.policies.get(&identity) == state.as_ref() {
+            return;
+        }
+        for pod in self.index.pods_of(identity) {
+            dirty.scopes.extend(self.index.pod(pod).and_then(|entry| entry.pod.node.clone()));
+            dirty.pods.insert(pod.clone());
+        }
+        match state {
+            Some(state) => drop(self.policies.insert(identity, state)),
+            None => drop(self.policies.remove(&identity)),
+        }
+    }
+
+    fn report(&mut self, dirty: &Dirty, outcome: &mut Outcome) {
+        for pod in &dirty.pods {
+            outcome.reports.extend(self.reporter.endpoint(&self.index, &self.policies, pod));
+        }
+        for policy in &dirty.policies {
+            outcome.reports.extend(self.reporter.policy(&self.index, policy));
+        }
+    }
+
+    /// Notes what the ledgers lack and what came out of use.
+    fn settle(&mut self, dirty: &Dirty, revision: u64, now: Instant) {
+        for name in &dirty.ledgers {
+            let view = ledger::view(&self.index, name);
+            self.releases.set_entries(name, view.unowned.iter(), revision, now);
+            if view == LedgerView::default() {
+                self.ledgers.remove(name);
+            } else {
+                self.ledgers.insert(Arc::clone(name), view);
+            }
+        }
+        for identity in &dirty.usage {
+            let idle = self.index.identity(*identity).is_some() && !self.index.has_pods(*identity);
+            self.releases.set_identity(*identity, idle, revision, now);
+        }
+        self.releases.withdraw(&mut self.released);
+    }
+
+    fn renew_demands(&mut self, outcome: &mut Outcome) {
+        if !std::mem::take(&mut self.demands_stale) {
+            return;
+        }
+        let demands = self.demands();
+        if demands != *self.demands {
+            self.demands = Arc::new(demands);
+            outcome.demands = Some(Arc::clone(&self.demands));
+        }
+    }
+
+    fn demands(&self) -> Demands {
+        let index = &self.index;
+        let unnumbered = index.unnumbered();
+        let demand = |(labels, pod): (&Arc<_>, &Name)| IdentityDemand { labels: Arc::clone(labels), pod: pod.clone() };
+        let mut unmet: Vec<Unmet> = self.ledgers.values().flat_map(|view| view.unmet.iter().cloned()).collect();
+        unmet.extend(self.released.unmet.iter().cloned());
+        unmet.sort();
+        unmet.truncate(MAX_UNMET);
+        let mut nodes: BTreeMap<&Arc<str>, _> =
+            self.ledgers.iter().filter_map(|(name, view)| Some((name, view.demand.clone()?))).collect();
+        for (name, releases) in &self.released.entries {
+            if !nodes.contains_key(name) {
+                nodes.extend(ledger::release_only(index, name).map(|demand| (name, demand)));
+            }
+            if let Some(demand) = nodes.get_mut(name) {
+                demand.release.clone_from(releases);
+            }
+        }
+        let lack = nodes.values().any(|demand| !demand.cidrs.is_empty());
+        let cidrs = |ledger: &Arc<crate::object::CiliumNode>| -> Vec<_> {
+            ledger.pod_cidrs.iter().map(|cidr| (*cidr, Arc::clone(&ledger.name))).collect()
+        };
+        let mut used_cidrs: Vec<_> = index.ledgers().filter(|_| lack).flat_map(cidrs).collect();
+        used_cidrs.sort();
+        let orphan = |ledger: &&Arc<crate::object::CiliumNode>| {
+            index.node(&ledger.name).is_none()
+                && Releases::all_released(&self.released, &ledger.name, ledger.pool.len())
+        };
+        Demands {
+            complete: true,
+            identities: unnumbered.map(demand).collect(),
+            unused_identities: self.released.identities.clone(),
+            nodes: nodes.into_values().collect(),
+            orphans: index.ledgers().filter(orphan).cloned().collect(),
+            used_cidrs,
+            unmet,
+        }
+    }
+
+    /// The objects to which a row's failure belongs.
+    fn causes(&self, failure: RowFailure) -> Vec<(Option<crate::object::ObjectKey>, RowFailure)> {
+        let causes = super::reports::causes(&self.index, &failure);
+        if causes.is_empty() {
+            return vec![(None, failure)];
+        }
+        causes.into_iter().map(|cause| (Some(cause), failure.clone())).collect()
+    }
+}

@@ -1,0 +1,154 @@
+//! What one node's ledger lacks, and what it could give back.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::demands::{AddressDemand, Adoption, Families, NodeDemand, Unmet, UnmetReason};
+use crate::compile::cluster::OVERLAY;
+use crate::compile::pool::split;
+use crate::index::{Entry, Index, PodEntry};
+use crate::object::{CiliumNode, Kind, Node, ObjectKey};
+
+/// A node's part of the demands, without releases: those depend on acks and so on time.
+#[derive(Debug, Default, PartialEq)]
+pub struct LedgerView {
+    /// What has to be written; `None` when nothing has, or when there is no Node.
+    pub demand: Option<NodeDemand>,
+    /// Entries for which no pod stands any more.
+    pub unowned: BTreeSet<Entry>,
+    /// What waits.
+    pub unmet: Vec<Unmet>,
+}
+
+/// Compares a node, its pods and its attachments with its ledger.
+#[must_use]
+pub fn view(index: &Index, name: &Arc<str>) -> LedgerView {
+    let ledger = index.ledger(name);
+    let mut view = LedgerView { unowned: unowned(index, name), ..LedgerView::default() };
+    let Some(node) = index.node(name) else {
+        for pod in index.pods_on(name).filter(|pod| waits(pod)) {
+            view.unmet.push(unmet(pod, UnmetReason::NoNode(Arc::clone(name))));
+        }
+        return view;
+    };
+    let have = families(ledger.iter().flat_map(|ledger| &ledger.pod_cidrs).map(IpNet::network));
+    let wanted = index.config().families;
+    let mut demand = NodeDemand {
+        node: Arc::clone(node),
+        ledger: ledger.cloned(),
+        cidrs: missing(wanted, have),
+        addresses_differ: ledger.is_some_and(|ledger| addresses_differ(node, ledger)),
+        assign: Vec::new(),
+        adopt: adoptions(index, name),
+        release: Vec::new(),
+    };
+    for pod in index.pods_on(name).filter(|pod| waits(pod)) {
+        let key = pod.pod.endpoint_key();
+        let adopted = demand.adopt.iter().filter(|adoption| adoption.resource == *key).map(|adoption| adoption.address);
+        let given = ledger.iter().flat_map(|ledger| &ledger.pool).filter(|(_, entry)| entry.resource == *key);
+        let lacks = missing(wanted, families(given.map(|(address, _)| *address).chain(adopted)));
+        let families = Families { v4: lacks.v4 && have.v4, v6: lacks.v6 && have.v6 };
+        if families != lacks {
+            view.unmet.push(unmet(pod, UnmetReason::NoCidr(Arc::clone(name))));
+        }
+        if !families.is_empty() {
+            demand.assign.push(AddressDemand { owner: pod.pod.name.clone(), resource: Arc::clone(key), families });
+        }
+        view.unmet.extend(conflicts(index, name, pod));
+    }
+    view.demand = Some(demand).filter(|demand| {
+        demand.ledger.is_none()
+            || demand.addresses_differ
+            || !demand.cidrs.is_empty()
+            || !demand.assign.is_empty()
+            || !demand.adopt.is_empty()
+    });
+    view
+}
+
+/// The demand of a node that only has to give back.
+#[must_use]
+pub fn release_only(index: &Index, name: &str) -> Option<NodeDemand> {
+    Some(NodeDemand {
+        node: Arc::clone(index.node(name)?),
+        ledger: index.ledger(name).cloned(),
+        cidrs: Families::default(),
+        addresses_differ: false,
+        assign: Vec::new(),
+        adopt: Vec::new(),
+        release: Vec::new(),
+    })
+}
+
+/// Pods that need an address: with a network of their own, and with a future.
+fn waits(pod: &PodEntry) -> bool {
+    pod.set.is_some() && !pod.pod.finished && !pod.pod.deleting
+}
+
+fn unmet(pod: &PodEntry, reason: UnmetReason) -> Unmet {
+    Unmet { object: ObjectKey::namespaced(Kind::Pod, &pod.pod.name), reason }
+}
+
+fn families(addresses: impl Iterator<Item = IpAddr>) -> Families {
+    addresses.fold(Families::default(), |have, address| Families {
+        v4: have.v4 || address.is_ipv4(),
+        v6: have.v6 || address.is_ipv6(),
+    })
+}
+
+fn missing(wanted: Families, have: Families) -> Families {
+    Families { v4: wanted.v4 && !have.v4, v6: wanted.v6 && !have.v6 }
+}
+
+fn unowned(index: &Index, name: &Arc<str>) -> BTreeSet<Entry> {
+    let pool = index.ledger(name).into_iter().flat_map(|ledger| &ledger.pool);
+    let entries = pool.map(|(address, entry)| Entry {
+        address: *address,
+        resource: Arc::clone(&entry.resource),
+        node: Arc::clone(name),
+    });
+    entries.filter(|entry| index.claimant(entry).is_none()).collect()
+}
+
+fn conflicts(index: &Index, name: &str, pod: &PodEntry) -> Vec<Unmet> {
+    let pool = index.ledger(name).into_iter().flat_map(|ledger| &ledger.pool);
+    let mine = pool.filter(|(_, entry)| entry.resource == *pod.pod.endpoint_key()).map(|(address, _)| *address);
+    let lost = mine.filter_map(|address| {
+        let shown = index.shown_claim(address)?;
+        (shown.resource != *pod.pod.endpoint_key() || *shown.node != *name)
+            .then(|| (address, Arc::clone(&shown.resource)))
+    });
+    lost.map(|(address, other)| unmet(pod, UnmetReason::Conflict { address, other })).collect()
+}
+
+/// Addresses that the node chose and that its ledger does not know yet. One that the ledger gives to another pod stays unknown:
+/// the ledger decides, and the conflict shows on the node.
+fn adoptions(index: &Index, name: &str) -> Vec<Adoption> {
+    let Some(ledger) = index.ledger(name) else { return Vec::new() };
+    let mut adopted = Vec::new();
+    for (key, attachment) in index.attachments_on(name).filter(|(_, attachment)| attachment.from_reserve) {
+        let ours = |address: &&IpAddr| ledger.pod_cidrs.iter().any(|cidr| cidr.contains(*address));
+        for address in attachment.addresses.iter().filter(ours) {
+            if !ledger.pool.contains_key(address) {
+                adopted.push(Adoption { address: *address, owner: attachment.pod.clone(), resource: Arc::clone(key) });
+            }
+        }
+    }
+    adopted.sort();
+    adopted
+}
+
+fn addresses_differ(node: &Node, ledger: &CiliumNode) -> bool {
+    let overlays = [true, false].into_iter().filter_map(|v4| {
+        let cidr = ledger.pod_cidrs.iter().find(|cidr| cidr.network().is_ipv4() == v4)?;
+        Some(split(cidr, node.max_pods)?.overlay)
+    });
+    let wanted: BTreeSet<(&str, IpAddr)> =
+        node.internal_ips.iter().map(|ip| ("InternalIP", *ip)).chain(overlays.map(|ip| (OVERLAY, ip))).collect();
+    let kinds = ["InternalIP", OVERLAY];
+    let have = ledger.addresses.iter().filter(|entry| kinds.contains(&&*entry.kind));
+    have.map(|entry| (&*entry.kind, entry.ip)).collect::<BTreeSet<_>>() != wanted
+}

@@ -1,0 +1,282 @@
+//! The task, and how the rest of the operator speaks with it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use axoneme_proto::nodesync::{Ack, Delta, Hello, Welcome};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::core::{Config, Core, Outcome};
+use super::demands::Demands;
+use super::input::{Input, SessionEvent};
+use super::reports::Report;
+use crate::publish::journal::Journal;
+use crate::publish::session::{Refused, Rung, SessionState};
+
+/// Watches wait when this many inputs are not taken in yet.
+const QUEUE: usize = 4_096;
+/// Inputs taken in before rows are published.
+const BATCH: usize = 4_096;
+/// How long more inputs are waited for once there is one. A few events of one cause often come together.
+const GATHER: Duration = Duration::from_millis(1);
+/// How often it is looked whether something waited for is free.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What sessions wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Pulse {
+    complete: bool,
+    revision: u64,
+    barrier: u64,
+}
+
+/// The engine before it runs.
+#[derive(Debug)]
+pub struct Engine {
+    core: Core,
+    journal: Arc<RwLock<Journal>>,
+    inputs: mpsc::Receiver<Input>,
+    sessions: mpsc::UnboundedReceiver<Input>,
+    pulse: watch::Sender<Pulse>,
+    demands: watch::Sender<Arc<Demands>>,
+    reports: mpsc::UnboundedSender<Report>,
+}
+
+/// What the engine tells.
+#[derive(Debug)]
+pub struct Outputs {
+    /// What is to be decided, newest snapshot.
+    pub demands: watch::Receiver<Arc<Demands>>,
+    /// What is to be reported, every change.
+    pub reports: mpsc::UnboundedReceiver<Report>,
+}
+
+/// Speaks with the engine.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    inputs: mpsc::Sender<Input>,
+    sessions: mpsc::UnboundedSender<Input>,
+    journal: Arc<RwLock<Journal>>,
+    pulse: watch::Receiver<Pulse>,
+    next_session: Arc<AtomicU64>,
+}
+
+/// The engine has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the engine has ended")]
+pub struct EngineEnded;
+
+impl Engine {
+    /// An engine, with what speaks with it and what it tells. `epoch` names its journal and must be random.
+    #[must_use]
+    pub fn new(config: Config, epoch: [u8; 16]) -> (Self, Handle, Outputs) {
+        let journal = Arc::new(RwLock::new(Journal::new(epoch, config.tombstones)));
+        let (inputs_in, inputs) = mpsc::channel(QUEUE);
+        let (sessions_in, sessions) = mpsc::unbounded_channel();
+        let (pulse, pulse_out) = watch::channel(Pulse::default());
+        let (demands, demands_out) = watch::channel(Arc::default());
+        let (reports, reports_out) = mpsc::unbounded_channel();
+        let handle = Handle {
+            inputs: inputs_in,
+            sessions: sessions_in,
+            journal: Arc::clone(&journal),
+            pulse: pulse_out,
+            next_session: Arc::default(),
+        };
+        let engine = Self { core: Core::new(config), journal, inputs, sessions, pulse, demands, reports };
+        (engine, handle, Outputs { demands: demands_out, reports: reports_out })
+    }
+
+    /// Runs until the last handle is gone.
+    pub async fn run(mut self) {
+        let mut batch = Vec::new();
+        let mut news = Vec::new();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                got = self.sessions.recv_many(&mut news, BATCH) => if got == 0 { return },
+                got = self.inputs.recv_many(&mut batch, BATCH) => {
+                    if got == 0 {
+                        return;
+                    }
+                    self.gather(&mut batch).await;
+                }
+                _ = ticks.tick() => self.tick(),
+            }
+            batch.append(&mut news);
+            if !batch.is_empty() {
+                self.commit(&mut batch);
+            }
+        }
+    }
+
+    /// Takes in what comes in the next moment, too.
+    async fn gather(&mut self, batch: &mut Vec<Input>) {
+        let until = Instant::now() + GATHER;
+        while batch.len() < BATCH {
+            let more = BATCH - batch.len();
+            match tokio::time::timeout_at(until, self.inputs.recv_many(batch, more)).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: &mut Vec<Input>) {
+        let now = Instant::now().into_std();
+        for input in batch.drain(..) {
+            self.core.apply(input, now);
+        }
+        let journal = &self.journal;
+        let outcome = self.core.commit(now, |rows| {
+            let mut journal = journal.write().unwrap_or_else(PoisonError::into_inner);
+            journal.commit(rows)
+        });
+        self.tell(outcome);
+    }
+
+    fn tick(&mut self) {
+        let (outcome, barrier) = self.core.tick(Instant::now().into_std());
+        self.journal.write().unwrap_or_else(PoisonError::into_inner).raise_barrier(barrier);
+        self.tell(outcome);
+    }
+
+    fn tell(&self, outcome: Outcome) {
+        let (revision, barrier) = {
+            let journal = self.journal.read().unwrap_or_else(PoisonError::into_inner);
+            (journal.revision(), journal.barrier())
+        };
+        let pulse = Pulse { complete: self.core.is_complete(), revision, barrier };
+        self.pulse.send_if_modified(|old| std::mem::replace(old, pulse) != pulse);
+        // Whoever does not listen does not want to know.
+        for report in outcome.reports {
+            let _ = self.reports.send(report);
+        }
+        if let Some(demands) = outcome.demands {
+            self.demands.send_replace(demands);
+        }
+    }
+}
+
+impl Handle {
+    /// Tells the engine; waits while it has much to do.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub async fn send(&self, input: Input) -> Result<(), EngineEnded> {
+        self.inputs.send(input).await.map_err(|_| EngineEnded)
+    }
+
+    /// Whether all inputs are complete, so that nodes can be served.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.pulse.borrow().complete
+    }
+
+    /// The newest revision.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.pulse.borrow().revision
+    }
+
+    /// Waits until all inputs are complete.
+    ///
+    /// # Errors
+    /// When the engine has ended.
+    pub async fn complete(&self) -> Result<(), EngineEnded> {
+        self.pulse.clone().wait_for(|pulse| pulse.complete).await.map(|_| ()).map_err(|_| EngineEnded)
+    }
+
+    /// Reads the journal, for metrics and dumps. The engine cannot publish meanwhile.
+    pub fn with_journal<T>(&self, read: impl FnOnce(&Journal) -> T) -> T {
+        read(&self.journal.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Opens a session for the node that the certificate names. Does not wait for inputs to be complete: see
+    /// [`Handle::complete`].
+    ///
+    /// # Errors
+    /// When the node cannot be served; before inputs are complete no node is known.
+    pub fn open(&self, node: &Arc<str>, hello: &Hello) -> Result<Session, Refused> {
+        let (state, welcome, rung) = self.with_journal(|journal| SessionState::open(journal, node, hello))?;
+        let id = self.next_session.fetch_add(1, Ordering::Relaxed);
+        let session = Session { state, welcome, rung, node: Arc::clone(node), id, handle: self.clone() };
+        session.tell(SessionEvent::Opened { revision: session.state.cursor() });
+        Ok(session)
+    }
+}
+
+/// A node's session. Ends when it is dropped.
+#[derive(Debug)]
+pub struct Session {
+    state: SessionState,
+    welcome: Welcome,
+    rung: Rung,
+    node: Arc<str>,
+    id: u64,
+    handle: Handle,
+}
+
+impl Session {
+    /// The answer to the Hello, without `operators`.
+    #[must_use]
+    pub fn welcome(&self) -> Welcome {
+        self.welcome.clone()
+    }
+
+    /// How it resumed.
+    #[must_use]
+    pub fn rung(&self) -> Rung {
+        self.rung
+    }
+
+    /// The next chunk, when there is one. Cancel safe: a chunk is taken only when it is given back.
+    ///
+    /// # Errors
+    /// When the Node is gone or the engine has ended.
+    pub async fn next(&mut self) -> Result<Delta, SessionEnded> {
+        loop {
+            // Seen before the journal is read, so that what comes in between wakes.
+            self.handle.pulse.borrow_and_update();
+            let journal = self.handle.journal.read().unwrap_or_else(PoisonError::into_inner);
+            let chunk = self.state.next(&journal);
+            drop(journal);
+            if let Some(chunk) = chunk? {
+                return Ok(chunk);
+            }
+            self.handle.pulse.changed().await.map_err(|_| SessionEnded::Engine(EngineEnded))?;
+        }
+    }
+
+    /// The node acknowledged. May open the window: ask [`Session::next`] again.
+    pub fn ack(&mut self, ack: Ack) {
+        self.state.acked(ack.received);
+        self.tell(SessionEvent::Acked(ack));
+    }
+
+    fn tell(&self, event: SessionEvent) {
+        // Without an engine there is nobody to be told.
+        let _ = self.handle.sessions.send(Input::Session { node: Arc::clone(&self.node), session: self.id, event });
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.tell(SessionEvent::Closed);
+    }
+}
+
+/// Why a session ended on the operator's side.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionEnded {
+    /// The node cannot be served any more.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The operator stops.
+    #[error(transparent)]
+    Engine(#[from] EngineEnded),
+}

@@ -1,0 +1,299 @@
+//! Sessions against a node that does what the protocol says.
+
+use std::collections::BTreeMap;
+
+use axoneme_proto::nodesync::{Cursor, HeldScope};
+use axoneme_proto::tables;
+
+use super::*;
+use crate::publish::journal::Batch;
+use crate::table::{EncodedRow, RowId};
+
+/// A node's desired tables: what it has committed, and what it has staged.
+#[derive(Debug, Default)]
+pub(crate) struct TestNode {
+    cursor: Option<Cursor>,
+    epoch: Vec<u8>,
+    pub(crate) scopes: BTreeMap<String, BTreeMap<(i32, String), Row>>,
+    staged: Vec<Delta>,
+    /// Rows received, in all.
+    pub(crate) received: usize,
+}
+
+impl TestNode {
+    pub(crate) fn hello(&self, name: &str) -> Hello {
+        let hash = |rows: &BTreeMap<_, Row>| rows.values().fold(0, |hash, row| hash ^ row.hash);
+        let held = self.scopes.iter().map(|(scope, rows)| HeldScope { scope: scope.clone(), hash: hash(rows) });
+        Hello {
+            node: name.into(),
+            protocol_min: 1,
+            protocol_max: 1,
+            cursor: self.cursor.clone(),
+            scopes: held.collect(),
+            ..Hello::default()
+        }
+    }
+
+    /// Begins a session: what was staged is gone.
+    pub(crate) fn welcome(&mut self, welcome: &Welcome) {
+        self.staged.clear();
+        self.epoch.clone_from(&welcome.epoch);
+        if !welcome.resumed {
+            self.cursor = None;
+        }
+    }
+
+    /// Stages a chunk, and commits when it is the last one; gives back the revision that is held then.
+    pub(crate) fn receive(&mut self, chunk: Delta) -> Option<u64> {
+        let cursor = self.cursor.as_ref().map_or(0, |cursor| cursor.revision);
+        assert_eq!(chunk.from_revision, cursor, "a delta starts where the last one ended");
+        let last = chunk.last;
+        self.received += chunk.upserts.len();
+        self.staged.push(chunk);
+        last.then(|| self.commit())
+    }
+
+    fn commit(&mut self) -> u64 {
+        let mut to = 0;
+        for chunk in std::mem::take(&mut self.staged) {
+            to = chunk.to_revision;
+            for scope in chunk.snapshots {
+                self.scopes.insert(scope, BTreeMap::new());
+            }
+            for row in chunk.upserts {
+                let key = row.key.clone().unwrap();
+                let rows = self.scopes.get_mut(&key.scope).expect("rows come only for scopes that are held");
+                rows.insert((key.table, key.key), row);
+            }
+            for key in chunk.removals {
+                let rows = self.scopes.get_mut(&key.scope).expect("removals come only for scopes that are held");
+                rows.remove(&(key.table, key.key));
+            }
+            for scope in chunk.dropped_scopes {
+                self.scopes.remove(&scope);
+            }
+        }
+        self.cursor = Some(Cursor { epoch: self.epoch.clone(), revision: to });
+        to
+    }
+
+    /// That the node holds exactly what the journal has for it.
+    pub(crate) fn assert_equals(&self, journal: &Journal, name: &str) {
+        let grant = journal.grant(name).unwrap();
+        let wanted: BTreeMap<String, BTreeMap<(i32, String), Row>> = grant
+            .iter()
+            .map(|scope| {
+                let rows = journal
+                    .rows_of(scope)
+                    .map(|(id, revision, row)| ((id.table as i32, id.key.to_string()), row.to_row(id, revision)));
+                (scope.to_string(), rows.collect())
+            })
+            .collect();
+        let plain = |scopes: &BTreeMap<String, BTreeMap<(i32, String), Row>>| -> Vec<_> {
+            let rows = scopes.iter().map(|(scope, rows)| {
+                (
+                    scope.clone(),
+                    rows.iter().map(|(key, row)| (key.clone(), row.hash, row.payload.clone())).collect::<Vec<_>>(),
+                )
+            });
+            rows.collect()
+        };
+        assert_eq!(plain(&self.scopes), plain(&wanted));
+    }
+}
+
+const NODE: &str = "node-1";
+
+fn scope(text: &str) -> Scope {
+    text.parse().unwrap()
+}
+
+/// One commit: rows as `scope key=value` or `scope -key`, then the node's scopes.
+fn commit(journal: &mut Journal, rows: &[&str], scopes: &[&str]) {
+    let mut batch = Batch::default();
+    for text in rows {
+        let (in_scope, row) = text.split_once(' ').unwrap();
+        let (key, value) = match row.strip_prefix('-') {
+            Some(key) => (key, None),
+            None => row.split_once('=').map(|(key, value)| (key, Some(value))).unwrap(),
+        };
+        let id = RowId::new(scope(in_scope), Table::Namespace, key);
+        let message = |name: &str| tables::Namespace { name: name.to_owned(), has_policy: false };
+        let row = value.map(|value| EncodedRow::new(&id, &message(value), 0));
+        batch.rows.insert(id, row);
+    }
+    if !scopes.is_empty() {
+        batch.grants.insert(NODE.into(), Some(scopes.iter().map(|text| scope(text)).collect()));
+    }
+    journal.commit(batch);
+}
+
+fn open(journal: &Journal, node: &mut TestNode) -> (SessionState, Rung) {
+    let (session, welcome, rung) = SessionState::open(journal, &NODE.into(), &node.hello(NODE)).unwrap();
+    node.welcome(&welcome);
+    (session, rung)
+}
+
+/// Delivers everything; gives back how many rows came.
+fn sync(journal: &Journal, session: &mut SessionState, node: &mut TestNode) -> usize {
+    let before = node.received;
+    while let Some(chunk) = session.next(journal).unwrap() {
+        if let Some(revision) = node.receive(chunk) {
+            session.acked(revision);
+        }
+    }
+    node.received - before
+}
+
+fn started() -> (Journal, TestNode, SessionState) {
+    let mut journal = Journal::new([1; 16], 100);
+    commit(&mut journal, &["cluster a=1", "cluster b=1", "policy/7 p=1", "peers/8 x=1"], &["cluster", "policy/7"]);
+    let mut node = TestNode::default();
+    let (mut session, rung) = open(&journal, &mut node);
+    assert_eq!(rung, Rung::Snapshot);
+    assert_eq!(sync(&journal, &mut session, &mut node), 3);
+    node.assert_equals(&journal, NODE);
+    (journal, node, session)
+}
+
+#[test]
+fn a_live_session_is_told_differences_of_its_own_scopes() {
+    let (mut journal, mut node, mut session) = started();
+    commit(&mut journal, &["cluster a=2", "peers/8 x=2"], &[]);
+    assert_eq!(sync(&journal, &mut session, &mut node), 1);
+    commit(&mut journal, &["peers/8 x=3"], &[]);
+    assert_eq!(session.next(&journal), Ok(None), "nothing for this node");
+    commit(&mut journal, &["cluster -a", "cluster b=3", "cluster b=4"], &[]);
+    assert_eq!(sync(&journal, &mut session, &mut node), 1);
+    node.assert_equals(&journal, NODE);
+}
+
+#[test]
+fn a_scope_comes_whole_with_the_policy_that_needs_it_and_goes_after_it() {
+    let (mut journal, mut node, mut session) = started();
+    commit(&mut journal, &["policy/7 p=2"], &["cluster", "policy/7", "peers/8"]);
+    let chunk = session.next(&journal).unwrap().unwrap();
+    assert_eq!((chunk.snapshots.clone(), chunk.upserts.len(), chunk.last), (vec!["peers/8".to_owned()], 2, true));
+    node.receive(chunk);
+    commit(&mut journal, &["policy/7 p=3"], &["cluster", "policy/7"]);
+    let chunk = session.next(&journal).unwrap().unwrap();
+    assert_eq!((chunk.upserts.len(), chunk.dropped_scopes.clone()), (1, vec!["peers/8".to_owned()]));
+    node.receive(chunk);
+    node.assert_equals(&journal, NODE);
+}
+
+#[test]
+fn the_same_epoch_resumes_with_differences() {
+    let (mut journal, mut node, _) = started();
+    commit(&mut journal, &["cluster -a", "peers/8 x=9"], &["cluster", "peers/8"]);
+    let (mut session, rung) = open(&journal, &mut node);
+    assert_eq!(rung, Rung::Deltas);
+    assert_eq!(sync(&journal, &mut session, &mut node), 1);
+    node.assert_equals(&journal, NODE);
+    let (mut session, _) = open(&journal, &mut node);
+    assert_eq!(session.next(&journal), Ok(None), "nothing has changed");
+}
+
+#[test]
+fn another_epoch_resumes_with_the_scopes_that_differ() {
+    let (_, mut node, _) = started();
+    let mut other = Journal::new([2; 16], 100);
+    commit(&mut other, &["cluster a=1", "cluster b=1", "policy/7 p=5"], &["cluster", "policy/7", "services"]);
+    let (mut session, rung) = open(&other, &mut node);
+    assert_eq!(rung, Rung::Scopes(1));
+    commit(&mut other, &["cluster b=2"], &[]);
+    assert_eq!(sync(&other, &mut session, &mut node), 2, "the changed policy, and what changed since the Hello");
+    node.assert_equals(&other, NODE);
+}
+
+#[test]
+fn a_first_delta_comes_even_if_there_is_nothing_to_say() {
+    let (journal, mut node, _) = started();
+    let mut other = Journal::new([2; 16], 100);
+    commit(&mut other, &["cluster a=1", "cluster b=1", "policy/7 p=1"], &["cluster", "policy/7"]);
+    assert_eq!(journal.scope_hash(&Scope::Cluster), other.scope_hash(&Scope::Cluster));
+    let (mut session, _) = open(&other, &mut node);
+    let chunk = session.next(&other).unwrap().unwrap();
+    assert_eq!((chunk.from_revision, chunk.upserts.len(), chunk.last), (0, 0, true));
+    node.receive(chunk);
+    let (_, rung) = open(&other, &mut node);
+    assert_eq!(rung, Rung::Deltas);
+}
+
+#[test]
+fn behind_the_horizon_scopes_are_compared_or_sent_whole() {
+    let mut journal = Journal::new([1; 16], 1);
+    commit(&mut journal, &["cluster a=1", "cluster b=1", "cluster c=1", "policy/7 p=1"], &["cluster", "policy/7"]);
+    let mut node = TestNode::default();
+    let (mut session, _) = open(&journal, &mut node);
+    sync(&journal, &mut session, &mut node);
+    commit(&mut journal, &["cluster -a", "cluster -b"], &[]);
+    assert_eq!(sync(&journal, &mut session, &mut node), 2, "a live session that was too slow");
+    node.assert_equals(&journal, NODE);
+    commit(&mut journal, &["cluster a=1", "cluster b=1"], &[]);
+    commit(&mut journal, &["cluster -a", "cluster -b", "cluster d=1"], &[]);
+    let (mut session, rung) = open(&journal, &mut node);
+    assert_eq!(rung, Rung::Scopes(1));
+    assert_eq!(sync(&journal, &mut session, &mut node), 2);
+    node.assert_equals(&journal, NODE);
+}
+
+#[test]
+fn large_deltas_are_cut_and_a_cut_stream_leaves_no_trace() {
+    let mut journal = Journal::new([1; 16], 10);
+    let long = "x".repeat(10_000);
+    let rows: Vec<String> = (0..200).map(|i| format!("cluster {i}={long}")).collect();
+    commit(&mut journal, &rows.iter().map(String::as_str).collect::<Vec<_>>(), &["cluster"]);
+    let mut node = TestNode::default();
+    let (mut session, _) = open(&journal, &mut node);
+    let first = session.next(&journal).unwrap().unwrap();
+    assert!(!first.last && first.snapshots == ["cluster"] && prost::Message::encoded_len(&first) <= chunk::CHUNK);
+    assert_eq!(node.receive(first), None);
+    let (mut session, rung) = open(&journal, &mut node);
+    assert_eq!(rung, Rung::Snapshot, "the chunk was staged only");
+    assert_eq!(sync(&journal, &mut session, &mut node), 200);
+    node.assert_equals(&journal, NODE);
+}
+
+#[test]
+fn a_node_that_does_not_acknowledge_is_not_sent_more_than_the_window() {
+    let (mut journal, _, mut session) = started();
+    let long = "x".repeat(1 << 20);
+    let mut sent = 0;
+    for round in 0..10 {
+        commit(&mut journal, &[&format!("cluster a={round}{long}")], &[]);
+        sent += usize::from(session.next(&journal).unwrap().is_some());
+    }
+    assert_eq!(sent, 4);
+    session.acked(journal.revision());
+    assert!(session.next(&journal).unwrap().is_some(), "one delta with all that was held back");
+    assert_eq!(session.next(&journal), Ok(None));
+}
+
+#[test]
+fn a_barrier_brings_every_session_to_its_revision() {
+    let (mut journal, mut node, mut session) = started();
+    commit(&mut journal, &["peers/8 -x"], &[]);
+    assert_eq!(session.next(&journal), Ok(None));
+    assert!(journal.raise_barrier(journal.revision()));
+    let chunk = session.next(&journal).unwrap().unwrap();
+    assert!(chunk.ack_at_once && chunk.upserts.is_empty());
+    assert_eq!(node.receive(chunk), Some(journal.revision()));
+    assert_eq!(session.next(&journal), Ok(None), "once");
+}
+
+#[test]
+fn who_cannot_be_served_is_told_why() {
+    let (mut journal, node, mut session) = started();
+    let open = |journal: &Journal, name: &str, hello: &Hello| {
+        SessionState::open(journal, &name.into(), hello).map(|_| ()).unwrap_err()
+    };
+    assert_eq!(open(&journal, "node-2", &node.hello(NODE)), Refused::OtherNode(NODE.into()));
+    assert_eq!(open(&journal, "node-2", &node.hello("node-2")), Refused::UnknownNode("node-2".into()));
+    let newer = Hello { protocol_min: 2, protocol_max: 3, ..node.hello(NODE) };
+    assert_eq!(open(&journal, NODE, &newer), Refused::Protocol { min: 2, max: 3 });
+    let mut gone = Batch::default();
+    gone.grants.insert(NODE.into(), None);
+    journal.commit(gone);
+    assert_eq!(session.next(&journal), Err(Refused::UnknownNode(NODE.into())));
+}
