@@ -189,3 +189,37 @@ static __noinline int nat_restore(struct __sk_buff *skb, struct packet *packet)
 	error = packet_rewrite(skb, packet, END_DESTINATION, &address, nat->port);
 	return error ? error : 1;
 }
+
+/*
+ * Translates an ICMP error about a translated flow, with the packet that it quotes: out (a pod complains about a reply) or in (a
+ * router complains about a pod's packet). Returns 1 if it did, 0 if the flow is not translated, or -reason.
+ */
+static __noinline int nat_translate_error(struct __sk_buff *skb, struct packet *packet, enum direction direction)
+{
+	int out = direction == DIRECTION_EGRESS, offset, error;
+	struct rewrite rewrite = {.end = out ? END_DESTINATION : END_SOURCE};
+	struct tuple key = {};
+	struct nat *nat;
+
+	offset = packet_related(skb, packet, &key);
+	if (offset < 0)
+		return offset;
+	key.direction = direction;
+	nat = nat_find(&key);
+	/* The error goes the same way as a packet of the flow, what it quotes went the other way. */
+	rewrite.old_address = out ? key.source : key.destination;
+	rewrite.old_port = out ? key.source_port : key.destination_port;
+	if (!nat || nat_is_for(nat, &rewrite.old_address, rewrite.old_port))
+		return 0;
+	rewrite.address = nat->address;
+	rewrite.port = nat->port;
+	rewrite.echo = key.protocol == IPPROTO_ICMP || key.protocol == IPPROTO_ICMPV6;
+	error = packet_rewrite_inner(skb, packet, offset, &rewrite);
+	if (error)
+		return error;
+	/* A router on the way complains in its own name. */
+	if (out && !inet_equal(&packet->tuple.source, &rewrite.old_address))
+		return 1;
+	error = packet_rewrite(skb, packet, out ? END_SOURCE : END_DESTINATION, &rewrite.address, 0);
+	return error ? error : 1;
+}

@@ -227,7 +227,7 @@ __global int packet_parse(struct __sk_buff *skb, struct packet *packet)
 
 /*
  * The flow that an ICMP error complains about, in the direction of the error: what its sender received is what the error
- * answers. Returns 0 or -reason.
+ * answers. Returns where the transport header of that packet is, or -reason.
  */
 static __noinline int packet_related(struct __sk_buff *skb, const struct packet *packet, struct tuple *tuple)
 {
@@ -257,5 +257,5 @@ static __noinline int packet_related(struct __sk_buff *skb, const struct packet 
 		tuple->source_port = tuple->destination_port = ports[2];
 	}
 	tuple_reverse(tuple);
-	return 0;
+	return offset;
 }

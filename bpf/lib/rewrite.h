@@ -16,6 +16,18 @@ enum end : __u8 {
 	END_DESTINATION = 1,
 };
 
+/* One end of a packet, and what becomes of it. */
+struct rewrite {
+	struct inet old_address;
+	struct inet address;
+	__be16 old_port;
+	__be16 port;
+	enum end end;
+	/* The port is an echo id. */
+	__u8 echo;
+	__u16 reserved;
+};
+
 static __inline long csum_replace_addresses(struct __sk_buff *skb, const struct packet *packet, __u32 offset, __u64 diff,
 					    __u64 flags)
 {
@@ -84,6 +96,33 @@ __global int packet_rewrite(struct __sk_buff *skb, struct packet *packet, enum e
 		packet->tuple.source_port = port;
 	if (end == END_DESTINATION || (packet->flags & PACKET_ECHO))
 		packet->tuple.destination_port = port;
+	return 0;
+}
+
+/*
+ * Replaces address and port of one end of the packet that an ICMP error complains about, whose transport header is at l4.
+ * That packet's own transport checksum is left as it is: most of what it covers is not there, and nobody verifies it.
+ * Returns 0 or -reason.
+ */
+static __noinline int packet_rewrite_inner(struct __sk_buff *skb, const struct packet *packet, __u32 l4,
+					   const struct rewrite *rewrite)
+{
+	int v4 = packet->tuple.family == FAMILY_IPV4, second = rewrite->end == END_DESTINATION;
+	__u32 size = v4 ? 4 : 16, inner = packet->l4_offset + 8, checksum = packet->l4_offset + 2;
+	__u32 address_offset = inner + (v4 ? 12 : 8) + (second ? size : 0);
+	__u32 port_offset = l4 + (rewrite->echo ? 4 : second ? 2 : 0);
+	struct inet old = rewrite->old_address, new = rewrite->address;
+	__be16 port = rewrite->port;
+	__u64 diff = bpf_csum_diff(old.words, sizeof(old), new.words, sizeof(new), 0);
+
+	/* An IPv4 header sums up to the same before and after, so that what covers it stays right. */
+	if (v4 ? bpf_l3_csum_replace(skb, inner + 10, 0, diff, 0) : bpf_l4_csum_replace(skb, checksum, 0, diff, 0))
+		return -REASON_WRITE_FAILED;
+	if (bpf_skb_store_bytes(skb, address_offset, &new, size, 0))
+		return -REASON_WRITE_FAILED;
+	if (bpf_l4_csum_replace(skb, checksum, rewrite->old_port, port, sizeof(port)) ||
+	    bpf_skb_store_bytes(skb, port_offset, &port, sizeof(port), 0))
+		return -REASON_WRITE_FAILED;
 	return 0;
 }
 

@@ -44,15 +44,23 @@ static __inline int uplink_receive(struct __sk_buff *skb, struct packet *packet,
 		break;
 	}
 
-	if (!inet_equal(&packet->tuple.destination, nat_address(config, packet->tuple.family)) || !nat_supports(packet) ||
-	    !nat_port_in_range(config, packet->tuple.destination_port))
+	if (!inet_equal(&packet->tuple.destination, nat_address(config, packet->tuple.family)))
 		return TC_ACT_OK;
-	/* Somebody pings the node. */
-	if ((packet->flags & (PACKET_ECHO | PACKET_ECHO_REPLY)) == PACKET_ECHO)
-		return TC_ACT_OK;
-	error = nat_restore(skb, packet);
-	if (error <= 0)
-		return error;
+	if (packet->flags & PACKET_ICMP_ERROR) {
+		error = nat_translate_error(skb, packet, DIRECTION_INGRESS);
+		/* What it quotes may be no flow of pods, or not understood here: then it is the host's. */
+		if (error <= 0)
+			return error == -REASON_WRITE_FAILED ? error : TC_ACT_OK;
+	} else {
+		if (!nat_supports(packet) || !nat_port_in_range(config, packet->tuple.destination_port))
+			return TC_ACT_OK;
+		/* Somebody pings the node. */
+		if ((packet->flags & (PACKET_ECHO | PACKET_ECHO_REPLY)) == PACKET_ECHO)
+			return TC_ACT_OK;
+		error = nat_restore(skb, packet);
+		if (error <= 0)
+			return error;
+	}
 
 	destination = address_find(&packet->tuple.destination, packet->tuple.family);
 	/* The host's own flow, whose port was somebody else's. */
@@ -83,7 +91,7 @@ static __inline int uplink_is_reply(struct __sk_buff *skb, const struct packet *
 {
 	struct tuple key = packet->tuple;
 
-	if ((packet->flags & PACKET_ICMP_ERROR) && packet_related(skb, packet, &key))
+	if ((packet->flags & PACKET_ICMP_ERROR) && packet_related(skb, packet, &key) < 0)
 		return 0;
 	tuple_reverse(&key);
 	key.direction = DIRECTION_INGRESS;
@@ -134,6 +142,10 @@ static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, co
 		return error;
 	if (uplink_is_reply(skb, packet))
 		return TC_ACT_OK;
+	if (packet->flags & PACKET_ICMP_ERROR) {
+		error = nat_translate_error(skb, packet, DIRECTION_EGRESS);
+		return error < 0 ? error : error ? TC_ACT_OK : -REASON_NAT_NO_MAPPING;
+	}
 	if (!nat_supports(packet))
 		return -REASON_NAT_UNSUPPORTED_PROTOCOL;
 	error = nat_masquerade(skb, packet, config);

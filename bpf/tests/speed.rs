@@ -10,9 +10,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use axoneme_bpf::programs::{FROM_POD, FROM_UPLINK, TO_POD, TO_UPLINK};
 use common::cluster::Cluster;
 use common::netns::Netns;
-use common::node::{Net, at};
+use common::node::{self, Net, at};
+use common::packet;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -134,6 +136,34 @@ fn connections(path: &Path) -> f64 {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+privileged! {
+    #[ignore = "a benchmark"]
+    fn nanoseconds_a_packet() {
+        let mut kernel = node::kernel();
+        for net in Net::BOTH {
+            let tcp = |source, destination| packet::tcp(source, destination, packet::ACK);
+            let (pod, world, host) = (at(net.client(), 40000), at(net.world(), 443), at(net.host(), 443));
+            let node = at(net.node(), 443);
+            kernel.run(FROM_POD, &tcp(pod, world));
+            kernel.run(TO_POD, &tcp(host, pod));
+            let cases = [
+                ("pod to the world", FROM_POD, tcp(pod, world)),
+                ("pod to another node", FROM_POD, tcp(pod, node)),
+                ("pod to its host, reply", FROM_POD, tcp(pod, host)),
+                ("world to pod, reply", TO_POD, tcp(world, pod)),
+                ("host to pod", TO_POD, tcp(host, pod)),
+                ("tunnel packet in", FROM_UPLINK, packet::udp(node, at(net.host(), node::TUNNEL_PORT))),
+                ("tunnel packet out", TO_UPLINK, packet::udp(host, at(net.node(), node::TUNNEL_PORT))),
+                ("host to node", TO_UPLINK, tcp(at(net.host(), 40000), node)),
+                ("node to host", FROM_UPLINK, tcp(node, at(net.host(), 40000))),
+            ];
+            for (name, program, packet) in cases {
+                println!("{net:?} {name:<24} {program:<12} {:>5} ns", kernel.nanoseconds(program, &packet));
+            }
+        }
+    }
 }
 
 privileged! {

@@ -329,3 +329,59 @@ privileged! {
         }
     }
 }
+
+privileged! {
+    fn a_routers_complaint_finds_the_pod_that_sent_the_packet() {
+        for net in Net::BOTH {
+            let packets = [
+                packet::udp(client(net, 1024), at(net.world(), 53)),
+                packet::tcp(client(net, 1024), at(net.world(), 53), SYN),
+                packet::echo(net.client(), net.world(), 7, false),
+            ];
+            for packet in packets {
+                let mut kernel = node::kernel();
+                kernel.policy(CLIENT_POLICY, isolating(CLIENT_POLICY, 3));
+                kernel.rule(rule(CLIENT_POLICY, RulePeer::ANY_WORLD, Direction::EGRESS), normal(Action::ALLOW, 1));
+                kernel.forwarded(FROM_POD, &packet);
+                let (_, sent) = kernel.run(TO_UPLINK, &packet);
+                assert_ne!(sent, packet);
+                // The router is some address of the world, too.
+                let (verdict, out) = kernel.run(FROM_UPLINK, &packet::unreachable(net.world(), &sent));
+                assert_eq!(verdict, Verdict::Redirect);
+                assert_eq!(packet::Seen::read(&out).destination.ip(), net.client());
+                assert_eq!(packet::quoted(&out), packet::Seen::read(&packet).ends(), "as the pod sent it");
+            }
+        }
+    }
+}
+
+privileged! {
+    fn a_pods_complaint_leaves_with_the_nodes_address_in_and_out() {
+        for net in Net::BOTH {
+            let mut kernel = node::kernel();
+            let server = at(net.world(), 53);
+            let seen = leaves(&mut kernel, &packet::udp(client(net, 1024), server));
+            let reply = packet::udp(server, client(net, 1024));
+            let complaint = packet::unreachable(net.client(), &reply);
+            assert_eq!(kernel.run(FROM_POD, &complaint).0, Verdict::Pass);
+            let (verdict, out) = kernel.run(TO_UPLINK, &complaint);
+            assert_eq!(verdict, Verdict::Pass);
+            assert_eq!(packet::Seen::read(&out).source.ip(), net.host());
+            assert_eq!(packet::quoted(&out), (server, seen.source), "as the server sent it");
+        }
+    }
+}
+
+privileged! {
+    fn complaints_about_the_hosts_own_packets_stay_the_hosts() {
+        for net in Net::BOTH {
+            let mut kernel = node::kernel();
+            for port in [40000, 22] {
+                let sent = packet::udp(at(net.host(), port), at(net.world(), 53));
+                assert_eq!(kernel.run(TO_UPLINK, &sent), (Verdict::Pass, sent.clone()));
+                let complaint = packet::unreachable(net.world(), &sent);
+                assert_eq!(kernel.run(FROM_UPLINK, &complaint), (Verdict::Pass, complaint));
+            }
+        }
+    }
+}

@@ -213,6 +213,15 @@ impl Kernel {
         (verdict, out)
     }
 
+    /// Nanoseconds that a program takes for a packet, over many. The packet must not change.
+    pub fn nanoseconds(&mut self, program: &str, packet: &[u8]) -> u64 {
+        let (verdict, out) = self.run(program, packet);
+        assert_eq!((verdict, out.as_slice()), (Verdict::Pass, packet));
+        let program: &SchedClassifier = self.ebpf.program(program).unwrap().try_into().unwrap();
+        let options = TestRunOptions { data_in: Some(packet), repeat: 1_000_000, ..TestRunOptions::default() };
+        program.test_run(options).unwrap().duration.as_nanos() as u64
+    }
+
     /// Runs a program that lets the packet live, and reads what became of it.
     pub fn forwarded(&mut self, program: &str, packet: &[u8]) -> (Verdict, Seen) {
         let (verdict, out) = self.run(program, packet);

@@ -184,3 +184,20 @@ pub fn without_udp_checksum(mut packet: Vec<u8>) -> Vec<u8> {
     packet[at..at + 2].fill(0);
     packet
 }
+
+/// Source and destination of the packet that an ICMP error quotes; an echo's id stands for both ports.
+pub fn quoted(error: &[u8]) -> (SocketAddr, SocketAddr) {
+    let v4 = error[12] == 0x08;
+    let inner = &error[ETHERNET + if v4 { 20 } else { 40 } + 8..];
+    let (source, destination, protocol, l4): (IpAddr, IpAddr, _, _) = if v4 {
+        assert_eq!(fold(sum(&inner[..20])), 0xffff, "checksum of the quoted IPv4 header");
+        let at = |i| <[u8; 4]>::try_from(&inner[i..i + 4]).unwrap();
+        (at(12).into(), at(16).into(), inner[9], &inner[20..])
+    } else {
+        let at = |i| <[u8; 16]>::try_from(&inner[i..i + 16]).unwrap();
+        (at(8).into(), at(24).into(), inner[6], &inner[40..])
+    };
+    let port = |at: usize| u16::from_be_bytes([l4[at], l4[at + 1]]);
+    let (first, second) = if matches!(protocol, ICMP | ICMPV6) { (port(4), port(4)) } else { (port(0), port(2)) };
+    (SocketAddr::new(source, first), SocketAddr::new(destination, second))
+}
