@@ -17,6 +17,8 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
+use super::alert::{Alert, Noted};
+
 const CONNECT: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// A node's buffers: chunks are at most 512 KiB, and memory is counted.
@@ -89,7 +91,7 @@ pub enum DialError {
     Own(#[source] rustls::Error),
 }
 
-/// Connects, does the TLS handshake, and makes a channel over this one connection.
+/// Connects, does the TLS handshake, and makes a channel over this one connection; tells of the alert that ends it, too.
 ///
 /// # Errors
 /// See [`DialError`].
@@ -98,7 +100,7 @@ pub async fn connect(
     address: &str,
     roots: RootCertStore,
     client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
-) -> Result<Channel, DialError> {
+) -> Result<(Channel, Alert), DialError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -120,12 +122,13 @@ pub async fn connect(
         Err(_) => return Err(failed(io::ErrorKind::TimedOut.into())),
     };
     // The channel gets this connection and no other: a new one means a new session, with backoff and all.
-    let mut stream = Some(TokioIo::new(stream));
+    let alert = Alert::default();
+    let mut stream = Some(TokioIo::new(Noted::new(stream, alert.clone())));
     let connector = service_fn(move |_| {
         let taken = stream.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
         std::future::ready(taken)
     });
-    Endpoint::from_static("http://operator.axoneme.internal")
+    let channel = Endpoint::from_static("http://operator.axoneme.internal")
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keep_alive_interval(KEEPALIVE)
@@ -133,7 +136,8 @@ pub async fn connect(
         .keep_alive_while_idle(true)
         .connect_with_connector(connector)
         .await
-        .map_err(|err| tls(address, io::Error::other(err)))
+        .map_err(|err| tls(address, io::Error::other(err)))?;
+    Ok((channel, alert))
 }
 
 fn tls(address: &str, source: io::Error) -> DialError {

@@ -4,6 +4,7 @@
 //! verified against the mounted CA. A node without a certificate joins with its pod's token; one with a certificate goes
 //! straight to its streams. Whatever fails is said in words, and tried again with backoff; the kernel stays as it is.
 
+pub mod alert;
 pub mod backoff;
 pub mod credentials;
 pub mod dial;
@@ -24,9 +25,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use self::alert::Alert;
 use self::backoff::Backoff;
 use self::credentials::{Credentials, CredentialsError};
-use self::dial::{Dial, DialError, rustls_error};
+use self::dial::{Dial, DialError};
 use self::metrics::Metrics;
 use self::session::{Me, SessionError};
 use self::trust::{Operators, TrustError};
@@ -181,8 +183,7 @@ impl<W: Watch> Sync<W> {
             if connected {
                 return err;
             }
-            // That a replica does not lead says less than any other reason.
-            if tried.is_empty() || !is_follower(&err) {
+            if tried.is_empty() || telling(&err) > telling(&last) {
                 last = err;
             }
             tried.push(address);
@@ -192,8 +193,8 @@ impl<W: Watch> Sync<W> {
 
     /// One operator; and whether there was a session.
     async fn attempt(&mut self, address: &str) -> (SyncError, bool) {
-        let channel = match self.channel(address).await {
-            Ok(channel) => channel,
+        let (channel, alert) = match self.channel(address).await {
+            Ok(connected) => connected,
             Err(err) => return (err, false),
         };
         let client = NodeSyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
@@ -217,14 +218,20 @@ impl<W: Watch> Sync<W> {
         };
         let welcomed = seen.welcomed;
         self.metrics.connected(false);
-        if !welcomed && is_certificate_refused(&source) {
-            self.credentials.forget();
+        if !welcomed {
+            if let Some(alert) = alert.get() {
+                self.credentials.forget();
+                return (DialError::Refused { address: address.to_owned(), alert: alert.to_owned() }.into(), false);
+            }
+            if matches!(&source, SessionError::Rpc(status) if status.code() == Code::Unauthenticated) {
+                self.credentials.forget();
+            }
         }
         (SyncError::Session { address: address.to_owned(), source }, welcomed)
     }
 
     /// A channel with a client certificate; joins for one if need be.
-    async fn channel(&mut self, address: &str) -> Result<Channel, SyncError> {
+    async fn channel(&mut self, address: &str) -> Result<(Channel, Alert), SyncError> {
         if self.credentials.client().is_none() {
             self.join(address).await?;
         }
@@ -241,7 +248,7 @@ impl<W: Watch> Sync<W> {
     async fn join(&mut self, address: &str) -> Result<(), SyncError> {
         let path = &self.config.token;
         let token = fs::read_to_string(path).map_err(|source| SyncError::Token { path: path.clone(), source })?;
-        let channel = dial::connect(&*self.dial, address, self.operators.roots(None)?, None).await?;
+        let (channel, _) = dial::connect(&*self.dial, address, self.operators.roots(None)?, None).await?;
         let request = JoinRequest { token: token.trim().to_owned(), csr_der: self.credentials.request()? };
         let refused = |status: Status| SyncError::Join {
             address: address.to_owned(),
@@ -257,18 +264,14 @@ impl<W: Watch> Sync<W> {
     }
 }
 
-fn is_follower(err: &SyncError) -> bool {
+/// How much an error says: that a replica is gone or does not lead is common, and says less than any other reason.
+fn telling(err: &SyncError) -> u8 {
     match err {
-        SyncError::Join { code, .. } => *code == Code::Unavailable,
-        SyncError::Session { source: SessionError::Rpc(status), .. } => status.code() == Code::Unavailable,
-        _ => false,
+        SyncError::Dial(DialError::Connect { .. }) => 0,
+        SyncError::Join { code: Code::Unavailable, .. } => 1,
+        SyncError::Session { source: SessionError::Rpc(status), .. } if status.code() == Code::Unavailable => 1,
+        _ => 2,
     }
-}
-
-/// In TLS 1.3 a client learns only with its first read that its certificate was refused.
-fn is_certificate_refused(err: &SessionError) -> bool {
-    let SessionError::Rpc(status) = err else { return false };
-    status.code() == Code::Unauthenticated || matches!(rustls_error(&**status), Some(rustls::Error::AlertReceived(_)))
 }
 
 /// The parts of a client that a session changes, beside its credentials.

@@ -247,15 +247,15 @@ struct Acks {
 impl Acks {
     /// When the next ack is to be sent, if there is anything to say.
     fn due(&self, status: &Status, epoch: &[u8]) -> Option<Instant> {
-        let news = self.sent != Some(numbers(status)) || self.told != status.failures;
-        if status.epoch != epoch || !news {
+        if status.epoch != epoch {
             return None;
         }
         let now = Instant::now();
         if self.urgent.is_some_and(|urgent| status.attempted >= urgent) {
             return Some(now);
         }
-        Some(self.sent_at.map_or(now, |at| at + ACK_INTERVAL))
+        let news = self.sent != Some(numbers(status)) || self.told != status.failures;
+        news.then(|| self.sent_at.map_or(now, |at| at + ACK_INTERVAL))
     }
 
     fn take(&mut self, status: &Status) -> Ack {

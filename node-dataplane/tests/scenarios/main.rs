@@ -2,6 +2,8 @@
 //! what the kernel's maps hold then. Every story is told with one operation of ten failing, with several seeds; the end must
 //! be the same as without faults.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 mod dump;
 mod kernel;
 mod rows;

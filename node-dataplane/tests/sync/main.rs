@@ -1,0 +1,405 @@
+//! The stream, seen by an operator: joining, resuming, cuts, wrong certificates, acks, observations. No test sleeps: the clock
+//! is paused and moves when nothing else can happen.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+#[allow(dead_code)]
+#[path = "../scenarios/kernel.rs"]
+mod kernel;
+mod operator;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axoneme_node::desired::Desired;
+use axoneme_node::observe::outbox::{Outbox, Reports};
+use axoneme_node::observe::reporter::Reporter;
+use axoneme_node::reconcile::metrics::Metrics;
+use axoneme_node::reconcile::{Engine, State, Task, task};
+use axoneme_node::sync::session::Me;
+use axoneme_node::sync::{self, Sync, SyncError};
+use axoneme_proto::nodesync::observation::Event;
+use axoneme_proto::nodesync::{Attached, Delta, Detached, FailureCode, HeldScope, Row, RowKey, node_message};
+use axoneme_proto::tables::{self, Peer};
+use axoneme_proto::{Scope, Table};
+use operator::{Authority, Behaviour, Network, Operator};
+use tempfile::TempDir;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout};
+use tonic::Status;
+
+const ONE: &str = "10.0.0.1:4246";
+const TWO: &str = "10.0.0.2:4246";
+
+/// A node: what is on its disk, and the daemon that runs.
+struct Node {
+    folder: TempDir,
+    network: Network,
+    machine: kernel::Machine,
+    why: Arc<Mutex<Vec<String>>>,
+    running: Option<Running>,
+}
+
+struct Running {
+    state: State,
+    reporter: Reporter,
+    tasks: Vec<AbortHandle>,
+}
+
+struct Watch {
+    why: Arc<Mutex<Vec<String>>>,
+    reporter: Reporter,
+}
+
+impl sync::Watch for Watch {
+    fn connected(&mut self, new_journal: bool) {
+        if new_journal {
+            self.reporter.repeat();
+        }
+    }
+
+    fn disconnected(&mut self, why: &SyncError) {
+        self.why.lock().unwrap().push(why.to_string());
+    }
+}
+
+impl Node {
+    fn new(authority: &Authority) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("ca.crt"), &authority.pem).unwrap();
+        fs::write(folder.path().join("operators"), format!("{ONE}\n{TWO}\n")).unwrap();
+        fs::write(folder.path().join("token"), "secret\n").unwrap();
+        let machine = kernel::Machine::new(1024);
+        Self { folder, network: Network::default(), machine, why: Arc::default(), running: None }
+    }
+
+    /// Starts the daemon, or starts it anew without its desired state.
+    fn start(&mut self) -> &Running {
+        if let Some(running) = self.running.take() {
+            running.tasks.iter().for_each(AbortHandle::abort);
+        }
+        let path = self.folder.path();
+        let outbox = Outbox::open("n1", path.join("observations")).unwrap();
+        let (state, inbox) = task::channel();
+        let reporter = Reporter::new(outbox.clone(), state.clone());
+        let engine = Engine::new(Desired::new("n1"), BTreeMap::new(), self.machine.kernel(1, 10), Instant::now());
+        let task = Task::new(inbox, engine, None, Vec::new(), None, Metrics::default());
+        let config = sync::Config {
+            me: Me { node: "n1".into(), version: "1".into(), boot_id: "boot".into() },
+            operators: path.into(),
+            token: path.join("token"),
+            state: path.into(),
+        };
+        let watch = Watch { why: self.why.clone(), reporter: reporter.clone() };
+        let dial = Box::new(self.network.clone());
+        let metrics = sync::metrics::Metrics::default();
+        let client = Sync::new(config, dial, Vec::new(), state.clone(), outbox, watch, metrics).unwrap();
+        let tasks = vec![tokio::spawn(task.run()).abort_handle(), tokio::spawn(client.run()).abort_handle()];
+        self.running.insert(Running { state, reporter, tasks })
+    }
+
+    fn state(&self) -> &State {
+        &self.running.as_ref().unwrap().state
+    }
+
+    /// Waits until an attempt fails for a reason that contains `text`.
+    async fn fails(&self, text: &str) {
+        let found = timeout(Duration::from_secs(120), async {
+            while !self.why.lock().unwrap().iter().any(|why| why.contains(text)) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        assert!(found.await.is_ok(), "{text:?} is not among {:#?}", self.why.lock().unwrap());
+    }
+}
+
+async fn session(operator: &mut Operator) -> operator::Session {
+    timeout(Duration::from_secs(120), operator.sessions.recv()).await.expect("a session").unwrap()
+}
+
+fn peer(uid: &str, revision: u64) -> Row {
+    let message = Peer { identity: 200, addresses: vec![vec![10, 2, 0, 5]], node: "n2".into(), ..Peer::default() };
+    Row { revision, ..Row::new(&Scope::Peers(200), Table::Peer, uid, &message, 0) }
+}
+
+fn snapshot(from: u64, to: u64, rows: Vec<Row>) -> Delta {
+    Delta {
+        from_revision: from,
+        to_revision: to,
+        snapshots: vec!["peers/200".into()],
+        upserts: rows,
+        last: true,
+        inputs_complete: true,
+        ..Delta::default()
+    }
+}
+
+fn delta(from: u64, to: u64) -> Delta {
+    Delta { snapshots: Vec::new(), ..snapshot(from, to, Vec::new()) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_joins_once_and_resumes_by_its_cursor() {
+    let authority = Authority::new();
+    let mut node = Node::new(&authority);
+    let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
+    node.start();
+    let mut first = session(&mut operator).await;
+    assert_eq!(operator.joins.recv().await.unwrap().token, "secret");
+    assert_eq!((first.hello.node.as_str(), first.hello.cursor.as_ref(), first.hello.features), ("n1", None, 1));
+    first.welcome(1, false).await;
+    first.delta(snapshot(0, 7, vec![peer("a", 5)])).await;
+    let mut ack = first.ack().await;
+    while ack.attempted < 7 {
+        ack = first.ack().await;
+    }
+    assert_eq!((ack.received, ack.attempted, ack.retry_low_watermark, ack.failing), (7, 7, 0, 0));
+    drop(first);
+
+    let second = session(&mut operator).await;
+    let cursor = second.hello.cursor.clone().unwrap();
+    assert_eq!((cursor.epoch, cursor.revision), (vec![1; 16], 7));
+    assert_eq!(second.hello.scopes, [HeldScope { scope: "peers/200".into(), hash: peer("a", 5).hash }]);
+    drop(second);
+
+    // The key and its certificate are kept.
+    node.start();
+    let third = session(&mut operator).await;
+    assert_eq!(third.hello.cursor, None);
+    assert!(operator.joins.try_recv().is_err());
+    let mode = fs::metadata(node.folder.path().join("node.key")).unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_cut_within_a_snapshot_leaves_no_trace() {
+    let authority = Authority::new();
+    let mut node = Node::new(&authority);
+    let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
+    node.start();
+    let first = session(&mut operator).await;
+    first.welcome(1, false).await;
+    first.delta(snapshot(0, 7, vec![peer("a", 5)])).await;
+    first.delta(Delta { last: false, ..snapshot(7, 9, Vec::new()) }).await;
+    drop(first);
+    let second = session(&mut operator).await;
+    assert_eq!(second.hello.cursor.clone().unwrap().revision, 7);
+    assert_eq!(second.hello.scopes[0].hash, peer("a", 5).hash);
+    // What was staged is not continued by another stream.
+    second.welcome(1, true).await;
+    second.delta(Delta { upserts: vec![peer("b", 9)], ..delta(7, 9) }).await;
+    drop(second);
+    let third = session(&mut operator).await;
+    assert_eq!(third.hello.scopes[0].hash, peer("a", 5).hash ^ peer("b", 9).hash);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delta_that_does_not_continue_what_is_held_ends_the_stream() {
+    let authority = Authority::new();
+    let mut node = Node::new(&authority);
+    let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
+    node.start();
+    let first = session(&mut operator).await;
+    first.welcome(1, false).await;
+    first.delta(delta(0, 7)).await;
+    first.delta(delta(8, 9)).await;
+    node.fails("a delta continues revision 8, but 7 is held").await;
+    let second = session(&mut operator).await;
+    assert_eq!(second.hello.cursor.unwrap().revision, 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn acks_are_coalesced_but_a_barrier_is_told_at_once() {
+    let authority = Authority::new();
+    let mut node = Node::new(&authority);
+    // Without faults, so that times can be told.
+    node.machine = kernel::Machine::new(1024);
+    let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
+    node.start();
+    let mut session = session(&mut operator).await;
+    session.welcome(1, false).await;
+    session.delta(delta(0, 1)).await;
+    while session.ack().await.attempted < 1 {}
+    let start = Instant::now();
+    for revision in 1..40 {
+        session.delta(delta(revision, revision + 1)).await;
+    }
+    let mut acks = 1;
+    while session.ack().await.attempted < 40 {
+        acks += 1;
+    }
+    assert!(acks <= 2 && start.elapsed() <= Duration::from_millis(200), "{acks} acks in {:?}", start.elapsed());
+    let start = Instant::now();
+    session.delta(Delta { ack_at_once: true, ..delta(40, 41) }).await;
+    assert_eq!(session.ack().await.attempted, 41);
+    assert!(start.elapsed() < Duration::from_millis(5), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_cannot_be_applied_are_told_once_and_again_when_they_can() {
+    let authority = Authority::new();
+    let mut node = Node::new(&authority);
+    let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
+    node.start();
+    let mut session = session(&mut operator).await;
+    session.welcome(1, false).await;
+    let policy = |revision, features| {
+        let message = tables::Policy { identity: 100, ..tables::Policy::default() };
+        Row { revision, ..Row::new(&Scope::Policy(100), Table::Policy, "100", &message, features) }
+    };
+    session.delta(Delta { upserts: vec![policy(3, 4)], ..delta(0, 3) }).await;
+    let mut failures = Vec::new();
+    while failures.is_empty() {
+        failures = session.ack().await.failures;
+    }
+    let key = RowKey { scope: "policy/100".into(), table: Table::Policy.into(), key: "100".into() };
+    assert_eq!((failures[0].key.as_ref(), failures[0].revision), (Some(&key), 3));
+    assert_eq!(failures[0].code(), FailureCode::Unsupported);
+    session.delta(Delta { upserts: vec![policy(4, 0)], ..delta(3, 4) }).await;
+    let cleared = loop {
+        let ack = session.ack().await;
+        if !ack.failures.is_empty() {
+            break ack.failures;
+        }
+    };
+    assert_eq!((cleared[0].key.as_ref(), cleared[0].code()), (Some(&key), FailureCode::None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_is_said_and_tried_again() {
+    let authority = Authority::new();
+    let mut node = Node::new(&authority);
+    let refusal = Status::unauthenticated("the token is of no node daemon");
+    let behaviour = Behaviour { join: Some(refusal), ..Behaviour::good(&authority) };
+    let _refusing = node.network.operator(ONE, behaviour);
+    node.start();
+    node.fails("operator 10.0.0.1:4246 does not let this node join: the token is of no node daemon").await;
+    let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
+    session(&mut operator).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_of_another_ca_is_not_believed_until_the_ca_is_mounted() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let mut node = Node::new(&authority);
+    let mut operator = node.network.operator(ONE, Behaviour::good(&other));
+    node.start();
+    node.fails("its certificate was not signed by the CA in ConfigMap axoneme-operators").await;
+    assert!(operator.joins.try_recv().is_err(), "the token went to a stranger");
+    fs::write(node.folder.path().join("ca.crt"), &other.pem).unwrap();
+    session(&mut operator).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_of_another_name_is_not_believed() {
+    let authority = Authority::new();
+    let mut node = Node::new(&authority);
+    let _impostor = node.network.operator(ONE, Behaviour { name: "node-7".into(), ..Behaviour::good(&authority) });
+    node.start();
+    node.fails("its certificate is not for operator.axoneme.internal").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_certificate_is_refused_joins_again() {
+    let (authority, renewed) = (Authority::new(), Authority::new());
+    let mut node = Node::new(&authority);
+    let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
+    node.start();
+    let first = session(&mut operator).await;
+    assert!(operator.joins.try_recv().is_ok());
+    // The operator's CA for nodes is another one from now on.
+    let behaviour = Behaviour { trusted: renewed.clone(), ..Behaviour::good(&authority) };
+    let mut operator = node.network.operator(ONE, behaviour);
+    drop(first);
+    node.fails("operator 10.0.0.1:4246 refuses this node's certificate").await;
+    session(&mut operator).await;
+    assert!(operator.joins.try_recv().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_does_not_lead_is_passed_over() {
+    let authority = Authority::new();
+    let mut node = Node::new(&authority);
+    let follower = Behaviour { join: Some(Status::unavailable("not the leader")), ..Behaviour::good(&authority) };
+    let _follower = node.network.operator(ONE, follower);
+    let mut leader = node.network.operator(TWO, Behaviour::good(&authority));
+    let start = Instant::now();
+    node.start();
+    session(&mut leader).await;
+    assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_certificate_is_renewed_over_the_stream() {
+    let authority = Authority::new();
+    let mut node = Node::new(&authority);
+    let mut operator = node.network.operator(ONE, Behaviour { renew_in: 300, ..Behaviour::good(&authority) });
+    node.start();
+    let mut session = session(&mut operator).await;
+    session.welcome(1, false).await;
+    let csr = loop {
+        match session.next().await.unwrap() {
+            node_message::Message::RenewCsrDer(csr) => break csr,
+            _ => {}
+        }
+    };
+    let before = fs::read(node.folder.path().join("node-certificate.json")).unwrap();
+    session.certificate(authority.sign(&csr, 7200)).await;
+    session.delta(delta(0, 1)).await;
+    while !matches!(session.next().await, Some(node_message::Message::Ack(ack)) if ack.received == 1) {}
+    assert_ne!(fs::read(node.folder.path().join("node-certificate.json")).unwrap(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_node_comes_back_within_the_bounds() {
+    let authority = Authority::new();
+    let mut node = Node::new(&authority);
+    let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
+    node.start();
+    let first = session(&mut operator).await;
+    first.welcome(1, false).await;
+    let start = Instant::now();
+    first.drain(3000, 4000).await;
+    session(&mut operator).await;
+    let after = start.elapsed();
+    assert!((Duration::from_secs(3)..Duration::from_millis(4100)).contains(&after), "{after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn observations_are_repeated_until_they_are_acknowledged() {
+    let authority = Authority::new();
+    let mut node = Node::new(&authority);
+    let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
+    let running = node.start();
+    let attached = |uid: &str| Attached { pod_uid: uid.into(), container_id: uid.into(), ..Attached::default() };
+    running.reporter.attached(attached("a"));
+    running.reporter.attached(attached("b"));
+    let first = session(&mut operator).await;
+    let mut observed = operator.observed.recv().await.unwrap();
+    let told = [observed.next().await, observed.next().await];
+    assert_eq!(told[0].event, Some(Event::Attached(attached("a"))));
+    assert!(told[0].sequence < told[1].sequence);
+    observed.ack(told[0].sequence).await;
+    first.welcome(1, false).await;
+    // A journal that the node does not know may not know of its pods: they are told again.
+    let again = [observed.next().await, observed.next().await];
+    assert_eq!(again[0].event, told[0].event);
+    assert_eq!(again[1].event, told[1].event);
+    running.reporter.detached(Detached { pod_uid: "a".into(), ..Detached::default() }).await.unwrap();
+    drop((first, observed));
+
+    // The daemon dies before the detachment was acknowledged.
+    node.start();
+    let _second = session(&mut operator).await;
+    let mut observed = operator.observed.recv().await.unwrap();
+    let repeated = loop {
+        let one = observed.next().await;
+        if matches!(one.event, Some(Event::Detached(_))) {
+            break one;
+        }
+    };
+    assert!(repeated.sequence > again[1].sequence);
+    assert!(node.state().held().await.unwrap().cursor.is_none());
+}
