@@ -9,7 +9,7 @@ SUITE ?= netpol
 HARNESS = cargo run --quiet --package axoneme-e2e -- --name $(NAME)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build images cluster cluster-down demo test conformance bench lint
+.PHONY: help deps harness build images cluster cluster-down demo test conformance bench lint
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=value ...]"
@@ -18,33 +18,37 @@ help: ## this text
 deps: ## install what the build and the harness need (Debian)
 	@e2e/deps.sh
 
-build: deps ## build everything: this project, Kubernetes, etcd, helm
+# Not quiet: from nothing this takes minutes, and somebody is watching.
+harness: deps
+	@cargo build --package axoneme-e2e
+
+build: harness ## build everything: this project, Kubernetes, etcd, helm
 	cargo build --workspace
 	$(HARNESS) build
 
-images: deps ## static binaries in images FROM scratch; prints the archives
+images: harness ## static binaries in images FROM scratch; prints the archives
 	@$(HARNESS) images
 
-cluster: deps ## NODES=3 CNI=axoneme|none|bridge VALUES=file.yaml: leave a cluster up; the last line is its kubeconfig
+cluster: harness ## NODES=3 CNI=axoneme|none|bridge VALUES=file.yaml: leave a cluster up; the last line is its kubeconfig
 	@$(HARNESS) up --nodes $(NODES) --cni $(CNI) $(if $(VALUES),--values $(VALUES))
 
-cluster-down: ## remove the cluster and everything that belongs to it
+cluster-down: harness ## remove the cluster and everything that belongs to it
 	@$(HARNESS) down
 	@$(HARNESS) leaks
 
-demo: deps ## a cluster, helm install, an application, a policy: who reaches whom before and after
+demo: harness ## a cluster, helm install, an application, a policy: who reaches whom before and after
 	@$(HARNESS) demo --nodes $(NODES)
 
-test: deps ## everything that CI runs
+test: harness ## everything that CI runs
 	@cargo run --quiet --package axoneme-e2e -- --name test test
 
-conformance: deps ## SUITE=netpol FOCUS=regex: upstream's specs against a cluster
+conformance: harness ## SUITE=netpol FOCUS=regex: upstream's specs against a cluster
 	@$(HARNESS) up --nodes $(NODES) --cni $(CNI) $(if $(VALUES),--values $(VALUES)) > /dev/null
 	@$(HARNESS) conformance --suite $(SUITE) $(if $(FOCUS),--focus '$(FOCUS)')
 
-bench: deps ## SET=daemon|watches|cni|policy|throughput: figures, as a table and in target/bench/
+bench: harness ## SET=daemon|watches|cni|policy|throughput: figures, as a table and in target/bench/
 	@$(HARNESS) up --nodes $(NODES) --cni $(CNI) $(if $(VALUES),--values $(VALUES)) > /dev/null
 	@$(HARNESS) bench $(if $(SET),--set $(SET))
 
-lint: ## format, clippy, licences
+lint: harness ## format, clippy, licences
 	@$(HARNESS) lint

@@ -38,6 +38,8 @@ pub fn test(cluster: &Cluster) -> Result<()> {
     let started = Instant::now();
     lint(cluster)?;
     heading("Unit, scenario and packet tests");
+    // The chart's tests render it.
+    gobuild::HELM.build(&cluster.paths)?;
     task("cargo test", cargo(cluster).args(["test", "--quiet", "--workspace", "--locked"]))?;
 
     heading("End to end: what is needed");

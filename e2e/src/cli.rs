@@ -156,7 +156,12 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         Command::Deploy { values } => helm::deploy(&cluster, values.as_deref())?,
         Command::Demo { nodes, cni } => {
-            up(&cluster, nodes, cni, None)?;
+            // On a cluster that runs, too: what was changed since shall be seen.
+            cluster.up(nodes, cni)?;
+            if cni == Cni::Axoneme {
+                heading("Installing Axoneme");
+                helm::deploy(&cluster, None)?;
+            }
             demo::run(&cluster)?;
         }
         Command::Conformance { suite, focus } => {

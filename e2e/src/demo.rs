@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::api::Api;
 use crate::cluster::Cluster;
 use crate::images;
-use crate::progress::{Colour, heading, note, paint, step};
+use crate::progress::{Colour, heading, note, paint, slow_step, step};
 use crate::reach::Outcome;
 use crate::table::{Cell, plain, render};
 use crate::{kubectl, reach};
@@ -52,7 +52,7 @@ pub fn run(cluster: &Cluster) -> Result<()> {
     let api = cluster.api()?;
     let folder = cluster.paths.repository.join("e2e/demo");
     heading("An application of three tiers, in namespace demo");
-    step("deploy frontend, backend and db with a replica on every node", || deploy(cluster, &api))?;
+    slow_step("deploy frontend, backend and db with a replica on every node", || deploy(cluster, &api))?;
     let tiers = wait_for_tiers(cluster, &api)?;
     let before =
         settle(&tiers, "who reaches whom, asked from inside of every pod", |m| m.iter().flatten().all(|r| r.open()))?;

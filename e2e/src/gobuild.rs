@@ -75,7 +75,7 @@ impl Binary {
             return Ok(path);
         }
         let hint = if self.minutes > 1 { format!(" (about {} min, once)", self.minutes) } else { String::new() };
-        progress::step(&format!("build {}{hint}", self.name), || self.compile(paths, &path))?;
+        progress::slow_step(&format!("build {}{hint}", self.name), || self.compile(paths, &path))?;
         Ok(path)
     }
 

@@ -1,22 +1,28 @@
 //! Installing this project into a cluster: images into the nodes, then the chart, as a user would.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
+use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::kubectl::run;
-use crate::progress::step;
+use crate::progress::{note, slow_step, step};
 use crate::{images, node};
 
-/// Builds and loads the images, and installs or upgrades the release `axoneme`.
+const RELEASE: &str = "axoneme";
+const NAMESPACE: &str = "kube-system";
+
+/// Builds and loads the images, and installs or upgrades the release.
 pub fn deploy(cluster: &Cluster, values: Option<&Path>) -> Result<()> {
     let archives = images::axoneme_images(&cluster.paths)?;
     cluster.load(&archives)?;
+    discard_unfinished(cluster)?;
     let host = cluster.folder.expect()?.addresses().api_server().to_string();
     let mut helm = cluster.helm()?;
-    helm.args(["upgrade", "--install", "axoneme"]).arg(cluster.paths.repository.join("charts/axoneme"));
-    helm.args(["--namespace", "kube-system", "--wait", "--timeout", "3m"]);
+    helm.args(["upgrade", "--install", RELEASE]).arg(cluster.paths.repository.join("charts/axoneme"));
+    helm.args(["--namespace", NAMESPACE, "--wait", "--timeout", "3m"]);
     helm.arg("--set").arg(format!("k8sServiceHost={host},k8sServicePort=6443"));
     helm.arg("--set").arg(format!("cgroup.hostRoot={}", node::CGROUP_ROOT));
     // The chart's default range holds the harness' Services.
@@ -29,7 +35,42 @@ pub fn deploy(cluster: &Cluster, values: Option<&Path>) -> Result<()> {
     if let Some(values) = values {
         helm.arg("--values").arg(values);
     }
-    step("helm install axoneme charts/axoneme --wait", || run(&mut helm))?;
+    let installed = slow_step("helm install axoneme charts/axoneme --wait", || run(&mut helm));
+    if installed.is_err() {
+        explain(cluster);
+    }
+    installed?;
     let api = cluster.api()?;
-    step("nodes are ready", || cluster.wait_nodes_ready(&api, std::time::Duration::from_secs(60)))
+    step("nodes are ready", || cluster.wait_nodes_ready(&api, Duration::from_secs(60)))
+}
+
+/// helm refuses to touch a release that an interrupted command left half installed.
+fn discard_unfinished(cluster: &Cluster) -> Result<()> {
+    let mut status = cluster.helm()?;
+    let Ok(answer) = run(status.args(["status", RELEASE, "--namespace", NAMESPACE, "--output", "json"])) else {
+        return Ok(());
+    };
+    let release: Value = serde_json::from_str(&answer)?;
+    if release["info"]["status"].as_str().is_some_and(|s| s.starts_with("pending")) {
+        let mut uninstall = cluster.helm()?;
+        step("remove a release that was interrupted", || {
+            run(uninstall.args(["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait"]))
+        })?;
+    }
+    Ok(())
+}
+
+/// What somebody would look at next.
+fn explain(cluster: &Cluster) {
+    let questions: [&[&str]; 3] = [
+        &["get", "pods", "--output=wide"],
+        &["logs", "--selector=app.kubernetes.io/name=axoneme-operator", "--tail=15", "--prefix"],
+        &["logs", "--selector=app.kubernetes.io/name=axoneme", "--tail=15", "--prefix"],
+    ];
+    for question in questions {
+        let answer =
+            cluster.kubectl().and_then(|mut kubectl| run(kubectl.args(["--namespace", NAMESPACE]).args(question)));
+        note(&format!("kubectl --namespace {NAMESPACE} {}", question.join(" ")));
+        answer.unwrap_or_else(|error| format!("{error:#}")).lines().for_each(note);
+    }
 }

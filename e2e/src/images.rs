@@ -35,7 +35,7 @@ pub fn test_images(paths: &Paths) -> Result<Vec<PathBuf>> {
 
 /// Builds the operator and the node daemon as static binaries, writes their images, and gives the archives.
 pub fn axoneme_images(paths: &Paths) -> Result<Vec<PathBuf>> {
-    progress::step("build axoneme-operator, axoneme-node and axoneme-cni (static)", || static_binaries(paths))?;
+    progress::slow_step("build axoneme-operator, axoneme-node and axoneme-cni (static)", || static_binaries(paths))?;
     let built = |name: &str| Content::File(paths.target.join(STATIC_TARGET).join("release").join(name));
     let images = [
         Image::new(OPERATOR)

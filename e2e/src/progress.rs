@@ -2,6 +2,7 @@
 //! ends, so that a wait is never silent and a slow step is seen at once.
 
 use std::io::{IsTerminal, Write};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -20,6 +21,27 @@ pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         Err(_) => eprintln!("  {} {what:<58} {took:>8}", paint(Colour::Red, "✗")),
     }
     result
+}
+
+/// Like [`step`], for what takes minutes: a terminal shows the time running, a log says that it has begun.
+pub fn slow_step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    if !std::io::stderr().is_terminal() {
+        eprintln!("  {} {what} …", paint(Colour::Dim, "·"));
+        return step(what, work);
+    }
+    let (done, ended) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let started = Instant::now();
+            while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(Duration::from_secs(1)) {
+                eprint!("  {} {what:<58} {:>8}\r", paint(Colour::Dim, "·"), duration(started.elapsed()));
+                let _ = std::io::stderr().flush();
+            }
+        });
+        let result = step(what, work);
+        drop(done);
+        result
+    })
 }
 
 /// A heading above a group of steps.

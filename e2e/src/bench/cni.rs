@@ -9,7 +9,7 @@ use crate::api::Api;
 use crate::cluster::Cluster;
 use crate::images::PAUSE;
 use crate::metrics::Histogram;
-use crate::progress::step;
+use crate::progress::{slow_step, step};
 use crate::state::Cni;
 use crate::workload::Workload;
 
@@ -33,7 +33,7 @@ pub(super) fn measure(cluster: &Cluster, api: &Api) -> Result<Report> {
     let workload = Workload::new(api, "bench-cni")?;
     let mut seconds = Vec::new();
     for round in 1..=ROUNDS {
-        let took = step(&format!("{PODS} pods of a Deployment on one node, round {round} of {ROUNDS}"), || {
+        let took = slow_step(&format!("{PODS} pods of a Deployment on one node, round {round} of {ROUNDS}"), || {
             let started = Instant::now();
             workload.deployment("burst", &node, PODS, PAUSE)?;
             workload.deployment_ready("burst", PODS, Duration::from_secs(300))?;

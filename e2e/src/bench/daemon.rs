@@ -9,7 +9,7 @@ use crate::api::Api;
 use crate::cluster::Cluster;
 use crate::images::PAUSE;
 use crate::process::ProcessId;
-use crate::progress::step;
+use crate::progress::slow_step;
 use crate::workload::Workload;
 
 const PROGRAM: &str = "axoneme-node";
@@ -31,7 +31,7 @@ pub(super) fn measure(cluster: &Cluster, api: &Api) -> Result<Report> {
     let idle = daemons.iter().map(|d| memory(*d)).collect::<Result<Vec<_>>>()?;
     let node = *nodes.first().context("the cluster has no nodes")?;
     let workload = Workload::new(api, "bench-daemon")?;
-    let busy = step(&format!("{PODS} pods on one node"), || {
+    let busy = slow_step(&format!("{PODS} pods on one node"), || {
         workload.deployment("idle", &cluster.folder.node_name(node), PODS, PAUSE)?;
         workload.deployment_ready("idle", PODS, Duration::from_secs(300))?;
         // What was needed to set pods up, and is not any more, may be given back.

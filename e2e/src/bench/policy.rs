@@ -17,7 +17,7 @@ use super::{Goal, Report, Set, median, quantile};
 use crate::api::Api;
 use crate::cluster::Cluster;
 use crate::images;
-use crate::progress::step;
+use crate::progress::{slow_step, step};
 use crate::workload::{Workload, pod_ip};
 
 const ROUNDS: usize = 20;
@@ -82,7 +82,7 @@ fn rounds(api: &Api, workload: &Workload<'_>, attempts: &Receiver<Attempt>) -> R
     });
     let path = workload.path("networking.k8s.io/v1", "networkpolicies");
     let (mut applied, mut removed) = (Vec::new(), Vec::new());
-    step(&format!("{ROUNDS} policies applied and removed"), || {
+    slow_step(&format!("{ROUNDS} policies applied and removed"), || {
         wait(attempts, Instant::now(), true).context("the client does not reach the server without a policy")?;
         for _ in 0..ROUNDS {
             api.create(&path, &policy)?;
