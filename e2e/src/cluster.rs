@@ -145,7 +145,12 @@ impl Cluster {
         control_plane: &ControlPlane<'_>,
         indexes: &[u8],
     ) -> Result<Vec<(u8, NodeState)>> {
-        let archives = step("images for tests", || images::test_images(&self.paths))?;
+        let mut archives = step("images for tests", || images::test_images(&self.paths))?;
+        // A node that joins gets what the others have, before its kubelet asks for it.
+        let known = state.nodes.keys().flat_map(|index| load::recorded(&self.folder, *index));
+        archives.extend(known.filter(|archive| archive.exists()));
+        archives.sort();
+        archives.dedup();
         step(&format!("{} nodes: namespaces, containerd, images", indexes.len()), || {
             std::thread::scope(|scope| {
                 let start = |index: u8| {
@@ -229,12 +234,7 @@ impl Cluster {
         let prepared = self.prepare_nodes(&state, &control_plane, &free)?;
         state.nodes.extend(prepared);
         self.folder.save(&state)?;
-        self.start_kubelets(&mut state, &self.api()?, &free)?;
-        if state.cni == Cni::Axoneme {
-            let archives = images::axoneme_images(&self.paths)?;
-            self.load_on(&state, &free, &archives)?;
-        }
-        Ok(())
+        self.start_kubelets(&mut state, &self.api()?, &free)
     }
 
     /// Removes a node: its Node object first, as an administrator would, then everything of it.

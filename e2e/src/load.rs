@@ -13,9 +13,7 @@ use crate::state::Folder;
 /// Loads those archives into node `index` that it does not have. Archives are named by their content, and a file in the
 /// node's folder says which were loaded, so that loading again costs nothing.
 pub fn archives(folder: &Folder, index: u8, init: ProcessId, archives: &[PathBuf]) -> Result<()> {
-    let record = folder.node(index).join("images.json");
-    let mut loaded: BTreeSet<PathBuf> =
-        std::fs::read(&record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let mut loaded = recorded(folder, index);
     let namespaces = Namespaces::of(init)?;
     for archive in archives.iter().filter(|a| !loaded.contains(*a)).collect::<Vec<_>>() {
         let file = File::open(archive).with_context(|| format!("cannot read {}", archive.display()))?;
@@ -30,8 +28,17 @@ pub fn archives(folder: &Folder, index: u8, init: ProcessId, archives: &[PathBuf
             loaded.insert(archive.clone());
         }
     }
-    std::fs::write(record, serde_json::to_vec(&loaded)?)?;
+    std::fs::write(record(folder, index), serde_json::to_vec(&loaded)?)?;
     Ok(())
+}
+
+/// The archives that were loaded into node `index` and whose names tell their content.
+pub fn recorded(folder: &Folder, index: u8) -> BTreeSet<PathBuf> {
+    std::fs::read(record(folder, index)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+fn record(folder: &Folder, index: u8) -> PathBuf {
+    folder.node(index).join("images.json")
 }
 
 fn is_named_by_content(archive: &std::path::Path) -> bool {
