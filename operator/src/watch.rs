@@ -7,6 +7,7 @@
 mod cilium_identity;
 mod cilium_node;
 mod context;
+mod decode;
 mod endpoint_slice;
 mod follow;
 mod guard;
@@ -31,6 +32,8 @@ use tokio::task::JoinSet;
 use crate::engine::Input;
 use crate::object::{Kind, Object, ObjectKey};
 use context::Context;
+
+pub use decode::{DecodeError, decode};
 
 /// Where inputs go.
 pub trait Sink: Clone + Send + Sync + 'static {

@@ -219,12 +219,8 @@ impl Index {
         self.dirty.nodes.insert(Arc::clone(name));
         self.dirty.ledgers.insert(Arc::clone(name));
         for entry in self.ledgers.set(name, ledger) {
-            let mut touched: BTreeSet<Arc<str>> =
-                self.ledgers.claims(entry.address).map(|e| Arc::clone(&e.resource)).collect();
-            touched.insert(entry.resource);
-            self.dirty
-                .pods
-                .extend(touched.iter().filter_map(|key| self.pods.holder(key)).map(|pod| pod.pod.name.clone()));
+            self.dirty.pods.extend(self.pods.holder(&entry.resource).map(|pod| pod.pod.name.clone()));
+            self.mark_claimants(entry.address);
         }
     }
 

@@ -175,9 +175,17 @@ impl Index {
         self.dirty.ledgers.insert(Arc::clone(node));
         self.dirty.namespaces.insert((Arc::clone(node), Arc::clone(&name.namespace)));
         // Where an address is given twice, who of the two shows it depends on both.
-        for address in self.ledgers.addresses(node, entry.pod.endpoint_key()) {
-            let holders = self.ledgers.claims(address).filter_map(|claim| self.pods.holder(&claim.resource));
-            self.dirty.pods.extend(holders.map(|pod| pod.pod.name.clone()));
+        let addresses: Vec<IpAddr> = self.ledgers.addresses(node, entry.pod.endpoint_key()).collect();
+        for address in addresses {
+            self.mark_claimants(address);
+        }
+    }
+
+    /// All pods to which an address is given.
+    pub(super) fn mark_claimants(&mut self, address: IpAddr) {
+        for claim in self.ledgers.claims(address) {
+            self.dirty.pods.extend(self.pods.holder(&claim.resource).map(|pod| pod.pod.name.clone()));
+            self.dirty.ledgers.insert(Arc::clone(&claim.node));
         }
     }
 }

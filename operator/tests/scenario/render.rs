@@ -1,0 +1,181 @@
+//! Rows in words. Identities are written as their pods' own labels, with the namespace unless it is `default`.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use axoneme_operator::index::{Index, labels};
+use axoneme_operator::publish::journal::Journal;
+use axoneme_operator::table::{EncodedRow, RowId};
+use axoneme_proto::Scope;
+use axoneme_proto::address::from_bytes;
+use axoneme_proto::nodesync::Table;
+use axoneme_proto::tables::{self, Action, AnyPeer, PolicyDirection, PortRule, Prefix, peer_rules};
+use prost::Message;
+
+pub fn rows(journal: &Journal, index: &Index) -> BTreeSet<String> {
+    journal.rows().flat_map(|(id, _, row)| lines(id, row, index)).collect()
+}
+
+pub fn scopes(node: &str, grant: &BTreeSet<Scope>, index: &Index) -> String {
+    let text = |scope: &Scope| match scope {
+        Scope::Policy(id) => format!("policy/{}", identity(*id, index)),
+        Scope::Peers(id) => format!("peers/{}", identity(*id, index)),
+        other => other.to_string(),
+    };
+    let needed = grant.iter().filter(|scope| matches!(scope, Scope::Policy(_) | Scope::Peers(_)));
+    needed.map(text).fold(format!("scopes {node}:"), |line, scope| format!("{line} {scope}"))
+}
+
+fn lines(id: &RowId, row: &EncodedRow, index: &Index) -> Vec<String> {
+    let payload = row.payload.clone();
+    match id.table {
+        Table::Node => vec![node(&tables::Node::decode(payload).unwrap())],
+        Table::Service => vec![service(&tables::Service::decode(payload).unwrap())],
+        Table::Backends => vec![backends(&id.key, &tables::Backends::decode(payload).unwrap())],
+        Table::Policy => policy(&tables::Policy::decode(payload).unwrap(), index),
+        Table::Peer => {
+            let peer = tables::Peer::decode(payload).unwrap();
+            let who = identity(peer.identity, index);
+            vec![format!("peer {}/{} {who} {} on {}", peer.namespace, peer.name, addresses(&peer.addresses), peer.node)]
+        }
+        Table::Endpoint => {
+            let row = tables::Endpoint::decode(payload).unwrap();
+            let who = identity(row.identity, index);
+            vec![format!("endpoint {}/{} {who} {} in {}", row.namespace, row.name, addresses(&row.addresses), id.scope)]
+        }
+        Table::Pool => {
+            let pool = tables::Pool::decode(payload).unwrap();
+            let cidrs: Vec<_> = pool.cidrs.iter().map(prefix).collect();
+            let range = |r: &tables::AddressRange| format!("{}-{}", address(&r.first), address(&r.last));
+            let reserve: Vec<_> = pool.reserve.iter().map(range).collect();
+            vec![format!("pool {} in {} reserve {}", cidrs.join(" "), id.scope, reserve.join(" "))]
+        }
+        Table::Namespace => {
+            let row = tables::Namespace::decode(payload).unwrap();
+            let policy = if row.has_policy { "with policy" } else { "without policy" };
+            vec![format!("namespace {} in {} {policy}", row.name, id.scope)]
+        }
+        Table::Settings | Table::Unspecified => Vec::new(),
+    }
+}
+
+fn node(node: &tables::Node) -> String {
+    let cidrs: Vec<_> = node.pod_cidrs.iter().map(prefix).collect();
+    let (at, overlay) = (addresses(&node.addresses), addresses(&node.overlay_addresses));
+    format!("node {} {at} overlay {overlay} pods {}", node.name, cidrs.join(" "))
+}
+
+fn service(service: &tables::Service) -> String {
+    let port = |port: &tables::ServicePort| format!(" {}/{}:{}", protocol(port.protocol), port.port, port.name);
+    let ports: String = service.ports.iter().map(port).collect();
+    format!("service {}/{} {}{ports}", service.namespace, service.name, addresses(&service.cluster_ips))
+}
+
+fn backends(key: &str, row: &tables::Backends) -> String {
+    let port = |port: &tables::BackendPort| format!(" {}/{}:{}", protocol(port.protocol), port.port, port.name);
+    let backend = |b: &tables::Backend| {
+        let state = format!("{:?}", b.state()).to_lowercase();
+        format!(" {} {state}", addresses(&b.addresses))
+    };
+    let ports: String = row.ports.iter().map(port).collect();
+    let backends: Vec<String> = row.backends.iter().map(backend).collect();
+    format!("backends {key} of {}{ports} ={}", row.service, backends.join(","))
+}
+
+fn policy(policy: &tables::Policy, index: &Index) -> Vec<String> {
+    let subject = format!("policy/{}", identity(policy.identity, index));
+    let directions = [("ingress", &policy.ingress), ("egress", &policy.egress)];
+    directions
+        .into_iter()
+        .flat_map(|(name, direction)| {
+            let prefix = format!("{subject} {name}");
+            direction_lines(&prefix, direction.as_ref().unwrap(), &policy.policies, index)
+        })
+        .collect()
+}
+
+fn direction_lines(start: &str, row: &PolicyDirection, policies: &[String], index: &Index) -> Vec<String> {
+    if !row.enforced {
+        return vec![format!("{start} open")];
+    }
+    let by = usize::try_from(row.isolated_by).unwrap().checked_sub(1).and_then(|at| policies.get(at));
+    let mut lines = vec![format!("{start} isolated by {}", by.map_or("nobody", |name| short(name)))];
+    for peer in &row.peers {
+        let who = match peer.peer.as_ref().unwrap() {
+            peer_rules::Peer::Identity(id) => format!("pod[{}]", identity(*id, index)),
+            peer_rules::Peer::Any(any) => match AnyPeer::try_from(*any).unwrap() {
+                AnyPeer::Pod => "any-pod".to_owned(),
+                AnyPeer::Node => "any-node".to_owned(),
+                _ => "any-world".to_owned(),
+            },
+        };
+        lines.extend(peer.rules.iter().map(|rule| format!("{start} {who} {}", rule_text(rule, policies))));
+    }
+    for class in &row.classes {
+        for net in &class.prefixes {
+            let net = prefix(net);
+            if class.if_world.is_empty() {
+                lines.push(format!("{start} cidr[{net}] nothing"));
+            }
+            lines
+                .extend(class.if_world.iter().map(|rule| format!("{start} cidr[{net}] {}", rule_text(rule, policies))));
+        }
+    }
+    lines
+}
+
+fn rule_text(rule: &PortRule, policies: &[String]) -> String {
+    let ports = match (rule.protocol, rule.port_bits) {
+        (0, _) => "any".to_owned(),
+        (number, 0) => protocol(number).to_owned(),
+        (number, 16) => format!("{}/{}", protocol(number), rule.port),
+        (number, bits) => format!("{}/{}-{}", protocol(number), rule.port, rule.port + (1 << (16 - bits)) - 1),
+    };
+    let verdict = rule.verdicts.first().unwrap();
+    let action = match verdict.action() {
+        Action::Allow => "allow",
+        Action::Deny => "deny",
+        Action::Pass => "pass",
+        Action::None => "none",
+    };
+    let policy = &policies[usize::try_from(verdict.policy).unwrap()];
+    format!("{ports} {action} {}", short(policy))
+}
+
+fn short(policy: &str) -> &str {
+    policy.strip_prefix("networkpolicy:").unwrap_or(policy)
+}
+
+fn identity(id: u32, index: &Index) -> String {
+    let Some(object) = index.identity(id) else { return id.to_string() };
+    let given = ["io.cilium.", "io.kubernetes."];
+    let own = object.labels.iter().filter_map(|(key, value)| Some((key.strip_prefix(labels::SOURCE)?, value)));
+    let own = own.filter(|(key, _)| !given.iter().any(|prefix| key.starts_with(prefix)));
+    let text = own.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+    match object.labels.get("k8s:io.kubernetes.pod.namespace") {
+        Some("default") | None => text,
+        Some(namespace) => format!("{namespace}:{text}"),
+    }
+}
+
+fn protocol(number: u32) -> &'static str {
+    match number {
+        6 => "tcp",
+        17 => "udp",
+        132 => "sctp",
+        _ => "?",
+    }
+}
+
+fn address(bytes: &[u8]) -> IpAddr {
+    from_bytes(bytes).unwrap()
+}
+
+fn addresses(list: &[Vec<u8>]) -> String {
+    list.iter().map(|bytes| address(bytes).to_string()).collect::<Vec<_>>().join(",")
+}
+
+fn prefix(prefix: &Prefix) -> String {
+    let (address, length) = prefix.parse().unwrap();
+    format!("{address}/{length}")
+}

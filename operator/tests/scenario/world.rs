@@ -1,0 +1,270 @@
+//! A cluster around the engine: it decides identities and addresses as they are demanded, so that scenarios need to say
+//! nothing of them. Identities count from 256, node CIDRs from 10.244.0.0/24.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axoneme_operator::compile::pool::split;
+use axoneme_operator::engine::{Config, Core, Demands, Input, NodeDemand, Observed, Report, SessionEvent};
+use axoneme_operator::object::{CiliumIdentity, CiliumNode, Kind, LedgerAddress, Name, Object, ObjectKey, PoolEntry};
+use axoneme_operator::publish::journal::Journal;
+use axoneme_operator::watch;
+use axoneme_proto::address::to_bytes;
+use axoneme_proto::nodesync::{Ack, Attached, Detached, NodeReport};
+use axoneme_proto::tables::Settings;
+use ipnet::IpNet;
+use serde_json::{Map, Value};
+
+use crate::render;
+
+pub struct World {
+    core: Core,
+    journal: Journal,
+    now: Instant,
+    manifests: BTreeMap<String, Value>,
+    cidrs: BTreeMap<Arc<str>, IpNet>,
+    sessions: BTreeMap<Arc<str>, u64>,
+    next_identity: u32,
+    demands: Arc<Demands>,
+    diagnostics: BTreeMap<ObjectKey, Vec<String>>,
+    endpoints: BTreeMap<Name, String>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let settings = Settings { cluster_name: "default".into(), ipv4: true, ..Settings::default() };
+        let mut world = Self {
+            core: Core::new(Config::new(settings)),
+            journal: Journal::new([1; 16], 1000),
+            now: Instant::now(),
+            manifests: BTreeMap::new(),
+            cidrs: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            next_identity: 256,
+            demands: Arc::default(),
+            diagnostics: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+        };
+        for kind in Kind::ALL {
+            world.tell(Input::Synced(kind));
+        }
+        world.settle();
+        world
+    }
+
+    /// The object exists with this content.
+    pub fn apply(&mut self, mut manifest: Value) {
+        let kind = manifest["kind"].as_str().unwrap().to_owned();
+        let metadata = manifest["metadata"].as_object_mut().expect("metadata");
+        let name = metadata["name"].as_str().unwrap().to_owned();
+        let cluster = ["Node", "Namespace"].contains(&&*kind);
+        let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or("default").to_owned();
+        let full = if cluster { name.clone() } else { format!("{namespace}/{name}") };
+        if cluster {
+            metadata.remove("namespace");
+        } else {
+            metadata.insert("namespace".into(), namespace.into());
+        }
+        metadata.entry("uid").or_insert(format!("uid-{full}").into());
+        if kind == "Namespace" {
+            let labels = metadata.entry("labels").or_insert(Value::Object(Map::new())).as_object_mut().unwrap();
+            labels.insert("kubernetes.io/metadata.name".into(), name.clone().into());
+        }
+        let (object, problems) = watch::decode(&manifest).unwrap();
+        assert!(problems.is_empty(), "{problems:?}");
+        self.tell(Input::Upsert(object.unwrap()));
+        if kind == "Node" && !self.sessions.contains_key(&*name) {
+            let session = self.sessions.len() as u64 + 1;
+            let node: Arc<str> = name.as_str().into();
+            self.sessions.insert(Arc::clone(&node), session);
+            self.settle();
+            self.tell(Input::Session { node: Arc::clone(&node), session, event: SessionEvent::Opened { revision: 0 } });
+            for event in [Observed::Opened, Observed::Report(NodeReport::default())] {
+                self.tell(Input::Observed { node: Arc::clone(&node), event });
+            }
+        }
+        self.manifests.insert(format!("{kind} {full}"), manifest);
+        self.settle();
+    }
+
+    pub fn delete(&mut self, object: &str) {
+        assert!(self.manifests.remove(object).is_some(), "there is no {object}");
+        self.tell(Input::Delete(key(object)));
+        self.settle();
+    }
+
+    pub fn relabel(&mut self, object: &str, labels: Map<String, Value>) {
+        let mut manifest = self.manifests[object].clone();
+        manifest["metadata"]["labels"] = Value::Object(labels);
+        self.apply(manifest);
+    }
+
+    pub fn attach(&mut self, pod: &str) {
+        let entry = self.core.index().pod(&key(&format!("Pod {pod}")).name).expect("a pod");
+        let attached = Attached {
+            pod_uid: entry.pod.endpoint_key().to_string(),
+            pod_namespace: entry.pod.name.namespace.to_string(),
+            pod_name: entry.pod.name.name.to_string(),
+            addresses: self.core.index().addresses_of(entry).into_iter().map(to_bytes).collect(),
+            identity: self.core.index().identity_of(entry).unwrap_or_default(),
+            endpoint_id: 1,
+            ..Attached::default()
+        };
+        let node = Arc::clone(entry.pod.node.as_ref().expect("bound"));
+        self.tell(Input::Observed { node, event: Observed::Attached(attached) });
+        self.settle();
+    }
+
+    /// Works for pods that are gone, too, so the attachment is looked up by name.
+    pub fn detach(&mut self, pod: &str) {
+        let found = self.sessions.keys().find_map(|node| {
+            let mut attached = self.core.index().attachments_on(node);
+            let (endpoint, _) = attached.find(|(_, attached)| attached.pod.to_string() == pod)?;
+            Some((Arc::clone(node), endpoint.to_string()))
+        });
+        let (node, pod_uid) = found.expect("attached");
+        self.tell(Input::Observed { node, event: Observed::Detached(Detached { pod_uid, ..Detached::default() }) });
+        self.settle();
+    }
+
+    pub fn acknowledge(&mut self, except: &[String]) {
+        let revision = self.journal.revision();
+        let ack = Ack { received: revision, attempted: revision, ..Ack::default() };
+        for (node, session) in self.sessions.clone() {
+            if !except.iter().any(|except| **except == *node) {
+                self.tell(Input::Session { node, session, event: SessionEvent::Acked(ack.clone()) });
+            }
+        }
+        self.wait(0);
+    }
+
+    pub fn wait(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+        let (outcome, _) = self.core.tick(self.now);
+        self.take(outcome.reports, outcome.demands);
+    }
+
+    /// All that is published, demanded and reported, a line each; sorted.
+    pub fn lines(&self) -> BTreeSet<String> {
+        let mut lines = render::rows(&self.journal, self.core.index());
+        for node in self.sessions.keys() {
+            lines.extend(self.journal.grant(node).map(|grant| render::scopes(node, grant, self.core.index())));
+        }
+        for demand in &self.demands.nodes {
+            let release = |r: &axoneme_operator::engine::Release| format!("release {} {}", demand.node.name, r.address);
+            lines.extend(demand.release.iter().map(release));
+        }
+        lines.extend(self.demands.unmet.iter().map(|unmet| format!("unmet {}: {}", unmet.object, unmet.reason)));
+        for (object, diagnostics) in &self.diagnostics {
+            lines.extend(diagnostics.iter().map(|diagnostic| format!("diagnostic {object} {diagnostic}")));
+        }
+        lines.extend(self.endpoints.iter().map(|(name, text)| format!("report {name} {text}")));
+        lines
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.core.apply(input, self.now);
+    }
+
+    /// Commits, and meets demands until there are none that can be met.
+    fn settle(&mut self) {
+        for _ in 0..10 {
+            let journal = &mut self.journal;
+            let outcome = self.core.commit(self.now, |batch| journal.commit(batch));
+            self.take(outcome.reports, outcome.demands);
+            let demands = Arc::clone(&self.demands);
+            for demand in &demands.identities {
+                let (uid, resource_version) = ("".into(), "".into());
+                let object = CiliumIdentity {
+                    id: self.next_identity,
+                    labels: Arc::clone(&demand.labels),
+                    uid,
+                    resource_version,
+                };
+                self.next_identity += 1;
+                self.tell(Input::Upsert(Object::CiliumIdentity(Arc::new(object))));
+            }
+            let mut met = !demands.identities.is_empty();
+            for demand in &demands.nodes {
+                if let Some(ledger) = self.meet(demand) {
+                    met = true;
+                    self.tell(Input::Upsert(Object::CiliumNode(Arc::new(ledger))));
+                }
+            }
+            if !met {
+                return;
+            }
+        }
+        panic!("demands do not settle: {:?}", self.demands);
+    }
+
+    fn take(&mut self, reports: Vec<Report>, demands: Option<Arc<Demands>>) {
+        for report in reports {
+            match report {
+                Report::Diagnostics(object, diagnostics) => {
+                    let text = |d: &axoneme_operator::engine::Diagnostic| {
+                        format!("{} {}: {}", d.reason.as_str(), d.field, d.message)
+                    };
+                    self.diagnostics.insert(object, diagnostics.iter().map(text).collect());
+                }
+                Report::Endpoint(name, Some(endpoint)) => {
+                    let enforcing = [("ingress", endpoint.ingress_enforcing), ("egress", endpoint.egress_enforcing)];
+                    let enforcing: String =
+                        enforcing.iter().filter(|(_, on)| *on).map(|(name, _)| format!(" {name}")).collect();
+                    self.endpoints.insert(name, format!("{}{enforcing}", endpoint.state.as_str()));
+                }
+                Report::Endpoint(name, None) => drop(self.endpoints.remove(&name)),
+                Report::Failures(..) | Report::Complete => {}
+            }
+        }
+        if let Some(demands) = demands {
+            self.demands = demands;
+        }
+    }
+
+    /// The ledger that a node should have; `None` when nothing can be done. Releases stay, for scenarios to look at.
+    fn meet(&mut self, demand: &NodeDemand) -> Option<CiliumNode> {
+        let name = &demand.node.name;
+        let count = u8::try_from(self.cidrs.len()).unwrap();
+        let cidr =
+            *self.cidrs.entry(Arc::clone(name)).or_insert_with(|| format!("10.244.{count}.0/24").parse().unwrap());
+        let split = split(&cidr, demand.node.max_pods).unwrap();
+        let mut ledger = demand.ledger.as_deref().cloned().unwrap_or_else(|| CiliumNode {
+            name: Arc::clone(name),
+            uid: "".into(),
+            resource_version: "".into(),
+            node_uid: None,
+            pod_cidrs: [cidr].into(),
+            pool: BTreeMap::new(),
+            addresses: [].into(),
+        });
+        let before = ledger.clone();
+        let internal = demand.node.internal_ips.iter().map(|ip| ("InternalIP", *ip));
+        let all = internal.chain([("CiliumInternalIP", split.overlay)]);
+        ledger.addresses = all.map(|(kind, ip)| LedgerAddress { kind: kind.into(), ip }).collect();
+        for assign in &demand.assign {
+            let mut free = (2..).map(|host: u8| match split.overlay {
+                IpAddr::V4(overlay) => {
+                    IpAddr::from([overlay.octets()[0], overlay.octets()[1], overlay.octets()[2], host])
+                }
+                IpAddr::V6(_) => unreachable!("scenarios use IPv4"),
+            });
+            let address = free.find(|address| !ledger.pool.contains_key(address)).unwrap();
+            let owner = assign.owner.to_string().into();
+            ledger.pool.insert(address, PoolEntry { owner, resource: Arc::clone(&assign.resource) });
+        }
+        (demand.ledger.is_none() || ledger != before).then_some(ledger)
+    }
+}
+
+/// `Kind namespace/name` or `Kind name`.
+fn key(text: &str) -> ObjectKey {
+    let (kind, name) = text.split_once(' ').expect("Kind name");
+    let kind = *Kind::ALL.iter().find(|known| known.to_string() == kind).expect("a watched kind");
+    match name.split_once('/') {
+        Some((namespace, name)) => ObjectKey::namespaced(kind, &Name::new(namespace, name)),
+        None => ObjectKey::cluster(kind, &name.into()),
+    }
+}
