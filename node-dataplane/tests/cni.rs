@@ -1,5 +1,7 @@
 //! The CNI server, asked by the plugin's binary, with a desired state that the tests set.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on shall say where")]
+
 mod common;
 
 use std::collections::HashMap;
@@ -13,6 +15,7 @@ use axoneme_bpf::address::{Address, AddressKey};
 use axoneme_bpf::endpoint::Endpoint;
 use axoneme_bpf::maps;
 use axoneme_node::desired::pods::PodError;
+use axoneme_node::endpoint::attachment::{AttachmentKey, PodSandbox};
 use axoneme_node::endpoint::store::Store;
 use axoneme_node::endpoint::{EndpointMaps, Endpoints, Parts, Phase, server};
 use axoneme_node::link::Links;
@@ -25,6 +28,7 @@ use common::{
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// A daemon's CNI half, and all that outlives it.
 struct Node {
@@ -468,6 +472,38 @@ fn a_daemon_that_comes_back_finishes_what_it_was_at() {
         node.add("c1", &pods[1], "u1").await.unwrap();
         node.plugin("CHECK", "c0", &pods[0].path(), "u0").await.unwrap();
         node.plugin("CHECK", "c1", &pods[1].path(), "u1").await.unwrap();
+    });
+}
+
+/// ADD and DEL are dropped after ever longer times, wherever they are by then, and the daemon starts anew.
+#[test]
+fn killed_at_any_moment_the_next_start_finds_what_was_begun() {
+    with_node("killed_at_any_moment_the_next_start_finds_what_was_begun", FakePods::connected, async |mut node| {
+        node.pods.set("u1", 1234, 3, &["10.0.0.5"]);
+        let key = AttachmentKey { container_id: "c1".into(), interface: "eth0".into() };
+        let sandbox = PodSandbox { uid: "u1".into(), namespace: "shop".into(), name: "web".into() };
+        let (mut adds, mut dels) = (0, 0);
+        for step in 0..40_u64 {
+            let (pod, moment) = (Pod::new(), Duration::from_micros(step * step * 10));
+            let namespace = pod.namespace();
+            let endpoints = node.endpoints().clone();
+            adds += u64::from(timeout(moment, endpoints.add(&key, &sandbox, "test", &namespace)).await.is_err());
+            node.restart().await;
+            if node.endpoints().attachments().is_empty() {
+                // A device whose making was under way comes without an intent only if the kernel was quicker than the start.
+                node.endpoints().prune().await.unwrap();
+                node.nothing_is_left().await;
+            }
+            let endpoints = node.endpoints().clone();
+            endpoints.add(&key, &sandbox, "test", &namespace).await.unwrap();
+            endpoints.check(&key, &namespace).await.unwrap();
+
+            dels += u64::from(timeout(moment, endpoints.del(&key)).await.is_err());
+            node.restart().await;
+            node.endpoints().del(&key).await.unwrap();
+            node.nothing_is_left().await;
+        }
+        assert!(adds > 5 && dels > 5, "only {adds} ADDs and {dels} DELs were interrupted");
     });
 }
 

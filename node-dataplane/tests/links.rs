@@ -1,5 +1,7 @@
 //! Devices, routes and filters of a real kernel, in namespaces of their own.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on shall say where")]
+
 mod common;
 
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +17,7 @@ use axoneme_node::link::route::{Owner, RouteEntry};
 use axoneme_node::link::veth::VethSpec;
 use axoneme_node::link::{Links, OVERLAY_DEVICE, sysctl};
 use axoneme_node::maps::bpf;
-use axoneme_node::programs::attach::PodProgramFds;
+use axoneme_node::programs::attach::{Attacher, PodProgramFds, UPLINK};
 use axoneme_node::reconcile::ops::{DeviceOps, NetworkSpec, Route, Routing};
 use common::{Pod, block_on, ip, names, on_node, pin_trivial_programs, privileged};
 
@@ -218,6 +220,40 @@ fn the_nodes_devices_follow_the_spec() {
             let via = Route { cidr: "10.1.0.0/24".parse().unwrap(), via: Some(ip("192.0.2.2")) };
             assert!(devices.routes(&[via]).await.is_empty());
             assert!(run("ip", &["route"]).contains("10.1.0.0/24 via 192.0.2.2 dev uplink0 proto 201"));
+        });
+    });
+}
+
+#[test]
+fn without_tcx_devices_are_attached_to_by_clsact() {
+    if !privileged("without_tcx_devices_are_attached_to_by_clsact") {
+        return;
+    }
+    on_node(|bottle| {
+        let paths = bottle.paths();
+        pin_trivial_programs(&paths);
+        block_on(async move {
+            let links = Links::connect().unwrap();
+            let underlay = Pod::new();
+            let device = uplink(&links, &underlay, "192.0.2.1/24").await;
+            let attacher = Attacher::without_tcx(paths.clone(), links.clone());
+            let id = |name: &str| {
+                let program = bpf::open_pinned(&paths.programs().join(name)).unwrap();
+                axoneme_node::programs::syscall::program_info(program.as_fd()).unwrap().id
+            };
+            for _ in 0..2 {
+                attacher.attach(&device, &UPLINK).await.unwrap();
+                for (direction, name) in UPLINK {
+                    assert_eq!(links.filter(device.index, direction).await.unwrap(), Some(id(name)));
+                }
+                // The next round meets a newer version.
+                pin_trivial_programs(&paths);
+            }
+            attacher.detach_others(&[device.index]).await.unwrap();
+            assert!(links.filter(device.index, Direction::Egress).await.unwrap().is_some());
+            attacher.detach_others(&[]).await.unwrap();
+            assert_eq!(links.filter(device.index, Direction::Egress).await.unwrap(), None);
+            assert_eq!(names(&paths.links()), Vec::<String>::new());
         });
     });
 }

@@ -1,5 +1,7 @@
 //! The loader, with the built object, a private BPF file system and a cgroup of its own.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on shall say where")]
+
 mod common;
 
 use std::fs;

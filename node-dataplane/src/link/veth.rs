@@ -80,12 +80,12 @@ impl Links {
         self.set_filter(device.index, Direction::Ingress, axoneme_bpf::programs::FROM_POD, programs.from_pod).await?;
         self.set_filter(device.index, Direction::Egress, axoneme_bpf::programs::TO_POD, programs.to_pod).await?;
         sysctl::prepare_device(&device.name)?;
-        // The host side needs no address of its own; a link-local one would only be announced to the pod.
-        let no_link_local = vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)])];
-        let change = LinkUnspec::new_with_index(device.index)
-            .alias(spec.alias.clone())
-            .append_extra_attribute(LinkAttribute::AfSpecUnspec(no_link_local))
-            .up();
+        let mut change = LinkUnspec::new_with_index(device.index).alias(spec.alias.clone()).up();
+        if sysctl::get(&["ipv6", "conf", &device.name, "disable_ipv6"]).is_some() {
+            // The host side needs no address of its own; a link-local one would only be announced to the pod.
+            let no_link_local = vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)])];
+            change = change.append_extra_attribute(LinkAttribute::AfSpecUnspec(no_link_local));
+        }
         self.set_device(&device.name, change).await?;
         self.set_pod_routes(device.index, spec.pod_mac, addresses).await
     }

@@ -76,6 +76,12 @@ impl Attacher {
         Ok(Self { paths, links, tcx })
     }
 
+    /// As on a kernel without tcx.
+    #[must_use]
+    pub fn without_tcx(paths: Paths, links: Links) -> Self {
+        Self { paths, links, tcx: false }
+    }
+
     /// Whether devices are attached to by tcx; if not, by clsact.
     #[must_use]
     pub fn tcx(&self) -> bool {
