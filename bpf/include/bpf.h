@@ -18,6 +18,9 @@
 /* A function that the verifier judges once, for whatever arguments, instead of at each call. Its pointers may be NULL to it. */
 #define __global __attribute__((noinline))
 
+/* Keeps the compiler from merging what comes before with another branch. */
+#define barrier_var(x) asm volatile("" : "+r"(x))
+
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 

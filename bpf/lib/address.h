@@ -82,21 +82,32 @@ struct peer {
 	enum scope scope;
 };
 
-/* NULL: the world. */
-static __noinline struct address *address_find(const struct inet *address, enum family family)
+/* NULL: not listed. */
+static __noinline struct address *address_exact(const struct inet *address, enum family family)
 {
 	struct address_key key = {.address = *address, .family = family};
-	struct address *row = bpf_map_lookup_elem(&ax_addresses, &key);
 
-	if (!row) {
-		struct cidr_key cidr = {
-			.prefixlen = CIDR_STATIC_BITS + (family == FAMILY_IPV4 ? 32 : 128),
-			.family = family,
-			.address = *address,
-		};
-		row = bpf_map_lookup_elem(&ax_cidrs, &cidr);
-	}
-	return row;
+	return bpf_map_lookup_elem(&ax_addresses, &key);
+}
+
+/* NULL: the world. */
+static __noinline struct address *address_prefix(const struct inet *address, enum family family)
+{
+	struct cidr_key key = {
+		.prefixlen = CIDR_STATIC_BITS + (family == FAMILY_IPV4 ? 32 : 128),
+		.family = family,
+		.address = *address,
+	};
+
+	return bpf_map_lookup_elem(&ax_cidrs, &key);
+}
+
+/* NULL: the world. */
+static __inline struct address *address_find(const struct inet *address, enum family family)
+{
+	struct address *row = address_exact(address, family);
+
+	return row ? row : address_prefix(address, family);
 }
 
 static __inline enum address_kind address_kind(const struct address *row)

@@ -33,6 +33,14 @@ static __noinline int admit_judge(struct packet *packet, const struct policy *po
 	return policy_judge(policy, &question, &packet->cookie);
 }
 
+/* From the entry in which a packet is of the original direction to that in which it is a reply, or back. */
+static __inline enum ct_state admit_turn(struct tuple *key, enum ct_state state)
+{
+	tuple_reverse(key);
+	key->direction = direction_opposite(key->direction);
+	return state == CT_REPLY ? CT_ORIGINAL : CT_REPLY;
+}
+
 /*
  * Whether an endpoint may send (egress) or get (ingress) a packet. Returns enum ct_state, or -reason.
  * A reply through a service gets its frontend back as source.
@@ -64,12 +72,13 @@ __global int admit(struct __sk_buff *skb, struct packet *packet, const struct en
 		key = packet->tuple;
 	}
 	key.direction = direction;
+	/* Most servers have lower ports than their clients: begin with what is likely. */
+	if (host16(key.source_port) < host16(key.destination_port))
+		state = admit_turn(&key, state);
 	ct = ct_find(&key);
 	if (!ct) {
-		tuple_reverse(&key);
-		key.direction = direction_opposite(direction);
+		state = admit_turn(&key, state);
 		ct = ct_find(&key);
-		state = CT_REPLY;
 	}
 	if (ct && (packet->flags & PACKET_ICMP_ERROR)) {
 		/* Only who took part in a flow may complain about it, or hear of it. */
@@ -99,8 +108,7 @@ __global int admit(struct __sk_buff *skb, struct packet *packet, const struct en
 		if (packet->flags & PACKET_ICMP_ERROR)
 			return CT_NEW;
 		if (state == CT_REPLY)
-			tuple_reverse(&key);
-		key.direction = direction;
+			admit_turn(&key, state);
 		/* Only the source's entry undoes the service. */
 		if (direction == DIRECTION_INGRESS)
 			new.service = 0;

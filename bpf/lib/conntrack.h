@@ -75,8 +75,15 @@ static __inline void *ct_map(__u8 protocol)
 
 static __noinline struct ct *ct_find(const struct tuple *key)
 {
-	struct ct *ct = bpf_map_lookup_elem(ct_map(key->protocol), key);
+	struct ct *ct;
 
+	/* Not through ct_map: the kernel inlines a lookup only where it is always the same map. */
+	if (key->protocol == IPPROTO_TCP) {
+		ct = bpf_map_lookup_elem(&ax_ct_tcp, key);
+		barrier_var(ct);
+	} else {
+		ct = bpf_map_lookup_elem(&ax_ct_any, key);
+	}
 	if (!ct || ct->expires <= bpf_ktime_get_coarse_ns())
 		return 0;
 	return ct;

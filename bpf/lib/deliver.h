@@ -12,10 +12,8 @@
 /* Returns a tc action or -reason. */
 static __inline int deliver_unjudged(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint, __u32 ifindex)
 {
-	int error = packet_hop(skb, packet);
+	int error = packet_route(skb, packet, endpoint_macs(endpoint));
 
-	if (!error)
-		error = packet_macs(skb, endpoint->pod_mac, endpoint->host_mac);
 	if (error)
 		return error;
 	/* What was not addressed to this host's MAC would be thrown away by the pod. */

@@ -9,6 +9,11 @@ enum endpoint_flags : __u32 {
 	ENDPOINT_FLAGS_NONE = 0,
 };
 
+/* As an Ethernet header has them: destination, source. Words, so that they are copied as words. */
+struct macs {
+	__u32 words[3];
+} __attribute__((packed, aligned(2)));
+
 struct endpoint {
 	__u32 identity;
 	/* Index into ax_policies; 0 is the closed policy. */
@@ -19,6 +24,7 @@ struct endpoint {
 	/* Zero: the pod has no address in this family. */
 	struct inet ipv4;
 	struct inet ipv6;
+	/* One after the other as what is delivered to the pod has them. */
 	__u8 pod_mac[6];
 	__u8 host_mac[6];
 	__u32 reserved[5];
@@ -41,4 +47,9 @@ static __inline struct endpoint *endpoint_find(__u32 ifindex)
 static __inline int endpoint_owns(const struct endpoint *endpoint, const struct inet *address, enum family family)
 {
 	return inet_equal(address, family == FAMILY_IPV4 ? &endpoint->ipv4 : &endpoint->ipv6);
+}
+
+static __inline const struct macs *endpoint_macs(const struct endpoint *endpoint)
+{
+	return (const struct macs *)endpoint->pod_mac;
 }

@@ -57,30 +57,63 @@ struct packet {
 	__u8 ttl;
 };
 
+union network {
+	struct iphdr v4;
+	struct ipv6hdr v6;
+};
+
+/* The part of a transport header that is read: TCP has its flags in the 14th byte, nothing else is needed beyond the 8th. */
+union transport {
+	__be16 ports[2];
+	struct {
+		__u8 type, code;
+		__be16 checksum, id;
+	} icmp;
+	__u8 bytes[14];
+};
+
+/*
+ * Part of a packet: in place if it is in the linear part, else copied. NULL: the packet is shorter.
+ * In place only at constant offsets, which the verifier can follow.
+ */
+static __inline const void *packet_at(struct __sk_buff *skb, __u32 offset, __u32 size, void *copy)
+{
+	const void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+	if (data + offset + size <= end)
+		return data + offset;
+	return bpf_skb_load_bytes(skb, offset, copy, size) ? 0 : copy;
+}
+
+static __inline const union transport *packet_transport(struct __sk_buff *skb, __u32 offset, __u32 size, union transport *copy)
+{
+	/* Without options, or extension headers. */
+	if (offset == ETH_HLEN + sizeof(struct iphdr))
+		return packet_at(skb, ETH_HLEN + sizeof(struct iphdr), size, copy);
+	if (offset == ETH_HLEN + sizeof(struct ipv6hdr))
+		return packet_at(skb, ETH_HLEN + sizeof(struct ipv6hdr), size, copy);
+	return bpf_skb_load_bytes(skb, offset, copy, size) ? 0 : copy;
+}
+
 static __inline int packet_ports(struct __sk_buff *skb, struct packet *packet)
 {
-	/* TCP has its flags in the 14th byte, nothing else is read beyond the 8th. */
-	union {
-		__be16 ports[2];
-		struct {
-			__u8 type, code;
-			__be16 checksum, id;
-		} icmp;
-		__u8 bytes[14];
-	} l4;
+	const union transport *l4;
+	union transport copy;
 	struct tuple *tuple = &packet->tuple;
 
 	switch (tuple->protocol) {
 	case IPPROTO_TCP:
-		if (bpf_skb_load_bytes(skb, packet->l4_offset, &l4, 14))
+		l4 = packet_transport(skb, packet->l4_offset, 14, &copy);
+		if (!l4)
 			return -REASON_CT_INVALID_HEADER;
-		packet->tcp_flags = l4.bytes[13];
+		packet->tcp_flags = l4->bytes[13];
 		break;
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
-		if (bpf_skb_load_bytes(skb, packet->l4_offset, &l4, 8))
+		l4 = packet_transport(skb, packet->l4_offset, 8, &copy);
+		if (!l4)
 			return -REASON_CT_INVALID_HEADER;
 		break;
 	default:
@@ -88,13 +121,13 @@ static __inline int packet_ports(struct __sk_buff *skb, struct packet *packet)
 	}
 
 	if (tuple->protocol == IPPROTO_ICMP && tuple->family == FAMILY_IPV4) {
-		switch (l4.icmp.type) {
+		switch (l4->icmp.type) {
 		case ICMP_ECHOREPLY:
 			packet->flags |= PACKET_ECHO_REPLY;
 			__attribute__((fallthrough));
 		case ICMP_ECHO:
 			packet->flags |= PACKET_ECHO;
-			tuple->source_port = tuple->destination_port = l4.icmp.id;
+			tuple->source_port = tuple->destination_port = l4->icmp.id;
 			break;
 		case ICMP_DEST_UNREACH:
 		case ICMP_TIME_EXCEEDED:
@@ -102,13 +135,13 @@ static __inline int packet_ports(struct __sk_buff *skb, struct packet *packet)
 			packet->flags |= PACKET_ICMP_ERROR;
 		}
 	} else if (tuple->protocol == IPPROTO_ICMPV6 && tuple->family == FAMILY_IPV6) {
-		switch (l4.icmp.type) {
+		switch (l4->icmp.type) {
 		case ICMPV6_ECHO_REPLY:
 			packet->flags |= PACKET_ECHO_REPLY;
 			__attribute__((fallthrough));
 		case ICMPV6_ECHO_REQUEST:
 			packet->flags |= PACKET_ECHO;
-			tuple->source_port = tuple->destination_port = l4.icmp.id;
+			tuple->source_port = tuple->destination_port = l4->icmp.id;
 			break;
 		case ICMPV6_DEST_UNREACH:
 		case ICMPV6_PKT_TOOBIG:
@@ -131,43 +164,40 @@ static __inline int packet_ports(struct __sk_buff *skb, struct packet *packet)
 		}
 	} else if (tuple->protocol != IPPROTO_ICMP && tuple->protocol != IPPROTO_ICMPV6) {
 		packet->flags |= PACKET_PORTS;
-		tuple->source_port = l4.ports[0];
-		tuple->destination_port = l4.ports[1];
+		tuple->source_port = l4->ports[0];
+		tuple->destination_port = l4->ports[1];
 	}
 	return 0;
 }
 
 /* An IPv4 header at an offset. Returns where its payload begins, or -reason. */
-static __inline int tuple_ipv4(struct __sk_buff *skb, __u32 offset, struct tuple *tuple, __u8 *ttl)
+static __inline int tuple_ipv4(const struct iphdr *ip, __u32 offset, struct tuple *tuple, __u8 *ttl)
 {
-	struct iphdr ip;
-
-	if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+	if (!ip || ip->version != 4 || ip->ihl < 5)
 		return -REASON_INVALID_PACKET;
 	tuple->family = FAMILY_IPV4;
-	tuple->protocol = ip.protocol;
-	tuple->source.words[0] = ip.saddr;
-	tuple->destination.words[0] = ip.daddr;
-	*ttl = ip.ttl;
-	if (ip.frag_off & be16(IPV4_FRAGMENT_OFFSET))
+	tuple->protocol = ip->protocol;
+	tuple->source.words[0] = ip->saddr;
+	tuple->destination.words[0] = ip->daddr;
+	*ttl = ip->ttl;
+	if (ip->frag_off & be16(IPV4_FRAGMENT_OFFSET))
 		return -REASON_FRAG_UNSUPPORTED;
-	return offset + ip.ihl * 4;
+	return offset + ip->ihl * 4;
 }
 
 /* An IPv6 header and what stands between it and the transport header. */
-static __inline int tuple_ipv6(struct __sk_buff *skb, __u32 offset, struct tuple *tuple, __u8 *ttl)
+static __inline int tuple_ipv6(struct __sk_buff *skb, const struct ipv6hdr *ip, __u32 offset, struct tuple *tuple, __u8 *ttl)
 {
-	struct ipv6hdr ip;
 	__u8 next;
 
-	if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 6)
+	if (!ip || ip->version != 6)
 		return -REASON_INVALID_PACKET;
 	tuple->family = FAMILY_IPV6;
-	__builtin_memcpy(&tuple->source, &ip.saddr, sizeof(tuple->source));
-	__builtin_memcpy(&tuple->destination, &ip.daddr, sizeof(tuple->destination));
-	*ttl = ip.hop_limit;
-	next = ip.nexthdr;
-	offset += sizeof(ip);
+	__builtin_memcpy(&tuple->source, &ip->saddr, sizeof(tuple->source));
+	__builtin_memcpy(&tuple->destination, &ip->daddr, sizeof(tuple->destination));
+	*ttl = ip->hop_limit;
+	next = ip->nexthdr;
+	offset += sizeof(*ip);
 	if (inet_is_v4_mapped(&tuple->source) || inet_is_v4_mapped(&tuple->destination))
 		return -REASON_V4_MAPPED_IPV6;
 
@@ -201,6 +231,7 @@ static __inline int tuple_ipv6(struct __sk_buff *skb, __u32 offset, struct tuple
 /* Fills a zeroed packet. Returns 0 or -reason; what was understood until then is kept. */
 __global int packet_parse(struct __sk_buff *skb, struct packet *packet)
 {
+	union network copy;
 	int offset;
 
 	if (!packet)
@@ -208,10 +239,11 @@ __global int packet_parse(struct __sk_buff *skb, struct packet *packet)
 
 	switch (skb->protocol) {
 	case be16(ETH_P_IP):
-		offset = tuple_ipv4(skb, ETH_HLEN, &packet->tuple, &packet->ttl);
+		offset = tuple_ipv4(packet_at(skb, ETH_HLEN, sizeof(copy.v4), &copy.v4), ETH_HLEN, &packet->tuple, &packet->ttl);
 		break;
 	case be16(ETH_P_IPV6):
-		offset = tuple_ipv6(skb, ETH_HLEN, &packet->tuple, &packet->ttl);
+		offset = tuple_ipv6(skb, packet_at(skb, ETH_HLEN, sizeof(copy.v6), &copy.v6), ETH_HLEN, &packet->tuple,
+				    &packet->ttl);
 		break;
 	case be16(ETH_P_ARP):
 		packet->flags |= PACKET_NEIGHBOUR;
@@ -232,14 +264,16 @@ __global int packet_parse(struct __sk_buff *skb, struct packet *packet)
 static __noinline int packet_related(struct __sk_buff *skb, const struct packet *packet, struct tuple *tuple)
 {
 	__u32 inner = packet->l4_offset + 8;
+	union network copy;
 	__be16 ports[4];
 	int offset;
 	__u8 ttl;
 
 	if (packet->tuple.family == FAMILY_IPV4)
-		offset = tuple_ipv4(skb, inner, tuple, &ttl);
+		offset = tuple_ipv4(bpf_skb_load_bytes(skb, inner, &copy.v4, sizeof(copy.v4)) ? 0 : &copy.v4, inner, tuple, &ttl);
 	else
-		offset = tuple_ipv6(skb, inner, tuple, &ttl);
+		offset = tuple_ipv6(skb, bpf_skb_load_bytes(skb, inner, &copy.v6, sizeof(copy.v6)) ? 0 : &copy.v6, inner, tuple,
+				    &ttl);
 	if (offset < 0)
 		return offset;
 	/* A complaint holds at least 8 bytes of transport header. */

@@ -6,6 +6,7 @@
 #include <linux/errno.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
+#include "endpoint.h"
 #include "packet.h"
 
 /* Since 6.16 the kernel must be told of IPv6 to keep skb->csum right; older ones do not know the flag. Not in older headers. */
@@ -126,29 +127,38 @@ static __noinline int packet_rewrite_inner(struct __sk_buff *skb, const struct p
 	return 0;
 }
 
-/* What a router does: one hop less. Returns 0 or -reason. */
-static __noinline int packet_hop(struct __sk_buff *skb, struct packet *packet)
+/*
+ * What a router does: one hop less, and new MACs unless that is NULL (12 bytes, destination first). Writes to the packet directly,
+ * because every packet comes by here. Returns 0 or -reason.
+ */
+static __noinline int packet_route(struct __sk_buff *skb, struct packet *packet, const struct macs *macs)
 {
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	__u8 ttl = packet->ttl - 1;
+	struct iphdr *ip;
+	__u32 checksum;
 
 	if (packet->ttl <= 1)
 		return -REASON_TTL_EXCEEDED;
 	packet->ttl = ttl;
-	if (packet->tuple.family == FAMILY_IPV4) {
-		/* The checksum sees TTL and protocol as one number, TTL in its first byte. */
-		if (bpf_l3_csum_replace(skb, ETH_HLEN + 10, ttl + 1, ttl, 2) || bpf_skb_store_bytes(skb, ETH_HLEN + 8, &ttl, 1, 0))
+	if (data + ETH_HLEN + sizeof(*ip) > end) {
+		if (bpf_skb_pull_data(skb, ETH_HLEN + sizeof(*ip)))
 			return -REASON_WRITE_FAILED;
+		data = (void *)(long)skb->data;
+		end = (void *)(long)skb->data_end;
+		if (data + ETH_HLEN + sizeof(*ip) > end)
+			return -REASON_WRITE_FAILED;
+	}
+	if (macs)
+		*(struct macs *)data = *macs;
+	if (packet->tuple.family == FAMILY_IPV4) {
+		ip = data + ETH_HLEN;
+		ip->ttl = ttl;
+		/* The checksum grows by what the TTL, the high byte of its word, lost. */
+		checksum = ip->check + be16(0x0100);
+		ip->check = checksum + (checksum >= 0xffff);
 	} else if (bpf_skb_store_bytes(skb, ETH_HLEN + 7, &ttl, 1, BPF_F_RECOMPUTE_CSUM)) {
 		return -REASON_WRITE_FAILED;
 	}
 	return 0;
-}
-
-static __noinline int packet_macs(struct __sk_buff *skb, const __u8 destination[6], const __u8 source[6])
-{
-	__u8 macs[12];
-
-	__builtin_memcpy(macs, destination, 6);
-	__builtin_memcpy(macs + 6, source, 6);
-	return bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0) ? -REASON_WRITE_FAILED : 0;
 }

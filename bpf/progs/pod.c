@@ -34,15 +34,21 @@ static __inline int pod_send(struct __sk_buff *skb, struct packet *packet, const
 		return verdict < 0 ? verdict : deliver_unjudged(skb, packet, endpoint, skb->ifindex);
 	}
 
-	verdict = balance(skb, packet);
-	if (verdict < 0)
-		return verdict;
-	if (packet->service && inet_equal(&packet->tuple.destination, &packet->tuple.source)) {
-		verdict = hairpin_request(skb, packet);
-		return verdict < 0 ? verdict : deliver_unjudged(skb, packet, endpoint, skb->ifindex);
+	row = address_exact(&packet->tuple.destination, packet->tuple.family);
+	/* No service has a pod's address. */
+	if (!row || (row->kind != ADDRESS_POD && row->kind != ADDRESS_ENDPOINT)) {
+		verdict = balance(skb, packet);
+		if (verdict < 0)
+			return verdict;
+		if (packet->service && inet_equal(&packet->tuple.destination, &packet->tuple.source)) {
+			verdict = hairpin_request(skb, packet);
+			return verdict < 0 ? verdict : deliver_unjudged(skb, packet, endpoint, skb->ifindex);
+		}
+		if (packet->service)
+			row = address_exact(&packet->tuple.destination, packet->tuple.family);
+		if (!row)
+			row = address_prefix(&packet->tuple.destination, packet->tuple.family);
 	}
-
-	row = address_find(&packet->tuple.destination, packet->tuple.family);
 	kind = address_kind(row);
 	peer = address_peer(row);
 	if (row && kind == ADDRESS_ENDPOINT) {
@@ -67,7 +73,7 @@ static __inline int pod_send(struct __sk_buff *skb, struct packet *packet, const
 	if (row && (kind == ADDRESS_POD || kind == ADDRESS_NODE_OVERLAY) && !(config->flags & CONFIG_NATIVE_ROUTING)) {
 		if (!config->tunnel_ifindex)
 			return -REASON_NO_CONFIG;
-		verdict = packet_hop(skb, packet);
+		verdict = packet_route(skb, packet, 0);
 		if (!verdict)
 			verdict = tunnel_to(skb, row, endpoint->identity);
 		return verdict < 0 ? verdict : bpf_redirect(config->tunnel_ifindex, 0);

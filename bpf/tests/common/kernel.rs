@@ -218,8 +218,9 @@ impl Kernel {
         let (verdict, out) = self.run(program, packet);
         assert_eq!((verdict, out.as_slice()), (Verdict::Pass, packet));
         let program: &SchedClassifier = self.ebpf.program(program).unwrap().try_into().unwrap();
-        let options = TestRunOptions { data_in: Some(packet), repeat: 1_000_000, ..TestRunOptions::default() };
-        program.test_run(options).unwrap().duration.as_nanos() as u64
+        let options = || TestRunOptions { data_in: Some(packet), repeat: 200_000, ..TestRunOptions::default() };
+        // The shortest of several is what the program takes when nobody disturbs it.
+        (0..8).map(|_| program.test_run(options()).unwrap().duration.as_nanos() as u64).min().unwrap()
     }
 
     /// Runs a program that lets the packet live, and reads what became of it.
