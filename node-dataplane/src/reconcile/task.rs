@@ -20,6 +20,8 @@ use crate::desired::pods::{EndpointSpec, PodError, PodRef, Pods, ReserveSpec};
 const CHECKPOINT_DELAY: Duration = Duration::from_secs(1);
 /// A pod that the node does not know is not waited for after so long without an operator.
 const ALONE: Duration = Duration::from_secs(3);
+/// How long after a Welcome news of what was missed may take.
+const NEWS: Duration = Duration::from_millis(200);
 const CHECKPOINT_RETRY: Duration = Duration::from_secs(30);
 
 /// What a session tells an operator of.
@@ -252,7 +254,11 @@ impl Task {
             }
             Command::Attached(pod_uid, identity) => self.engine.attached(&pod_uid, identity),
             Command::Detached(pod_uid, addresses) => self.engine.detached(&pod_uid, &addresses),
-            Command::Connected(true) => self.alone_since = None,
+            Command::Connected(true) => {
+                self.alone_since = None;
+                // What is newer comes now, or there is nothing.
+                self.hold = self.hold.map(|until| until.min(Instant::now() + NEWS));
+            }
             Command::Connected(false) => {
                 self.alone_since.get_or_insert_with(Instant::now);
             }

@@ -148,6 +148,7 @@ impl<W: Watch> Sync<W> {
     /// Follows operators until the daemon stops.
     pub async fn run(mut self) {
         let mut backoff = Backoff::default();
+        let mut said: Option<String> = None;
         loop {
             let start = Instant::now();
             let err = self.pass().await;
@@ -159,12 +160,19 @@ impl<W: Watch> Sync<W> {
             self.watch.disconnected(&err);
             if start.elapsed() >= GOOD {
                 backoff.reset();
+                said = None;
             }
             let pause = match &err {
                 SyncError::Session { source: SessionError::Drain(pause), .. } => *pause,
                 _ => backoff.pause(),
             };
-            tracing::warn!(err = &err as &dyn std::error::Error, retry_in = ?pause, "not connected to an operator");
+            // The same reason again and again is said once.
+            if said.as_deref() == Some(err.to_string().as_str()) {
+                tracing::debug!(err = &err as &dyn std::error::Error, retry_in = ?pause, "not connected to an operator");
+            } else {
+                tracing::warn!(err = &err as &dyn std::error::Error, retry_in = ?pause, "not connected to an operator");
+                said = Some(err.to_string());
+            }
             sleep(pause).await;
         }
     }

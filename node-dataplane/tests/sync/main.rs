@@ -340,9 +340,8 @@ async fn the_certificate_is_renewed_over_the_stream() {
     let mut session = session(&mut operator).await;
     session.welcome(1, false).await;
     let csr = loop {
-        match session.next().await.unwrap() {
-            node_message::Message::RenewCsrDer(csr) => break csr,
-            _ => {}
+        if let node_message::Message::RenewCsrDer(csr) = session.next().await.unwrap() {
+            break csr;
         }
     };
     let before = fs::read(node.folder.path().join("node-certificate.json")).unwrap();

@@ -1,5 +1,7 @@
 //! An operator in this process that hands the test both ends of every stream.
 
+#![allow(dead_code, reason = "each test binary uses a part")]
+
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
@@ -196,6 +198,21 @@ impl Network {
                 .serve_with_incoming(ReceiverStream::new(incoming)),
         );
         Operator { joins, sessions, observed }
+    }
+}
+
+impl Network {
+    /// Lets processes reach the operator at `address` over TCP.
+    pub async fn listen(&self, address: &str) -> tokio::task::AbortHandle {
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        let (network, address) = (self.clone(), address.to_owned());
+        let task = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let Ok(mut inside) = network.dial(&address).await else { continue };
+                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut stream, &mut inside).await });
+            }
+        });
+        task.abort_handle()
     }
 }
 
