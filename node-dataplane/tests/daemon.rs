@@ -59,9 +59,10 @@ impl Daemon {
         }
     }
 
+    /// Memory of its own, without the binary's pages.
     fn memory_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id().unwrap())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
@@ -111,11 +112,11 @@ async fn get(port: u16, path: &str) -> String {
 struct Cgroup(PathBuf);
 
 impl Cgroup {
-    fn new() -> Self {
+    fn new(test: &str) -> Self {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let cgroup2 = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup v2");
         let path = PathBuf::from(cgroup2.split(' ').nth(1).unwrap());
-        let path = path.join(format!("axoneme-daemon-{}", std::process::id()));
+        let path = path.join(format!("axoneme-{test}-{}", std::process::id()));
         fs::create_dir(&path).unwrap();
         Self(path)
     }
@@ -242,7 +243,7 @@ async fn first_run(daemon: &mut Daemon, operator: &mut Operator, bottle: &Bottle
     assert_eq!(maps.services.get(&ServiceKey::new(ip("10.96.0.10"), 80, 6)).unwrap().map(|s| s.backends), Some(0));
     let metrics = get(9962, "/metrics").await;
     assert!(metrics.contains("cilium_endpoint_state{endpoint_state=\"ready\"} 1"), "{metrics}");
-    println!("resident after the first run: {} KiB", daemon.memory_kib());
+    println!("own memory after the first run: {} KiB", daemon.memory_kib());
 }
 
 #[test]
@@ -251,7 +252,7 @@ fn a_daemon_joins_attaches_pods_and_lives_on_alone() {
         return;
     }
     on_node(|bottle| {
-        let (cgroup, authority) = (Cgroup::new(), Authority::new());
+        let (cgroup, authority) = (Cgroup::new("daemon"), Authority::new());
         let folder = prepare(bottle, &cgroup, &authority);
         block_on(async {
             let network = Network::default();
@@ -293,10 +294,62 @@ fn a_daemon_joins_attaches_pods_and_lives_on_alone() {
                     _ => {}
                 }
             }
-            println!("resident at the end: {} KiB", daemon.memory_kib());
+            println!("own memory at the end: {} KiB", daemon.memory_kib());
             let id = nix::unistd::Pid::from_raw(daemon.process.id().unwrap().cast_signed());
             nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
             assert!(daemon.process.wait().await.unwrap().success());
+        });
+    });
+}
+
+/// Pods elsewhere that a node of a large cluster knows: those that its own pods' policies name.
+const PEERS: u64 = 20_000;
+
+#[test]
+fn a_large_snapshot_is_programmed_in_little_time_and_memory() {
+    if !privileged("daemon") {
+        return;
+    }
+    on_node(|bottle| {
+        let (cgroup, authority) = (Cgroup::new("snapshot"), Authority::new());
+        let folder = prepare(bottle, &cgroup, &authority);
+        block_on(async {
+            let network = Network::default();
+            let mut operator = network.operator(OPERATOR, Behaviour::good(&authority));
+            let _reachable = network.listen(OPERATOR).await;
+            let daemon = Daemon::start(folder);
+            let mut session = operator.sessions.recv().await.unwrap();
+            session.welcome(1, false).await;
+            let mut all = everything();
+            all.to_revision = 9 + PEERS;
+            for peer in 0..PEERS {
+                let [.., a, b] = u32::try_from(peer).unwrap().to_be_bytes();
+                let message = tables::Peer {
+                    identity: 200,
+                    addresses: vec![vec![10, 16, a, b]],
+                    node: "n2".into(),
+                    namespace: "some-namespace".into(),
+                    name: format!("some-deployment-59d6b4c75-{peer}"),
+                };
+                let uid = format!("6c1f6b0e-3f5e-4bb2-9a38-{peer:012}");
+                all.upserts.push(row(&Scope::Peers(200), Table::Peer, &uid, 10 + peer, &message));
+            }
+            let start = Instant::now();
+            let rows = std::mem::take(&mut all.upserts);
+            for chunk in rows.chunks(2000) {
+                session.delta(Delta { upserts: chunk.to_vec(), last: false, ..all.clone() }).await;
+                all.snapshots.clear();
+            }
+            session.delta(all).await;
+            while session.ack().await.attempted < 9 + PEERS {}
+            println!("{PEERS} peers programmed in {:?}", start.elapsed());
+            let path = daemon.folder.join("state/checkpoint");
+            while !path.exists() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let memory = daemon.memory_kib();
+            println!("own memory {memory} KiB, checkpoint {} bytes", fs::metadata(path).unwrap().len());
+            assert!(memory < 32 << 10, "{memory} KiB");
         });
     });
 }

@@ -227,8 +227,9 @@ impl Engine {
         self.forced = attached.iter().map(|endpoint| endpoint.pod_uid.as_str().into()).collect();
         let enforced = attached.into_iter().map(|endpoint| (endpoint.pod_uid.into(), endpoint.enforcement.identity));
         self.identities.extend(enforced);
+        // Also when nothing is desired yet: then it says what is missing.
+        self.network.queue.mark((), since);
         if !self.desired.store().is_empty() {
-            self.network.queue.mark((), since);
             self.policies.queue.mark_all(self.desired.policies().map(|identity| (identity, since)));
             self.services.compare(&self.desired);
             self.refresh_due = now;

@@ -6,6 +6,7 @@
 
 mod dump;
 mod kernel;
+mod random;
 mod rows;
 mod story;
 
@@ -35,6 +36,7 @@ stories! {
     adoption
     capacity
     checkpoint
+    claims
     endpoints
     network
     policy

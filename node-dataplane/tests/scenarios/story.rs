@@ -18,7 +18,7 @@ use super::dump::dump;
 use super::kernel::Machine;
 use super::rows::RowYaml;
 
-const NODE: &str = "n1";
+pub const NODE: &str = "n1";
 /// Seeds of the faults; 0 stands for none.
 const SEEDS: [u64; 5] = [0, 1, 2, 3, 4];
 
@@ -234,21 +234,25 @@ impl Teller {
         self.engine = Engine::new(desired, ids, kernel, Instant::now());
     }
 
-    /// Works until nothing is left to do but what fails for good.
     async fn settle(&mut self) {
-        let start = Instant::now();
-        loop {
-            let now = Instant::now();
-            let due = self.engine.next_due(now);
-            // What a minute of retries has not brought about does not come about.
-            if due.duration_since(start) > Duration::from_secs(50) {
-                return;
-            }
-            advance(due.saturating_duration_since(now)).await;
-            self.engine.round(Instant::now()).await;
-            if now.duration_since(start) > Duration::from_secs(45) {
-                return;
-            }
+        settle(&mut self.engine).await;
+    }
+}
+
+/// Works until nothing is left to do but what fails for good.
+pub async fn settle(engine: &mut Engine) {
+    let start = Instant::now();
+    loop {
+        let now = Instant::now();
+        let due = engine.next_due(now);
+        // What a minute of retries has not brought about does not come about.
+        if due.duration_since(start) > Duration::from_secs(50) {
+            return;
+        }
+        advance(due.saturating_duration_since(now)).await;
+        engine.round(Instant::now()).await;
+        if now.duration_since(start) > Duration::from_secs(45) {
+            return;
         }
     }
 }
