@@ -12,7 +12,7 @@
 
 /*
  * Judges the flow that a packet belongs to, in the flow's original direction: a reply asks on behalf of the packet that opened
- * the flow. known is the entry that exists, if any.
+ * the flow. reply_to: the flow's entry if the packet is a reply, else NULL. Returns 0 or -reason.
  */
 static __noinline int admit_judge(struct packet *packet, const struct policy *policy, const struct peer *peer,
 				  enum direction direction, const struct ct *reply_to)
@@ -45,8 +45,8 @@ static __inline enum ct_state admit_turn(struct tuple *key, enum ct_state state)
  * Whether an endpoint may send (egress) or get (ingress) a packet. Returns enum ct_state, or -reason.
  * A reply through a service gets its frontend back as source.
  */
-__global int admit(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint,
-			    const struct peer *peer, enum direction direction)
+__global int admit(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint, const struct peer *peer,
+		   enum direction direction)
 {
 	const struct policy *policy;
 	enum ct_state state = CT_ORIGINAL;
@@ -94,6 +94,12 @@ __global int admit(struct __sk_buff *skb, struct packet *packet, const struct en
 		verdict = admit_judge(packet, policy, peer, direction, state == CT_REPLY ? ct : 0);
 		if (verdict < 0)
 			return verdict;
+		/* Only now: an entry that is written for every packet would travel between CPUs. */
+		if (ct) {
+			ct->generation = generation;
+			if (state == CT_ORIGINAL)
+				ct->peer_identity = peer->identity;
+		}
 	}
 
 	if (!ct) {
@@ -116,14 +122,10 @@ __global int admit(struct __sk_buff *skb, struct packet *packet, const struct en
 		return verdict < 0 ? verdict : CT_NEW;
 	}
 
-	ct->generation = generation;
-	if (state == CT_ORIGINAL) {
-		ct->peer_identity = peer->identity;
-		if (direction == DIRECTION_EGRESS && packet->service && packet->service != ct->service) {
-			ct->service_address = packet->frontend;
-			ct->service_port = packet->frontend_port;
-			ct->service = packet->service;
-		}
+	if (state == CT_ORIGINAL && direction == DIRECTION_EGRESS && packet->service && packet->service != ct->service) {
+		ct->service_address = packet->frontend;
+		ct->service_port = packet->frontend_port;
+		ct->service = packet->service;
 	}
 	ct_touch(ct, packet->tuple.protocol, packet->tcp_flags, state);
 	if (state == CT_REPLY && direction == DIRECTION_INGRESS && ct->service) {

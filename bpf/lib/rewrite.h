@@ -4,8 +4,6 @@
 
 #include <bpf.h>
 #include <linux/errno.h>
-#include <linux/tcp.h>
-#include <linux/udp.h>
 #include "endpoint.h"
 #include "packet.h"
 
@@ -43,8 +41,7 @@ static __inline long csum_replace_addresses(struct __sk_buff *skb, const struct 
 }
 
 /* Replaces address and port (or echo id) of one end. Returns 0 or -reason. */
-__global int packet_rewrite(struct __sk_buff *skb, struct packet *packet, enum end end, const struct inet *address,
-				     __be16 port)
+__global int packet_rewrite(struct __sk_buff *skb, struct packet *packet, enum end end, const struct inet *address, __be16 port)
 {
 	__u32 size, address_offset, port_offset, checksum = 0;
 	struct inet new, *old;

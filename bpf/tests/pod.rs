@@ -271,3 +271,17 @@ privileged! {
         }
     }
 }
+
+privileged! {
+    fn an_event_that_finds_no_room_is_counted() {
+        let mut kernel = node::kernel();
+        let spoofed = packet::udp(at(Net::V4.world(), 1), at(Net::V4.server(), 2));
+        for _ in 0..4000 {
+            assert_eq!(kernel.run(FROM_POD, &spoofed).0, Verdict::Drop);
+        }
+        let told = kernel.events().len() as u64;
+        assert!(told < 4000, "256 KiB hold no more");
+        assert_eq!(kernel.count(Reason::INVALID_SOURCE_IP, Direction::EGRESS), 4000);
+        assert_eq!(kernel.count(Reason::EVENT_LOST, Direction::EGRESS), 4000 - told);
+    }
+}
