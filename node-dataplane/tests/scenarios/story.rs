@@ -124,10 +124,10 @@ impl Teller {
                 Step::Refuse { uid, because } => {
                     self.settle().await;
                     let answer = self.engine.grant(&pod(&uid), true, Instant::now());
-                    assert!(
-                        answer.as_ref().is_err_and(|err| err.to_string().contains(&because)),
-                        "{place}: {answer:?}"
-                    );
+                    let said = answer.as_ref().map_or_else(ToString::to_string, |_| "nothing".into());
+                    // The last try may have failed by a fault, before it came to what is wrong.
+                    let faulty = self.percent > 0 && said.contains("Device or resource busy");
+                    assert!(said.contains(&because) || faulty, "{place}: {said}");
                 }
                 Step::Detach { uid } => {
                     let mut pods = self.machine.pods.0.lock().unwrap();
@@ -239,21 +239,16 @@ impl Teller {
     }
 }
 
-/// Works until nothing is left to do but what fails for good.
+/// Works until nothing is due for longer than any retry waits, or what fails has failed for good.
 pub async fn settle(engine: &mut Engine) {
     let start = Instant::now();
-    loop {
-        let now = Instant::now();
-        let due = engine.next_due(now);
-        // What a minute of retries has not brought about does not come about.
-        if due.duration_since(start) > Duration::from_secs(50) {
+    while start.elapsed() < Duration::from_secs(290) {
+        let due = engine.next_due(Instant::now());
+        if due.duration_since(Instant::now()) > Duration::from_secs(31) {
             return;
         }
-        advance(due.saturating_duration_since(now)).await;
+        advance(due.saturating_duration_since(Instant::now())).await;
         engine.round(Instant::now()).await;
-        if now.duration_since(start) > Duration::from_secs(45) {
-            return;
-        }
     }
 }
 
