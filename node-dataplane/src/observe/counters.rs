@@ -52,7 +52,7 @@ impl<C: Counters + std::fmt::Debug> Collector for Packets<C> {
         };
         let forwarded = || {
             let forwarded = counters.iter().filter(|(key, _)| key.reason == Reason::FORWARDED);
-            forwarded.map(|(key, value)| (Forwarded { direction: key.direction.to_string() }, *value))
+            forwarded.map(|(key, value)| (Forwarded { direction: direction(key) }, *value))
         };
         let drops = dropped(&counters);
         let packets = drops.iter().map(|(labels, value)| (labels.clone(), value.packets));
@@ -67,7 +67,12 @@ impl<C: Counters + std::fmt::Debug> Collector for Packets<C> {
 }
 
 fn labels(key: &MetricsKey) -> Dropped {
-    Dropped { direction: key.direction.to_string(), reason: key.reason.to_string() }
+    Dropped { direction: direction(key), reason: key.reason.to_string() }
+}
+
+/// In capitals, as Cilium's metrics have it.
+fn direction(key: &MetricsKey) -> String {
+    key.direction.to_string().to_ascii_uppercase()
 }
 
 fn family<L: EncodeLabelSet>(
@@ -82,4 +87,43 @@ fn family<L: EncodeLabelSet>(
         ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use axoneme_bpf::inet::Direction;
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Fixed;
+
+    impl Counters for Fixed {
+        fn read(&self) -> io::Result<Vec<(MetricsKey, Metrics)>> {
+            let counted = |reason, packets| {
+                (MetricsKey::new(reason, Direction::INGRESS), Metrics { packets, bytes: packets * 100 })
+            };
+            Ok(vec![counted(Reason::FORWARDED, 7), counted(Reason::POLICY_DENY, 3), counted(Reason::EVENT_LOST, 1)])
+        }
+    }
+
+    #[test]
+    fn counters_have_the_names_that_dashboards_know() {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Packets(Fixed)));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            lines,
+            [
+                "cilium_drop_count_total{direction=\"INGRESS\",reason=\"policy-deny\"} 3",
+                "cilium_drop_bytes_total{direction=\"INGRESS\",reason=\"policy-deny\"} 300",
+                "cilium_forward_count_total{direction=\"INGRESS\"} 7",
+                "cilium_forward_bytes_total{direction=\"INGRESS\"} 700",
+            ]
+        );
+    }
 }

@@ -1,33 +1,26 @@
-//! All reconcilers together: the order of a round, progress, adoption, pruning.
+//! All reconcilers together: the order of a round, and progress.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axoneme_bpf::address::{Address, AddressKey, CidrKey};
 use axoneme_bpf::config::Config;
 use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceKey};
 use tokio::time::Instant;
 
+use super::adopt;
 use super::endpoints::Endpoints;
 use super::network::Network;
-use super::ops::{DeviceOps, EndpointOps, MapError, MapOps};
+use super::ops::{DeviceOps, EndpointOps, MapOps};
 use super::peers::{LocalAddresses, PeerKey, Peers};
 use super::policy::{PeerChange, Policies, PolicyMaps};
-use super::queue::{Failure, Work};
+use super::queue::Work;
 use super::services::Services;
 use super::status::Status;
 use crate::desired::{Change, Desired, Dirty};
 
 /// Keys of one kind that are looked at before progress is told again.
 const ROUND: usize = 1000;
-/// How often the kernel is compared with what is desired though nothing changed.
-const REFRESH: Duration = Duration::from_secs(300);
-/// How often devices are looked at though nothing changed: the host's addresses are others' to change.
-const DEVICES: Duration = Duration::from_secs(60);
-/// Between tries of what concerns whole maps.
-const MAP_RETRY: Duration = Duration::from_secs(1);
-
 /// The kernel, as the reconcilers see it.
 #[allow(missing_debug_implementations, reason = "holds trait objects")]
 pub struct Kernel {
@@ -70,17 +63,17 @@ pub struct Engine {
     /// Identities that CNI was told of and whose pod may not be attached yet.
     pub(super) granted: BTreeMap<u32, Instant>,
     /// Policy indexes of the checkpoint, until they are adopted.
-    indexes: Option<BTreeMap<u32, u32>>,
+    pub(super) indexes: Option<BTreeMap<u32, u32>>,
     /// What attached pods are enforced with, to know it when they are gone.
-    identities: BTreeMap<Box<str>, u32>,
+    pub(super) identities: BTreeMap<Box<str>, u32>,
     /// Pods whose kernel state is written even if nothing changed: once after a start.
-    forced: BTreeSet<Box<str>>,
-    prune_due: Option<Instant>,
-    refresh_due: Instant,
-    devices_due: Instant,
-    garbage_due: Option<Instant>,
-    adopt_due: Instant,
-    problem: Option<String>,
+    pub(super) forced: BTreeSet<Box<str>>,
+    pub(super) prune_due: Option<Instant>,
+    pub(super) refresh_due: Instant,
+    pub(super) devices_due: Instant,
+    pub(super) garbage_due: Option<Instant>,
+    pub(super) adopt_due: Instant,
+    pub(super) problem: Option<String>,
 }
 
 impl Engine {
@@ -99,8 +92,8 @@ impl Engine {
             identities: BTreeMap::new(),
             forced: BTreeSet::new(),
             prune_due: Some(now),
-            refresh_due: now + REFRESH,
-            devices_due: now + DEVICES,
+            refresh_due: now + adopt::REFRESH,
+            devices_due: now + adopt::DEVICES,
             garbage_due: None,
             adopt_due: now,
             problem: None,
@@ -200,71 +193,6 @@ impl Engine {
         round
     }
 
-    fn adopt(&mut self, now: Instant) -> bool {
-        let Some(saved) = &self.indexes else { return true };
-        if now < self.adopt_due {
-            return false;
-        }
-        let mut indexes = BTreeMap::new();
-        // What an attachment says is newer than a checkpoint.
-        for endpoint in self.endpoints.ops().attached() {
-            indexes.insert(endpoint.enforcement.identity, endpoint.enforcement.policy_index);
-        }
-        let taken: BTreeSet<u32> = indexes.values().copied().collect();
-        for (&identity, &index) in saved.iter().filter(|(_, index)| !taken.contains(index)) {
-            indexes.entry(identity).or_insert(index);
-        }
-        if let Err(err) = self.policies.adopt(&indexes, now).and_then(|()| self.services.adopt()) {
-            self.problem = Some(format!("cannot take over what the kernel has: {}", Failure::from(err).message));
-            self.adopt_due = now + MAP_RETRY;
-            return false;
-        }
-        self.problem = None;
-        self.indexes = None;
-        let since = self.desired.revision();
-        self.endpoints.mark_attached(since);
-        let attached = self.endpoints.ops().attached();
-        self.forced = attached.iter().map(|endpoint| endpoint.pod_uid.as_str().into()).collect();
-        let enforced = attached.into_iter().map(|endpoint| (endpoint.pod_uid.into(), endpoint.enforcement.identity));
-        self.identities.extend(enforced);
-        // Also when nothing is desired yet: then it says what is missing.
-        self.network.queue.mark((), since);
-        if !self.desired.store().is_empty() {
-            self.policies.queue.mark_all(self.desired.policies().map(|identity| (identity, since)));
-            self.services.compare(&self.desired);
-            self.refresh_due = now;
-        }
-        true
-    }
-
-    /// Compares everything with the kernel now and then: drift is found, and host addresses followed.
-    fn refresh(&mut self, now: Instant, round: &mut Round) {
-        if now >= self.devices_due {
-            self.devices_due = now + DEVICES;
-            self.network.queue.mark((), self.desired.revision());
-        }
-        if now < self.refresh_due {
-            return;
-        }
-        self.refresh_due = now + REFRESH;
-        match self.compare() {
-            Ok(drifted) => round.drifted = drifted,
-            Err(err) => {
-                tracing::warn!(%err, "the kernel cannot be compared with what is desired");
-                self.refresh_due = now + MAP_RETRY;
-            }
-        }
-    }
-
-    fn compare(&mut self) -> Result<usize, MapError> {
-        let prune = self.desired.is_complete();
-        let peers = self.peers.compare(&self.desired, prune)?;
-        let policies = self.policies.verify(self.desired.revision())?;
-        self.policies.mark_undesired(&self.desired);
-        self.services.compare(&self.desired);
-        Ok(peers + policies)
-    }
-
     async fn network(&mut self, now: Instant) {
         for work in self.network.queue.take(now, 1) {
             let before = self.network.state().map(|(_, state)| state.clone());
@@ -336,27 +264,6 @@ impl Engine {
             }
             self.endpoints.queue.settle(work, result.map(drop), now);
         }
-    }
-
-    /// Once after a start, when everything desired was written: removes what is left of earlier runs.
-    fn prune(&mut self, now: Instant) {
-        let due = self.prune_due.is_some_and(|due| due <= now);
-        if !due || !self.desired.is_complete() || self.lowest_pending().is_some() {
-            return;
-        }
-        let result = self
-            .peers
-            .compare(&self.desired, true)
-            .and_then(|_| self.policies.prune(&self.desired, now))
-            .and_then(|()| self.services.prune());
-        self.prune_due = match result {
-            Ok(()) => None,
-            Err(err) => {
-                tracing::warn!(%err, "leftovers of an earlier run cannot be removed");
-                Some(now + MAP_RETRY)
-            }
-        };
-        self.garbage_due = Some(now);
     }
 
     pub(super) fn lowest_pending(&self) -> Option<u64> {

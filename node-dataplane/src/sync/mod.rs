@@ -231,7 +231,9 @@ impl<W: Watch> Sync<W> {
                 self.credentials.forget();
                 return (DialError::Refused { address: address.to_owned(), alert: alert.to_owned() }.into(), false);
             }
-            if matches!(&source, SessionError::Rpc(status) if status.code() == Code::Unauthenticated) {
+            // The Node may have been made anew: a certificate names one Node for good. A join says more.
+            let unwelcome = |code| matches!(code, Code::Unauthenticated | Code::PermissionDenied);
+            if matches!(&source, SessionError::Rpc(status) if unwelcome(status.code())) {
                 self.credentials.forget();
             }
         }
