@@ -13,5 +13,5 @@ mod rival;
 pub use authority::{CA_SECRET, CaError, ensure_authority};
 pub use definitions::{DefinitionError, apply_definitions};
 pub use directory::{Directory, DirectoryError, OPERATORS_CONFIG_MAP, keep_directory};
-pub use election::{Candidate, Held, LEASE, Lost};
+pub use election::{Candidate, Held, LEASE, Lost, Tenure};
 pub use rival::{RIVAL_LEASE, Rival, rival};

@@ -8,9 +8,12 @@
 pub mod compile;
 pub mod config;
 pub mod engine;
+pub mod identity;
 pub mod index;
+pub mod ipam;
 pub mod leader;
 pub mod object;
 pub mod publish;
+pub mod status;
 pub mod table;
 pub mod watch;

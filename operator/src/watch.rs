@@ -33,6 +33,7 @@ use crate::engine::Input;
 use crate::object::{Kind, Object, ObjectKey};
 use context::Context;
 
+pub use cilium_node::Ledger;
 pub use decode::{DecodeError, decode};
 
 /// Where inputs go.

@@ -6,6 +6,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use super::lease::{self, RENEW_DEADLINE, RETRY, Step, Watcher};
@@ -25,6 +26,25 @@ pub enum Lost {
     /// The Lease could not be renewed in time.
     #[error("the Lease could not be renewed for {} s", RENEW_DEADLINE.as_secs())]
     Deadline,
+}
+
+/// Whether this process leads at this moment. Asked immediately before every write that only a leader may do: a process that
+/// was stopped for a while and goes on must not finish what it had begun.
+#[derive(Clone, Debug)]
+pub struct Tenure(watch::Receiver<Instant>);
+
+impl Tenure {
+    /// Whether the Lease was renewed recently enough that nobody else can have it.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.0.borrow().elapsed() < RENEW_DEADLINE
+    }
+
+    /// A leader that was just elected and never renews.
+    #[cfg(test)]
+    pub(crate) fn fresh() -> Self {
+        Self(watch::channel(Instant::now()).1)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +78,7 @@ impl std::fmt::Debug for Candidate {
 pub struct Held {
     candidate: Candidate,
     lease: Lease,
-    renewed: Instant,
+    renewed: watch::Sender<Instant>,
 }
 
 impl std::fmt::Debug for Held {
@@ -82,7 +102,7 @@ impl Candidate {
             match self.attempt().await {
                 Ok(Ok((lease, renewed))) => {
                     info!(identity = self.identity, "leading");
-                    return Held { candidate: self, lease, renewed };
+                    return Held { candidate: self, lease, renewed: watch::Sender::new(renewed) };
                 }
                 Ok(Err(holder)) => standing_by(&holder),
                 Err(error) if error.is_conflict() => debug!("another candidate was faster"),
@@ -113,17 +133,26 @@ impl Candidate {
 }
 
 impl Held {
+    /// For writers.
+    #[must_use]
+    pub fn tenure(&self) -> Tenure {
+        Tenure(self.renewed.subscribe())
+    }
+
     /// Renews the Lease until that fails for too long or somebody else has it.
     pub async fn keep(&mut self) -> Lost {
         loop {
             tokio::time::sleep(RETRY).await;
             let now = Instant::now();
-            let deadline = self.renewed + RENEW_DEADLINE;
+            let deadline = *self.renewed.borrow() + RENEW_DEADLINE;
             if now >= deadline {
                 return Lost::Deadline;
             }
             match tokio::time::timeout(deadline - now, self.renew()).await {
-                Ok(Ok(lease)) => (self.lease, self.renewed) = (lease, now),
+                Ok(Ok(lease)) => {
+                    self.lease = lease;
+                    self.renewed.send_replace(now);
+                }
                 Ok(Err(error)) if error.is_conflict() => match self.read_again().await {
                     Some(lost) => return lost,
                     None => debug!("the Lease was touched by somebody else"),

@@ -13,9 +13,10 @@ use super::context::{Context, text};
 use super::metadata::slim;
 use crate::object::{self, Kind, LedgerAddress, Object, PoolEntry};
 
+/// A CiliumNode as it is read; IPAM reads single ones too.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = v2::CiliumNode)]
-pub(super) struct Ledger {
+pub struct Ledger {
     #[serde(deserialize_with = "slim")]
     metadata: ObjectMeta,
     #[serde(default)]
@@ -58,6 +59,18 @@ impl Watched for Ledger {
     const KIND: Kind = Kind::CiliumNode;
 
     fn convert(self, context: &mut Context) -> Option<Object> {
+        Some(Object::CiliumNode(Arc::new(self.ledger(context))))
+    }
+}
+
+impl From<Ledger> for object::CiliumNode {
+    fn from(ledger: Ledger) -> Self {
+        ledger.ledger(&mut Context::default())
+    }
+}
+
+impl Ledger {
+    fn ledger(self, context: &mut Context) -> object::CiliumNode {
         let ipam = self.spec.ipam;
         let mut pool = BTreeMap::new();
         for (address, entry) in ipam.pool.unwrap_or_default().into_iter().chain(ipam.ipv6_pool.unwrap_or_default()) {
@@ -74,7 +87,7 @@ impl Watched for Ledger {
         let owners = self.metadata.owner_references.as_deref().unwrap_or_default();
         let owner = owners.iter().find(|owner| owner.kind == "Node" && owner.api_version == "v1");
         let cidrs = ipam.pod_cidrs.unwrap_or_default();
-        Some(Object::CiliumNode(Arc::new(object::CiliumNode {
+        object::CiliumNode {
             name: text(self.metadata.name.as_deref()),
             uid: text(self.metadata.uid.as_deref()),
             resource_version: text(self.metadata.resource_version.as_deref()),
@@ -82,6 +95,6 @@ impl Watched for Ledger {
             pod_cidrs: cidrs.iter().filter_map(|cidr| context.parse("spec.ipam.podCIDRs", cidr, "CIDR")).collect(),
             pool,
             addresses: addresses.into(),
-        })))
+        }
     }
 }

@@ -1,0 +1,24 @@
+//! Addresses: demands become entries of `CiliumNode` objects.
+//!
+//! Mode cluster-pool. A node's CIDR is cut out of the cluster's pools; all CiliumNodes together are the one ledger of CIDRs,
+//! which a new leader reads consistently before its first write. A pod's address is an entry in its node's ledger, written
+//! before anyone uses it: one batched write in flight per node, guarded by resourceVersion, planned anew from the fresh object
+//! after a conflict. Nothing here is used by the compiler: it sees the echo of the watch.
+
+mod cidrs;
+mod ledgers;
+mod metrics;
+mod plan;
+mod rotation;
+mod run;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use cidrs::Cidrs;
+pub use ledgers::{KubernetesLedgers, Ledgers};
+pub use metrics::IpamMetrics;
+pub use plan::{Plan, Shortage, plan};
+pub use rotation::Rotation;
+pub use run::Allocator;
