@@ -104,9 +104,29 @@ impl Outbox {
     }
 
     /// All up to `sequence` are recorded.
-    pub fn acknowledged(&self, sequence: u64) {
-        let mut inner = self.lock();
-        inner.pending = inner.pending.split_off(&sequence.saturating_add(1));
+    pub async fn acknowledged(&self, sequence: u64) {
+        let recorded = {
+            let mut inner = self.lock();
+            let waiting = inner.pending.split_off(&sequence.saturating_add(1));
+            std::mem::replace(&mut inner.pending, waiting)
+        };
+        // A detachment that stayed on disk would be told again after a restart, when its pod may be attached anew.
+        if recorded.values().any(is_detachment)
+            && let Err(err) = self.save().await
+        {
+            tracing::warn!(%err, "detachments that the operator knows of may be told again");
+        }
+    }
+
+    /// Writes what must outlive the daemon.
+    async fn save(&self) -> io::Result<()> {
+        let _order = self.writing.lock().await;
+        let (path, saved) = {
+            let inner = self.lock();
+            (inner.path.clone(), inner.saved(inner.reserved))
+        };
+        let written = tokio::task::spawn_blocking(move || write(&path, &saved)).await;
+        written.unwrap_or_else(|err| Err(io::Error::other(err)))
     }
 
     /// Changes when there is more to tell.
@@ -139,9 +159,24 @@ impl Outbox {
 impl Reports for Outbox {
     fn attached(&self, attached: Attached) {
         let mut inner = self.lock();
-        let same = |one: &Observation| matches!(&one.event, Some(Event::Attached(other)) if other.container_id == attached.container_id);
-        inner.pending.retain(|_, one| !same(one));
+        // Earlier words about this container, and that its pod was gone, are overtaken.
+        let overtaken = |one: &Observation| match &one.event {
+            Some(Event::Attached(other)) => other.container_id == attached.container_id,
+            Some(Event::Detached(other)) => other.pod_uid == attached.pod_uid,
+            _ => false,
+        };
+        let revived = inner.pending.values().any(|one| is_detachment(one) && overtaken(one));
+        inner.pending.retain(|_, one| !overtaken(one));
         self.push(&mut inner, Event::Attached(attached));
+        drop(inner);
+        if revived {
+            let this = self.clone();
+            tokio::spawn(async move {
+                if let Err(err) = this.save().await {
+                    tracing::warn!(%err, "a detachment that is overtaken may be told after a restart");
+                }
+            });
+        }
     }
 
     fn detached(&self, detached: Detached) -> BoxFuture<'static, io::Result<()>> {
@@ -150,22 +185,17 @@ impl Reports for Outbox {
             self.push(&mut inner, Event::Detached(detached));
         }
         let this = self.clone();
-        async move {
-            let _order = this.writing.lock().await;
-            let (path, saved) = {
-                let inner = this.lock();
-                (inner.path.clone(), inner.saved(inner.reserved))
-            };
-            let written = tokio::task::spawn_blocking(move || write(&path, &saved)).await;
-            written.unwrap_or_else(|err| Err(io::Error::other(err)))
-        }
-        .boxed()
+        async move { this.save().await }.boxed()
     }
+}
+
+fn is_detachment(one: &Observation) -> bool {
+    matches!(one.event, Some(Event::Detached(_)))
 }
 
 impl Inner {
     fn saved(&self, reserved: u64) -> Saved {
-        let detached = self.pending.values().filter(|one| matches!(one.event, Some(Event::Detached(_))));
+        let detached = self.pending.values().filter(|one| is_detachment(one));
         Saved { next: reserved, detached: detached.cloned().collect() }
     }
 }
@@ -201,8 +231,23 @@ mod tests {
         let again = outbox.after(told[1].sequence);
         assert_eq!(again.len(), 1);
         assert!(again[0].sequence > told[1].sequence);
-        outbox.acknowledged(told[1].sequence);
+        outbox.acknowledged(told[1].sequence).await;
         assert_eq!(outbox.after(0), again);
+        assert_eq!(Outbox::open("n", path).unwrap().after(0), again);
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_is_attached_again_was_not_detached() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("observations");
+        let outbox = Outbox::open("n", path.clone()).unwrap();
+        outbox.detached(detached("a")).await.unwrap();
+        let again = Attached { pod_uid: "a".into(), container_id: "d".into(), ..Attached::default() };
+        outbox.attached(again.clone());
+        let told: Vec<_> = outbox.after(0).into_iter().filter_map(|one| one.event).collect();
+        assert_eq!(told, [Event::Attached(again)]);
+        outbox.save().await.unwrap();
+        assert!(Outbox::open("n", path).unwrap().is_empty());
     }
 
     #[tokio::test]

@@ -36,7 +36,7 @@ async fn stream(mut client: NodeSyncClient<Channel>, outbox: &Outbox, backoff: &
         };
         let Some(ack) = answer else { return Err(Status::unavailable("the operator closed the stream")) };
         backoff.reset();
-        outbox.acknowledged(ack.sequence);
+        outbox.acknowledged(ack.sequence).await;
     }
 }
 
