@@ -1,4 +1,4 @@
-//! Reading what the daemons count.
+//! Reading what daemons and container runtimes count.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,26 +8,36 @@ use anyhow::{Context, Result, bail};
 
 use crate::cluster::Cluster;
 
-/// The port of the node daemon's metrics, as the chart sets it.
-const PORT: u16 = 9962;
-
 /// Metrics in the text format of Prometheus.
 #[derive(Debug, Clone)]
 pub struct Metrics(String);
 
+/// Who is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The node daemon of this project, as the chart configures it.
+    Daemon,
+    /// containerd, as the harness configures it.
+    Containerd,
+}
+
 impl Cluster {
-    /// The metrics of node `index`'s daemon, which listens on the node's own address.
-    pub fn daemon_metrics(&self, index: u8) -> Result<Metrics> {
+    /// Metrics of node `index`.
+    pub fn node_metrics(&self, index: u8, source: Source) -> Result<Metrics> {
+        let (port, path) = match source {
+            Source::Daemon => (9962, "/metrics"),
+            Source::Containerd => (1338, "/v1/metrics"),
+        };
         let address = self.folder.expect()?.addresses().node(index)[0].addr();
-        fetch(SocketAddr::new(address, PORT))
-            .with_context(|| format!("no metrics from {}", self.folder.node_name(index)))
+        let what = || format!("no metrics of {source:?} from {}", self.folder.node_name(index));
+        fetch(SocketAddr::new(address, port), path).with_context(what)
     }
 }
 
-fn fetch(address: SocketAddr) -> Result<Metrics> {
+fn fetch(address: SocketAddr, path: &str) -> Result<Metrics> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     match answer.split_once("\r\n\r\n") {

@@ -23,6 +23,10 @@ disabled_plugins = [
 [grpc]
 address = "/run/containerd/containerd.sock"
 
+# How long CNI plugins take, as seen by their caller.
+[metrics]
+address = "0.0.0.0:1338"
+
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{PAUSE}"
 # Where the harness itself may not lower the score of a process, containers that want that would not start.
