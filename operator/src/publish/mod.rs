@@ -3,5 +3,6 @@
 pub mod acks;
 pub mod join;
 pub mod journal;
+pub mod server;
 pub mod session;
 pub mod tls;

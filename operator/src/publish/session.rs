@@ -14,7 +14,7 @@ use std::sync::Arc;
 use axoneme_proto::nodesync::{Delta, Hello, Row, RowKey, Table, Welcome};
 use axoneme_proto::{PROTOCOL, Scope};
 
-use super::journal::Journal;
+use super::journal::{Grant, Journal};
 use crate::table::Change;
 
 /// Deltas that are sent and not acknowledged may have this many bytes before the session waits.
@@ -60,6 +60,8 @@ pub struct SessionState {
     read: u64,
     /// Scopes that the node has as the journal had them at `read`.
     held: BTreeSet<Scope>,
+    /// The grant that `held` is equal to, if it is.
+    granted: Option<Grant>,
     /// Scopes that the node has, in whatever state.
     present: BTreeSet<Scope>,
     /// Texts that it calls scopes and that are none, to be dropped.
@@ -114,6 +116,7 @@ impl SessionState {
             cursor: cursor.unwrap_or(0),
             read: cursor.unwrap_or_else(|| journal.revision()),
             held,
+            granted: None,
             present,
             nonsense,
             first: cursor.is_none(),
@@ -157,10 +160,15 @@ impl SessionState {
         if self.read < journal.horizon() {
             // Too slow: removals are forgotten, so only whole scopes can be told.
             self.held.clear();
+            self.granted = None;
         }
-        let added: Vec<&Scope> = grant.difference(&self.held).collect();
-        let mut dropped: Vec<String> = self.present.difference(grant).map(ToString::to_string).collect();
-        dropped.append(&mut self.nonsense);
+        // Most often nothing has changed for this node, and a grant can have thousands of scopes.
+        let same_grant = self.granted.as_ref().is_some_and(|granted| Arc::ptr_eq(granted, grant));
+        let (mut added, mut dropped) = (Vec::new(), std::mem::take(&mut self.nonsense));
+        if !same_grant {
+            added.extend(grant.difference(&self.held));
+            dropped.extend(self.present.difference(grant).map(ToString::to_string));
+        }
         let mut upserts: Vec<Row> = Vec::new();
         let mut removals: Vec<RowKey> = Vec::new();
         for (revision, change) in journal.changes_since(self.read) {
@@ -174,6 +182,9 @@ impl SessionState {
             upserts.extend(journal.rows_of(scope).map(|(id, revision, row)| row.to_row(id, revision)));
         }
         self.read = to;
+        if added.is_empty() && dropped.is_empty() {
+            self.granted = Some(Arc::clone(grant));
+        }
         let news = !(upserts.is_empty() && removals.is_empty() && added.is_empty() && dropped.is_empty());
         if !news && !self.first && journal.barrier() <= self.cursor {
             return Ok(());
@@ -192,8 +203,11 @@ impl SessionState {
         let (chunks, bytes) = chunk::split(head, upserts, removals, dropped);
         self.chunks = chunks;
         self.sent.push_back((to, bytes));
-        self.held.clone_from(grant);
-        self.present.clone_from(grant);
+        if !same_grant {
+            self.held.clone_from(grant);
+            self.present.clone_from(grant);
+            self.granted = Some(Arc::clone(grant));
+        }
         self.cursor = to;
         self.first = false;
         Ok(())
