@@ -11,12 +11,18 @@ use crate::index::Index;
 #[must_use]
 pub fn scopes<'a>(index: &Index, node: &str, listed: impl Fn(u32) -> &'a [u32]) -> Option<BTreeSet<Scope>> {
     index.node(node)?;
-    let mut scopes = BTreeSet::from([Scope::Cluster, Scope::Services, Scope::Node(node.to_owned())]);
     // From binding on, before the pod has an address: its node shall know its policy before it attaches it.
-    for identity in index.pods_on(node).filter_map(|pod| index.identity_of(pod)) {
-        if scopes.insert(Scope::Policy(identity)) {
-            scopes.extend(listed(identity).iter().map(|peer| Scope::Peers(*peer)));
-        }
-    }
-    Some(scopes)
+    let mut identities: Vec<u32> = index.pods_on(node).filter_map(|pod| index.identity_of(pod)).collect();
+    identities.sort_unstable();
+    identities.dedup();
+    // Identities that the same policies select share one list, which may be long.
+    let mut lists: Vec<&[u32]> = identities.iter().map(|identity| listed(*identity)).collect();
+    lists.sort_unstable_by_key(|list| list.as_ptr());
+    lists.dedup_by_key(|list| list.as_ptr());
+    let mut peers: Vec<u32> = lists.into_iter().flatten().copied().collect();
+    peers.sort_unstable();
+    peers.dedup();
+    let own = [Scope::Cluster, Scope::Services, Scope::Node(node.to_owned())].into_iter();
+    let policies = identities.into_iter().map(Scope::Policy);
+    Some(own.chain(policies).chain(peers.into_iter().map(Scope::Peers)).collect())
 }

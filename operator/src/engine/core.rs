@@ -12,6 +12,7 @@ use super::input::{Input, SessionEvent};
 use super::ledger::{self, LedgerView};
 use super::release::{Released, Releases};
 use super::reports::{Report, Reporter};
+use crate::compile::policy::{Rows, Shared};
 use crate::compile::{cluster, endpoint, node, policy, scopes, service};
 use crate::index::{Dirty, Index};
 use crate::object::{Kind, Name};
@@ -41,14 +42,6 @@ impl Config {
     }
 }
 
-/// What is known of a policy row without decoding it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct PolicyState {
-    listed: Vec<u32>,
-    pub(super) ingress: bool,
-    pub(super) egress: bool,
-}
-
 /// The engine's state.
 #[derive(Debug)]
 pub struct Core {
@@ -59,7 +52,7 @@ pub struct Core {
     acks: Acks,
     /// Where each pod's rows were published: they move with identity and node.
     published: HashMap<Name, [Option<RowId>; 2]>,
-    policies: HashMap<u32, PolicyState>,
+    policies: HashMap<u32, Arc<Shared>>,
     ledgers: BTreeMap<Arc<str>, LedgerView>,
     releases: Releases,
     released: Released,
@@ -188,8 +181,9 @@ impl Core {
     }
 
     fn compile(&mut self, dirty: &mut Dirty, batch: &mut Batch, now: Instant) {
+        let mut rows = Rows::default();
         for identity in std::mem::take(&mut dirty.identities) {
-            self.compile_policy(identity, dirty, batch);
+            self.compile_policy(&mut rows, identity, dirty, batch);
         }
         let index = &self.index;
         for pod in &dirty.pods {
@@ -220,7 +214,7 @@ impl Core {
             put(service::backends_id(name), service::backends(index, name));
         }
         for name in &dirty.scopes {
-            let listed = |identity| self.policies.get(&identity).map(|state| &*state.listed).unwrap_or_default();
+            let listed = |identity| self.policies.get(&identity).map(|shared| &*shared.listed).unwrap_or_default();
             let grant = scopes::scopes(index, name, listed);
             match &grant {
                 Some(_) => self.acks.expect(name, now),
@@ -230,30 +224,30 @@ impl Core {
         }
     }
 
-    fn compile_policy(&mut self, identity: u32, dirty: &mut Dirty, batch: &mut Batch) {
-        let row = policy::row(&self.index, identity, self.config.settings.policy_mode());
-        let enforced = |direction: &Option<tables::PolicyDirection>| direction.as_ref().is_some_and(|d| d.enforced);
-        let state = row.as_ref().map(|(_, policy)| PolicyState {
-            listed: policy::listed(policy),
-            ingress: enforced(&policy.ingress),
-            egress: enforced(&policy.egress),
-        });
-        batch.rows.insert(policy::row_id(identity), row.map(|((_, row), _)| row));
-        if self.policies.get(&identity) == state.as_ref() {
-            return;
-        }
-        for pod in self.index.pods_of(identity) {
-            dirty.scopes.extend(self.index.pod(pod).and_then(|entry| entry.pod.node.clone()));
-            dirty.pods.insert(pod.clone());
-        }
+    fn compile_policy(&mut self, rows: &mut Rows, identity: u32, dirty: &mut Dirty, batch: &mut Batch) {
+        let row = rows.row(&self.index, identity, self.config.settings.policy_mode());
+        let (row, state) = row.map(|row| (row.output.1, row.shared)).unzip();
+        batch.rows.insert(policy::row_id(identity), row);
+        let old = self.policies.get(&identity);
+        let listed = |shared: &Arc<Shared>| shared.listed.clone();
+        let enforced = |shared: &Arc<Shared>| (shared.ingress, shared.egress);
+        let other_peers = old.map(listed) != state.as_ref().map(listed);
+        let other_reports = old.map(enforced) != state.as_ref().map(enforced);
         match state {
             Some(state) => drop(self.policies.insert(identity, state)),
             None => drop(self.policies.remove(&identity)),
         }
+        if other_peers {
+            let pods = self.index.pods_of(identity).filter_map(|pod| self.index.pod(pod));
+            dirty.scopes.extend(pods.filter_map(|entry| entry.pod.node.clone()));
+        }
+        if other_reports {
+            dirty.reports.extend(self.index.pods_of(identity).cloned());
+        }
     }
 
     fn report(&mut self, dirty: &Dirty, outcome: &mut Outcome) {
-        for pod in &dirty.pods {
+        for pod in dirty.pods.union(&dirty.reports) {
             outcome.reports.extend(self.reporter.endpoint(&self.index, &self.policies, pod));
         }
         for policy in &dirty.policies {

@@ -48,8 +48,7 @@ pub fn view(index: &Index, name: &Arc<str>) -> LedgerView {
     for pod in index.pods_on(name).filter(|pod| waits(pod)) {
         let key = pod.pod.endpoint_key();
         let adopted = demand.adopt.iter().filter(|adoption| adoption.resource == *key).map(|adoption| adoption.address);
-        let given = ledger.iter().flat_map(|ledger| &ledger.pool).filter(|(_, entry)| entry.resource == *key);
-        let lacks = missing(wanted, families(given.map(|(address, _)| *address).chain(adopted)));
+        let lacks = missing(wanted, families(index.given(name, key).chain(adopted)));
         let families = Families { v4: lacks.v4 && have.v4, v6: lacks.v6 && have.v6 };
         if families != lacks {
             view.unmet.push(unmet(pod, UnmetReason::NoCidr(Arc::clone(name))));
@@ -114,9 +113,7 @@ fn unowned(index: &Index, name: &Arc<str>) -> BTreeSet<Entry> {
 }
 
 fn conflicts(index: &Index, name: &str, pod: &PodEntry) -> Vec<Unmet> {
-    let pool = index.ledger(name).into_iter().flat_map(|ledger| &ledger.pool);
-    let mine = pool.filter(|(_, entry)| entry.resource == *pod.pod.endpoint_key()).map(|(address, _)| *address);
-    let lost = mine.filter_map(|address| {
+    let lost = index.given(name, pod.pod.endpoint_key()).filter_map(|address| {
         let shown = index.shown_claim(address)?;
         (shown.resource != *pod.pod.endpoint_key() || *shown.node != *name)
             .then(|| (address, Arc::clone(&shown.resource)))

@@ -242,9 +242,10 @@ impl Session {
         loop {
             // Seen before the journal is read, so that what comes in between wakes.
             self.handle.pulse.borrow_and_update();
-            let journal = self.handle.journal.read().unwrap_or_else(PoisonError::into_inner);
-            let chunk = self.state.next(&journal);
-            drop(journal);
+            let chunk = {
+                let journal = self.handle.journal.read().unwrap_or_else(PoisonError::into_inner);
+                self.state.next(&journal)
+            };
             if let Some(chunk) = chunk? {
                 return Ok(chunk);
             }
@@ -280,3 +281,6 @@ pub enum SessionEnded {
     #[error(transparent)]
     Engine(#[from] EngineEnded),
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,8 @@ pub struct Dirty {
     pub slices: BTreeSet<Name>,
     /// Pods: peer row, endpoint row, report.
     pub pods: BTreeSet<Name>,
+    /// Pods of which only the report may differ.
+    pub reports: BTreeSet<Name>,
     /// Identities: policy row.
     pub identities: BTreeSet<u32>,
     /// Namespaces on nodes: (node, namespace).

@@ -18,11 +18,20 @@ pub struct Entry {
 }
 
 /// All ledgers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ledgers {
     nodes: BTreeMap<Arc<str>, Arc<CiliumNode>>,
     by_resource: HashMap<Arc<str>, BTreeSet<(Arc<str>, IpAddr)>>,
     by_address: BTreeSet<Entry>,
+    /// Where the search for an address begins.
+    first: Arc<str>,
+}
+
+impl Default for Ledgers {
+    fn default() -> Self {
+        let (nodes, by_resource, by_address) = (BTreeMap::new(), HashMap::new(), BTreeSet::new());
+        Self { nodes, by_resource, by_address, first: Arc::from("") }
+    }
 }
 
 impl Ledgers {
@@ -45,7 +54,7 @@ impl Ledgers {
 
     /// Everybody to whom `address` is given, sorted.
     pub fn claims(&self, address: IpAddr) -> impl Iterator<Item = &Entry> {
-        let first = Entry { address, resource: Arc::from(""), node: Arc::from("") };
+        let first = Entry { address, resource: Arc::clone(&self.first), node: Arc::clone(&self.first) };
         self.by_address.range(first..).take_while(move |entry| entry.address == address)
     }
 

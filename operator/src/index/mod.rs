@@ -13,7 +13,7 @@ mod policies;
 mod selectors;
 mod services;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 pub use attachments::Attachment;
@@ -264,6 +264,7 @@ impl Index {
             }
             let pods: Vec<Name> = self.sets.get(set).map(|set| set.pods.iter().cloned().collect()).unwrap_or_default();
             for pod in pods {
+                self.dirty.scopes.extend(self.pods.get(&pod).and_then(|entry| entry.pod.node.clone()));
                 self.mark_pod(&pod);
             }
         }

@@ -97,6 +97,11 @@ impl Index {
             self.leave_set(name);
         }
         let old = self.pods.set(name, pod);
+        let node = |pod: Option<&PodEntry>| pod.and_then(|entry| entry.pod.node.clone());
+        let (left, entered) = (node(old.as_ref()), node(self.pods.get(name)));
+        if left != entered {
+            self.dirty.scopes.extend(left.into_iter().chain(entered));
+        }
         if let (Some(old), Some(new)) = (old, self.pods.pods.get_mut(name)) {
             new.set = old.set;
         }
@@ -145,7 +150,7 @@ impl Index {
         entry.set = Some(set);
         let pod = Arc::clone(&entry.pod);
         let ports_changed = self.sets.add_pod(set, name, &pod.ports);
-        self.membership_changed(set, ports_changed);
+        self.membership_changed(set, &pod, 1, ports_changed);
     }
 
     fn leave_set(&mut self, name: &Name) {
@@ -153,14 +158,18 @@ impl Index {
         let Some(set) = entry.set.take() else { return };
         let pod = Arc::clone(&entry.pod);
         let ports_changed = self.sets.remove_pod(set, name, &pod.ports);
-        self.membership_changed(set, ports_changed);
+        self.membership_changed(set, &pod, 0, ports_changed);
         self.drop_set_if_unused(set);
     }
 
-    fn membership_changed(&mut self, set: SetId, ports_changed: bool) {
-        let identity = self.sets.get(set).and_then(LabelSet::identity);
-        self.dirty.identities.extend(identity);
-        self.dirty.usage.extend(identity);
+    /// A pod joined or left a set; with `turning` pods in it, the set has just come into or gone out of use.
+    fn membership_changed(&mut self, id: SetId, pod: &Pod, turning: usize, ports_changed: bool) {
+        self.dirty.scopes.extend(pod.node.clone());
+        let Some(set) = self.sets.get(id) else { return };
+        if set.pods.len() == turning || ports_changed {
+            self.dirty.identities.extend(set.identity());
+            self.dirty.usage.extend(set.identity());
+        }
         if ports_changed {
             self.mark_policies_naming_ports();
         }
@@ -171,7 +180,6 @@ impl Index {
         self.dirty.pods.insert(name.clone());
         let Some(entry) = self.pods.get(name) else { return };
         let Some(node) = &entry.pod.node else { return };
-        self.dirty.scopes.insert(Arc::clone(node));
         self.dirty.ledgers.insert(Arc::clone(node));
         self.dirty.namespaces.insert((Arc::clone(node), Arc::clone(&name.namespace)));
         // Where an address is given twice, who of the two shows it depends on both.
@@ -251,6 +259,11 @@ impl Index {
         };
         let superseded = !attached.contains(&claim.address) && attached.iter().any(other);
         (!superseded).then_some(pod)
+    }
+
+    /// Addresses that `node`'s ledger gives to `resource`, whoever shows them.
+    pub fn given(&self, node: &str, resource: &str) -> impl Iterator<Item = IpAddr> {
+        self.ledgers.addresses(node, resource)
     }
 
     /// Whether `node`'s ledger gives `address` to `resource`.

@@ -54,7 +54,12 @@ impl EncodedRow {
     /// Encodes `message` as the content of `id`.
     #[must_use]
     pub fn new(id: &RowId, message: &impl Message, features: u64) -> Self {
-        let payload = Bytes::from(message.encode_to_vec());
+        Self::from_payload(id, Bytes::from(message.encode_to_vec()), features)
+    }
+
+    /// A row whose message is encoded already.
+    #[must_use]
+    pub fn from_payload(id: &RowId, payload: Bytes, features: u64) -> Self {
         Self { hash: content_hash(id.table, &id.key, &payload), payload, features }
     }
 

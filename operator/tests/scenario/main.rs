@@ -1,5 +1,7 @@
 //! Scenarios: Kubernetes YAML in, rows out. Each file of this folder is one; see README.md there.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 mod render;
 mod world;
 

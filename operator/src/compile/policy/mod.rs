@@ -21,15 +21,19 @@ pub use merge::{PeerView, Subject, SubjectPolicy, compile, listed};
 pub use parse::{ParsedPeer, ParsedPolicy, ParsedRule, parse};
 pub use ports::{NamedPort, PortKey, PortSet};
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use axoneme_proto::Scope;
 use axoneme_proto::nodesync::Table;
 use axoneme_proto::tables;
 use axoneme_proto::tables::PolicyMode;
+use prost::Message;
 
-use super::{Output, output};
+use super::Output;
 use crate::index::Index;
 use crate::object::Name;
-use crate::table::RowId;
+use crate::table::{EncodedRow, RowId};
 
 /// The id of an identity's policy row.
 #[must_use]
@@ -37,11 +41,68 @@ pub fn row_id(identity: u32) -> RowId {
     RowId::new(Scope::Policy(identity), Table::Policy, identity.to_string())
 }
 
-/// The policy row of an identity that some pod has; also when nothing selects it, because an endpoint without one is closed.
-#[must_use]
-pub fn row(index: &Index, identity: u32, mode: PolicyMode) -> Option<(Output, tables::Policy)> {
-    let policy = compile(&index.subject(identity)?, index, mode);
-    Some((output(row_id(identity), &policy), policy))
+/// The row of an identity, and what others need to know of it.
+#[derive(Clone, Debug)]
+pub struct PolicyRow {
+    /// The row.
+    pub output: Output,
+    /// What it has in common with the rows of other identities.
+    pub shared: Arc<Shared>,
+}
+
+/// What is the same for all identities that the same policies select.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// The message without the identity.
+    body: Vec<u8>,
+    /// Identities whose addresses a node needs that enforces this; sorted.
+    pub listed: Vec<u32>,
+    /// Whether ingress is enforced.
+    pub ingress: bool,
+    /// Whether egress is enforced.
+    pub egress: bool,
+}
+
+/// Compiles the rows of one state of the index. A policy that selects many identities is compiled once for all of them.
+#[derive(Debug, Default)]
+pub struct Rows {
+    by_policies: HashMap<Vec<Name>, Arc<Shared>>,
+}
+
+impl Rows {
+    /// The policy row of an identity that some pod has; also when nothing selects it, because an endpoint without one is
+    /// closed.
+    #[must_use]
+    pub fn row(&mut self, index: &Index, identity: u32, mode: PolicyMode) -> Option<PolicyRow> {
+        let subject = index.subject(identity)?;
+        let own = subject.policies.iter().any(|policy| policy.parsed.names_ports_of_subjects());
+        let shared = if own {
+            Arc::new(Shared::compile(&subject, index, mode))
+        } else {
+            let policies = subject.policies.iter().map(|policy| policy.name.clone()).collect();
+            let shared = self.by_policies.entry(policies);
+            Arc::clone(shared.or_insert_with(|| Arc::new(Shared::compile(&subject, index, mode))))
+        };
+        // The identity is the message's first field, so that the rest can follow as it is.
+        let mut payload = tables::Policy { identity, ..tables::Policy::default() }.encode_to_vec();
+        payload.extend_from_slice(&shared.body);
+        let id = row_id(identity);
+        let row = EncodedRow::from_payload(&id, payload.into(), 0);
+        Some(PolicyRow { output: (id, row), shared })
+    }
+}
+
+impl Shared {
+    fn compile(subject: &Subject<'_>, index: &Index, mode: PolicyMode) -> Self {
+        let policy = tables::Policy { identity: 0, ..compile(subject, index, mode) };
+        let enforced = |direction: &Option<tables::PolicyDirection>| direction.as_ref().is_some_and(|d| d.enforced);
+        Self {
+            body: policy.encode_to_vec(),
+            listed: listed(&policy),
+            ingress: enforced(&policy.ingress),
+            egress: enforced(&policy.egress),
+        }
+    }
 }
 
 /// How policies of this kind are named in rows, and so in drop reasons and verdict events.

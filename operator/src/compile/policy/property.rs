@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axoneme_proto::tables::{AnyPeer, Policy, PolicyMode};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use prost::Message;
 
 use super::oracle::{Packet, World};
 use super::simulate::{PacketPeer, passes};
@@ -72,10 +73,16 @@ fn others() -> Vec<(AnyPeer, IpAddr)> {
 
 fn check(world: &World) -> Result<(), TestCaseError> {
     let index = index(world);
-    let rows: BTreeMap<u32, Policy> = index
-        .identities()
-        .map(|object| (object.id, super::row(&index, object.id, PolicyMode::Default).unwrap().1))
-        .collect();
+    let mut compiler = super::Rows::default();
+    let mut rows: BTreeMap<u32, Policy> = BTreeMap::new();
+    for object in index.identities() {
+        let row = compiler.row(&index, object.id, PolicyMode::Default).unwrap();
+        let (_, encoded) = row.output;
+        let policy = Policy::decode(encoded.payload.clone()).unwrap();
+        prop_assert_eq!(policy.identity, object.id);
+        prop_assert_eq!(policy.encode_to_vec(), encoded.payload, "spliced bytes are canonical");
+        rows.insert(object.id, policy);
+    }
     let mut peers: Vec<(Option<&Pod>, PacketPeer)> =
         others().into_iter().map(|(scope, address)| (None, PacketPeer { scope, identity: None, address })).collect();
     for (i, pod) in (0..).zip(&world.pods) {

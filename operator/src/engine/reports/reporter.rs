@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axoneme_proto::nodesync::{RowFailure, Table};
 
 use super::{Diagnostic, EndpointReport, EndpointState, Report};
-use crate::engine::core::PolicyState;
+use crate::compile::policy::Shared;
 use crate::index::{Index, PodEntry};
 use crate::object::{Kind, Name, ObjectKey};
 
@@ -19,7 +19,7 @@ pub struct Reporter {
 
 impl Reporter {
     /// The report of a pod's endpoint, if it differs.
-    pub fn endpoint(&mut self, index: &Index, policies: &HashMap<u32, PolicyState>, name: &Name) -> Option<Report> {
+    pub fn endpoint(&mut self, index: &Index, policies: &HashMap<u32, Arc<Shared>>, name: &Name) -> Option<Report> {
         let new = index.pod(name).and_then(|pod| endpoint(index, policies, pod));
         if self.endpoints.get(name).map(|old| &**old) == new.as_ref() {
             return None;
@@ -49,7 +49,7 @@ impl Reporter {
 }
 
 /// A bound pod with a network of its own has a `CiliumEndpoint`.
-fn endpoint(index: &Index, policies: &HashMap<u32, PolicyState>, entry: &PodEntry) -> Option<EndpointReport> {
+fn endpoint(index: &Index, policies: &HashMap<u32, Arc<Shared>>, entry: &PodEntry) -> Option<EndpointReport> {
     let set = index.set_of(entry)?;
     let pod = &entry.pod;
     let node = pod.node.as_ref()?;

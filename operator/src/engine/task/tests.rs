@@ -1,0 +1,162 @@
+//! The task with its channels and its clock.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use axoneme_proto::nodesync::{Detached, NodeReport};
+use axoneme_proto::tables::Settings;
+
+use super::*;
+use crate::engine::{Observed, UnmetReason};
+use crate::object::{
+    CiliumIdentity, CiliumNode, Kind, Labels, Name, Namespace, Node, Object, ObjectKey, Pod, PoolEntry,
+};
+
+fn start() -> (Handle, Outputs) {
+    let settings = Settings { cluster_name: "default".into(), ipv4: true, ..Settings::default() };
+    let (engine, handle, outputs) = Engine::new(Config::new(settings), [7; 16]);
+    tokio::spawn(engine.run());
+    (handle, outputs)
+}
+
+fn node() -> Object {
+    Object::Node(Arc::new(Node {
+        name: "n1".into(),
+        uid: "n1".into(),
+        internal_ips: [IpAddr::from([172, 18, 0, 1])].into(),
+        external_ips: [].into(),
+        labels: Labels::default(),
+        max_pods: 110,
+        pod_cidrs: [].into(),
+        resource_version: "1".into(),
+    }))
+}
+
+fn pod() -> Object {
+    Object::Pod(Arc::new(Pod {
+        name: Name::new("default", "web"),
+        uid: "web".into(),
+        mirror: None,
+        labels: [("app", "web")].into_iter().collect(),
+        node: Some("n1".into()),
+        host_network: false,
+        service_account: "default".into(),
+        ports: [].into(),
+        deleting: false,
+        finished: false,
+        resource_version: "1".into(),
+    }))
+}
+
+fn ledger(owner: Option<&str>) -> Object {
+    let entry = |owner: &str| (IpAddr::from([10, 0, 0, 2]), PoolEntry { owner: owner.into(), resource: owner.into() });
+    let pool: BTreeMap<_, _> = owner.map(entry).into_iter().collect();
+    Object::CiliumNode(Arc::new(CiliumNode {
+        name: "n1".into(),
+        uid: "n1".into(),
+        resource_version: "1".into(),
+        node_uid: None,
+        pod_cidrs: ["10.0.0.0/24".parse().unwrap()].into(),
+        pool,
+        addresses: [].into(),
+    }))
+}
+
+async fn tell(handle: &Handle, objects: impl IntoIterator<Item = Object>) {
+    for object in objects {
+        handle.send(Input::Upsert(object)).await.unwrap();
+    }
+}
+
+async fn synced(handle: &Handle) {
+    for kind in Kind::ALL {
+        handle.send(Input::Synced(kind)).await.unwrap();
+    }
+    handle.complete().await.unwrap();
+}
+
+fn hello() -> Hello {
+    Hello { node: "n1".into(), protocol_min: 1, protocol_max: 1, ..Hello::default() }
+}
+
+fn ack(revision: u64) -> Ack {
+    Ack { received: revision, attempted: revision, ..Ack::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_served_before_every_kind_is_synced() {
+    let (handle, outputs) = start();
+    tell(&handle, [node()]).await;
+    for kind in Kind::ALL.into_iter().skip(1) {
+        handle.send(Input::Synced(kind)).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!handle.is_complete() && handle.revision() == 0);
+    assert!(handle.open(&"n1".into(), &hello()).is_err());
+    assert!(!outputs.demands.borrow().complete);
+    handle.send(Input::Synced(Kind::ALL[0])).await.unwrap();
+    handle.complete().await.unwrap();
+    assert!(handle.open(&"n1".into(), &hello()).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_wakes_for_news_and_an_address_comes_back_behind_its_ack() {
+    let (handle, mut outputs) = start();
+    let namespace = Namespace { name: "default".into(), labels: Labels::default() };
+    tell(&handle, [node(), ledger(None), pod(), Object::Namespace(Arc::new(namespace))]).await;
+    synced(&handle).await;
+    let demands = outputs.demands.wait_for(|demands| !demands.identities.is_empty()).await.unwrap().clone();
+    assert_eq!(demands.nodes[0].assign[0].owner, Name::new("default", "web"));
+    let labels = Arc::clone(&demands.identities[0].labels);
+
+    let mut session = handle.open(&"n1".into(), &hello()).unwrap();
+    let first = session.next().await.unwrap();
+    session.ack(ack(first.to_revision));
+    let identity = CiliumIdentity { id: 300, labels, uid: "i".into(), resource_version: "1".into() };
+    tell(&handle, [Object::CiliumIdentity(Arc::new(identity)), ledger(Some("web"))]).await;
+    let mut delta = session.next().await.unwrap();
+    while !delta.upserts.iter().any(|row| row.key.as_ref().unwrap().key == "web") {
+        session.ack(ack(delta.to_revision));
+        delta = session.next().await.unwrap();
+    }
+    session.ack(ack(delta.to_revision));
+
+    // The pod goes. Its address is free once the node has said that it is detached, and has acked.
+    handle.send(Input::Delete(ObjectKey::namespaced(Kind::Pod, &Name::new("default", "web")))).await.unwrap();
+    let removal = session.next().await.unwrap();
+    assert!(removal.removals.iter().any(|key| key.key == "web"));
+    for event in [
+        Observed::Opened,
+        Observed::Detached(Detached { pod_uid: "web".into(), ..Detached::default() }),
+        Observed::Report(NodeReport::default()),
+    ] {
+        handle.send(Input::Observed { node: "n1".into(), event }).await.unwrap();
+    }
+    let waits = |demands: &Arc<Demands>| {
+        demands.unmet.iter().any(|unmet| matches!(unmet.reason, UnmetReason::NotForgotten { .. }))
+    };
+    outputs.demands.wait_for(waits).await.unwrap();
+    assert!(outputs.demands.borrow().nodes.iter().all(|demand| demand.release.is_empty()));
+    // Everything up to the barrier, which may be later than the removal.
+    session.ack(ack(removal.to_revision));
+    let released = |demands: &Arc<Demands>| demands.nodes.iter().any(|demand| !demand.release.is_empty());
+    loop {
+        tokio::select! {
+            delta = session.next() => { let to = delta.unwrap().to_revision; session.ack(ack(to)); }
+            found = outputs.demands.wait_for(released) => { found.unwrap(); break }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_end_of_an_old_session_does_not_end_the_new_one() {
+    let (handle, _outputs) = start();
+    tell(&handle, [node()]).await;
+    synced(&handle).await;
+    let old = handle.open(&"n1".into(), &hello()).unwrap();
+    let mut new = handle.open(&"n1".into(), &hello()).unwrap();
+    drop(old);
+    // Spawned, as the server does: a session crosses threads.
+    let delta = tokio::spawn(async move { new.next().await }).await.unwrap().unwrap();
+    assert!(delta.last && delta.inputs_complete && delta.from_revision == 0);
+}
