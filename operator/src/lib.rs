@@ -5,6 +5,7 @@
 //! revisions and nodes their deltas. What must be decided leaves the engine as [`engine::Demands`], what must be reported as
 //! [`engine::Report`]s.
 
+pub mod app;
 pub mod compile;
 pub mod config;
 pub mod engine;
@@ -16,4 +17,5 @@ pub mod object;
 pub mod publish;
 pub mod status;
 pub mod table;
+pub mod telemetry;
 pub mod watch;

@@ -18,7 +18,6 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::leader::Tenure;
 use crate::object::{Kind, ObjectKey};
 
 /// The same notice is not repeated within this time.
@@ -100,19 +99,13 @@ impl NoticeMetrics {
     }
 }
 
-/// Publishes notices until their channel is closed. With a tenure, only while it holds: what replicas see as well, the leader
-/// alone says.
-pub async fn publish_notices(
-    client: Client,
-    mut notices: mpsc::UnboundedReceiver<Notice>,
-    tenure: Option<Tenure>,
-    metrics: NoticeMetrics,
-) {
+/// Publishes notices until their channel is closed.
+pub async fn publish_notices(client: Client, mut notices: mpsc::UnboundedReceiver<Notice>, metrics: NoticeMetrics) {
     let reporter = Reporter { controller: "axoneme-operator".into(), instance: None };
     let recorder = Recorder::new(client.clone(), reporter);
     let mut memory = Memory::default();
     while let Some(notice) = notices.recv().await {
-        if tenure.as_ref().is_some_and(|tenure| !tenure.holds()) || !memory.is_news(&notice, Instant::now()) {
+        if !memory.is_news(&notice, Instant::now()) {
             continue;
         }
         let Some(reference) = reference(&client, &notice.about).await else {

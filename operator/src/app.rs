@@ -1,0 +1,142 @@
+//! Wires everything together, in the order in which a process comes to lead.
+
+mod lead;
+mod settings;
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use kube::Client;
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::config::Flags;
+use crate::engine::{self, Engine, Input};
+use crate::identity::IdentityMetrics;
+use crate::ipam::IpamMetrics;
+use crate::publish::server::SessionMetrics;
+use crate::status::{self, KubernetesEndpoints, NoticeMetrics, Notices, StatusMetrics};
+use crate::telemetry::{self, Health, Phase};
+use crate::watch as watches;
+
+/// Requests other than watches are given up when nothing is read for this long.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// What the leader's parts count.
+#[derive(Clone, Debug)]
+struct Metrics {
+    identity: IdentityMetrics,
+    ipam: IpamMetrics,
+    status: StatusMetrics,
+    notices: NoticeMetrics,
+    sessions: SessionMetrics,
+}
+
+impl Metrics {
+    fn register(registry: &mut Registry) -> Self {
+        Self {
+            identity: IdentityMetrics::register(registry),
+            ipam: IpamMetrics::register(registry),
+            status: StatusMetrics::register(registry),
+            notices: NoticeMetrics::register(registry),
+            sessions: SessionMetrics::register(registry),
+        }
+    }
+}
+
+impl watches::Sink for engine::Handle {
+    async fn deliver(&self, input: Input) -> bool {
+        self.send(input).await.is_ok()
+    }
+}
+
+/// Runs the operator until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, or must not go on: the Lease was lost, or a task has ended that never should.
+pub async fn run(flags: Flags) -> anyhow::Result<()> {
+    let config = flags.read_config()?;
+    telemetry::init(&flags.log)?;
+    info!(version = env!("CARGO_PKG_VERSION"), pod = flags.pod_name, node = flags.node_name, "axoneme-operator");
+    let stop = stop_on_signals()?;
+    let health = Health::default();
+    let mut registry = Registry::with_prefix("cilium_operator");
+    let metrics = Metrics::register(&mut registry);
+    telemetry::serve(health.clone(), registry, &[config.operator.health_port, config.operator.metrics_port]).await?;
+
+    let (watching, client) = clients().await?;
+    let (engine, handle, outputs) = Engine::new(engine::Config::new(settings::settings(&config)), random()?);
+    let engine = tokio::spawn(engine.run());
+    let (problems, problems_out) = mpsc::unbounded_channel();
+    let mut watches = watches::spawn_all(&watching, &handle, &problems);
+    let (lead, leading) = watch::channel(None);
+    let (notices, notices_out) = Notices::channel();
+    tokio::spawn(status::publish_notices(client.clone(), notices_out, metrics.notices.clone()));
+    let status = tokio::spawn(status::report(
+        KubernetesEndpoints::new(client.clone()),
+        outputs.reports,
+        problems_out,
+        leading,
+        notices.clone(),
+        metrics.status.clone(),
+    ));
+    let leader = lead::Leader {
+        identity: format!("{}_{:08x}", flags.pod_name, u32::from_le_bytes(random()?)),
+        flags,
+        config,
+        client,
+        engine: handle,
+        demands: outputs.demands,
+        lead,
+        notices,
+        health: health.clone(),
+        metrics,
+        stop,
+    };
+    tokio::select! {
+        result = leader.run() => {
+            health.enter(Phase::Stopping);
+            result
+        }
+        ended = engine => bail!("the engine has ended: {ended:?}"),
+        Some(ended) = watches.join_next() => bail!("a watch has ended: {ended:?}"),
+        ended = status => bail!("the report of status has ended: {ended:?}"),
+    }
+}
+
+/// A client for watches, which are silent for minutes, and one for everything else. Neither repeats a request by itself: whether
+/// a write may be repeated is for its writer to say.
+async fn clients() -> anyhow::Result<(Client, Client)> {
+    let mut config = kube::Config::infer().await.context("no API server is configured")?;
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    info!(server = %config.cluster_url, "API server");
+    let watching = Client::try_from(config.clone())?;
+    config.read_timeout = Some(SILENCE);
+    config.write_timeout = Some(SILENCE);
+    Ok((watching, Client::try_from(config)?))
+}
+
+fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM"),
+            _ = interrupt.recv() => info!("SIGINT"),
+        }
+        token.cancel();
+    });
+    Ok(stop)
+}
+
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let source = rustls::crypto::ring::default_provider().secure_random;
+    source.fill(&mut bytes).map_err(|_| anyhow::anyhow!("the system has no randomness"))?;
+    Ok(bytes)
+}

@@ -1,0 +1,224 @@
+//! Folds reports and writes what has changed, slowly.
+//!
+//! Every replica folds; only a leader writes. What changes twice before it was written is written once.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{debug, warn};
+
+use super::endpoint::{object, says};
+use super::notice::Notices;
+use super::problems::Problems;
+use super::writer::{Endpoints, KubernetesEndpoints, StatusMetrics};
+use crate::engine::{EndpointReport, Report};
+use crate::leader::Tenure;
+use crate::object::Name;
+use crate::watch as watched;
+
+/// Between two writes: 50 a second.
+const PACE: Duration = Duration::from_millis(20);
+
+/// Writes at the same time.
+const CONCURRENT: usize = 16;
+
+/// All CiliumEndpoints are compared with the reports this often: users delete and edit them.
+const COMPARE: Duration = Duration::from_secs(600);
+
+/// After a failed comparison.
+const COMPARE_AGAIN: Duration = Duration::from_secs(10);
+
+/// Between two looks at what is due to be said.
+const SAY: Duration = Duration::from_secs(1);
+
+/// What should be there, and what is.
+#[derive(Debug, Default)]
+pub struct Board {
+    wanted: HashMap<Name, Arc<EndpointReport>>,
+    /// As last written or found.
+    written: HashMap<Name, Arc<EndpointReport>>,
+    queue: VecDeque<Name>,
+    queued: HashSet<Name>,
+    problems: Problems,
+    complete: bool,
+}
+
+/// What a write came to.
+type Written = (Name, Option<Arc<EndpointReport>>, Result<(), kube::Error>);
+
+/// Folds reports until the engine ends, and writes while `lead` has a tenure that holds.
+pub async fn report(
+    endpoints: KubernetesEndpoints,
+    reports: mpsc::UnboundedReceiver<Report>,
+    problems: mpsc::UnboundedReceiver<watched::Problems>,
+    lead: watch::Receiver<Option<Tenure>>,
+    notices: Notices,
+    metrics: StatusMetrics,
+) {
+    run(endpoints, reports, problems, lead, notices, metrics).await;
+}
+
+pub(super) async fn run<E: Endpoints>(
+    endpoints: E,
+    mut reports: mpsc::UnboundedReceiver<Report>,
+    mut problems: mpsc::UnboundedReceiver<watched::Problems>,
+    mut lead: watch::Receiver<Option<Tenure>>,
+    notices: Notices,
+    metrics: StatusMetrics,
+) {
+    let mut board = Board::default();
+    let mut writes: JoinSet<Written> = JoinSet::new();
+    let mut pace = tokio::time::interval(PACE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut say = tokio::time::interval(SAY);
+    say.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut compare_at = Instant::now();
+    let mut batch = Vec::new();
+    loop {
+        let leads = lead.borrow_and_update().as_ref().is_some_and(Tenure::holds);
+        let ready = leads && board.complete;
+        let compare = ready && Instant::now() >= compare_at;
+        if compare {
+            let pause = match board.compare(&endpoints).await {
+                Ok(()) => COMPARE,
+                Err(error) => {
+                    warn!(%error, "CiliumEndpoints cannot be listed");
+                    COMPARE_AGAIN
+                }
+            };
+            compare_at = Instant::now() + pause;
+        }
+        metrics.waiting.set(i64::try_from(board.queue.len()).unwrap_or(i64::MAX));
+        tokio::select! {
+            biased;
+            got = reports.recv_many(&mut batch, 1024) => {
+                if got == 0 {
+                    return;
+                }
+                for report in batch.drain(..) {
+                    board.fold(report);
+                }
+            }
+            Some(problem) = problems.recv() => board.problems.watched(&problem, Instant::now()),
+            changed = lead.changed() => if changed.is_err() { return },
+            Some(Ok((name, report, result))) = writes.join_next() => board.finish(name, report, result, &metrics),
+            _ = pace.tick(), if ready && !board.queue.is_empty() && writes.len() < CONCURRENT => {
+                board.write(&endpoints, &mut writes);
+            }
+            _ = say.tick(), if leads => for notice in board.problems.due(Instant::now()) {
+                notices.say(notice.clone());
+            },
+        }
+    }
+}
+
+impl Board {
+    fn fold(&mut self, report: Report) {
+        match report {
+            Report::Endpoint(name, wanted) => {
+                match wanted {
+                    Some(wanted) => self.wanted.insert(name.clone(), wanted),
+                    None => self.wanted.remove(&name),
+                };
+                self.enqueue(name);
+            }
+            Report::Diagnostics(object, diagnostics) => {
+                self.problems.compiled(&object, &diagnostics, Instant::now());
+            }
+            Report::Failures(node, failures) => {
+                for (object, failure) in &failures {
+                    self.problems.failed(&node, object.as_ref(), failure, Instant::now());
+                }
+            }
+            Report::Complete => self.complete = true,
+        }
+    }
+
+    fn enqueue(&mut self, name: Name) {
+        if self.queued.insert(name.clone()) {
+            self.queue.push_back(name);
+        }
+    }
+
+    /// Starts the next write that is needed.
+    fn write<E: Endpoints>(&mut self, endpoints: &E, writes: &mut JoinSet<Written>) {
+        while let Some(name) = self.queue.pop_front() {
+            self.queued.remove(&name);
+            let wanted = self.wanted.get(&name).cloned();
+            if wanted.is_some() && self.written.get(&name) == wanted.as_ref() {
+                continue;
+            }
+            let endpoints = endpoints.clone();
+            writes.spawn(async move {
+                let result = match &wanted {
+                    Some(report) => endpoints.write(&name, &object(&name, report)).await,
+                    None => endpoints.delete(&name).await,
+                };
+                (name, wanted, result)
+            });
+            return;
+        }
+    }
+
+    fn finish(
+        &mut self,
+        name: Name,
+        report: Option<Arc<EndpointReport>>,
+        result: Result<(), kube::Error>,
+        metrics: &StatusMetrics,
+    ) {
+        match result {
+            Ok(()) => {
+                metrics.written.inc();
+                match report {
+                    Some(report) => self.written.insert(name.clone(), report),
+                    None => self.written.remove(&name),
+                };
+                // A write that overtook this one may have been undone by it.
+                if self.written.get(&name) != self.wanted.get(&name) {
+                    self.enqueue(name);
+                }
+            }
+            Err(error) => {
+                metrics.failed.inc();
+                debug!(endpoint = %name, %error, "a CiliumEndpoint could not be written");
+                self.written.remove(&name);
+                self.enqueue(name);
+            }
+        }
+    }
+
+    /// Finds what is there: what says already what it shall is not written, what nobody reports is deleted.
+    async fn compare<E: Endpoints>(&mut self, endpoints: &E) -> Result<(), kube::Error> {
+        let mut found = HashMap::new();
+        let mut continued = None;
+        loop {
+            let (page, next) = endpoints.list(continued).await?;
+            for endpoint in page {
+                let (namespace, name) = (endpoint.metadata.namespace.as_deref(), endpoint.metadata.name.as_deref());
+                let name = Name::new(namespace.unwrap_or_default(), name.unwrap_or_default());
+                match self.wanted.get(&name) {
+                    Some(wanted) if says(&endpoint, &object(&name, wanted)) => {
+                        found.insert(name, Arc::clone(wanted));
+                    }
+                    Some(_) => {}
+                    None => self.enqueue(name),
+                }
+            }
+            continued = next;
+            if continued.is_none() {
+                break;
+            }
+        }
+        self.written = found;
+        let missing: Vec<_> = self.wanted.keys().filter(|name| !self.written.contains_key(*name)).cloned().collect();
+        for name in missing {
+            self.enqueue(name);
+        }
+        Ok(())
+    }
+}

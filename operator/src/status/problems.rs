@@ -1,0 +1,111 @@
+//! What is wrong, and since when: what passes by itself is not worth an event.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axoneme_proto::nodesync::{FailureCode, RowFailure};
+use tokio::time::Instant;
+
+use super::notice::{Notice, Regarding};
+use crate::engine::{Diagnostic, Reason};
+use crate::object::{Kind, ObjectKey};
+use crate::watch;
+
+/// What waits for something else gets an event when it has waited for this long.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Reason of events about rows that a node could not apply.
+const NOT_PROGRAMMED: &str = "NotProgrammed";
+
+type Source = (ObjectKey, &'static str);
+
+/// Everything that is wrong now.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    /// By object and who says it; each with when it is due.
+    said: HashMap<Source, Vec<(Notice, Instant)>>,
+    /// By node and row.
+    failures: BTreeMap<(Arc<str>, i32, String), (Notice, Instant)>,
+}
+
+impl Problems {
+    /// All that the compiler finds wrong with an object.
+    pub(super) fn compiled(&mut self, object: &ObjectKey, diagnostics: &[Diagnostic], now: Instant) {
+        let notices = diagnostics.iter().map(|diagnostic| {
+            let waits = matches!(diagnostic.reason, Reason::Waiting);
+            let notice = Notice {
+                about: Regarding::Object(object.clone()),
+                warning: true,
+                reason: diagnostic.reason.as_str(),
+                message: with_field(&diagnostic.field, &diagnostic.message),
+            };
+            (notice, if waits { now + PATIENCE } else { now })
+        });
+        self.replace((object.clone(), "compiled"), notices.collect());
+    }
+
+    /// All of an object that could not be read.
+    pub(super) fn watched(&mut self, problems: &watch::Problems, now: Instant) {
+        let notices = problems.problems.iter().map(|problem| {
+            let notice = Notice {
+                about: Regarding::Object(problems.object.clone()),
+                warning: true,
+                reason: Reason::InvalidField.as_str(),
+                message: with_field(&problem.field, &problem.message),
+            };
+            (notice, now)
+        });
+        self.replace((problems.object.clone(), "watched"), notices.collect());
+    }
+
+    /// What waits already keeps its time.
+    fn replace(&mut self, source: Source, mut notices: Vec<(Notice, Instant)>) {
+        if let Some(former) = self.said.get(&source) {
+            for (notice, due) in &mut notices {
+                if let Some((_, before)) = former.iter().find(|(former, _)| former == notice) {
+                    *due = *before;
+                }
+            }
+        }
+        if notices.is_empty() {
+            self.said.remove(&source);
+        } else {
+            self.said.insert(source, notices);
+        }
+    }
+
+    /// A row that a node fails to apply, or applies again.
+    pub(super) fn failed(&mut self, node: &Arc<str>, object: Option<&ObjectKey>, failure: &RowFailure, now: Instant) {
+        let Some(key) = &failure.key else { return };
+        let id = (Arc::clone(node), key.table, key.key.clone());
+        let code = failure.code();
+        let (what, due) = match code {
+            FailureCode::None => {
+                self.failures.remove(&id);
+                return;
+            }
+            FailureCode::Capacity => ("a map of the kernel is full".to_owned(), now),
+            FailureCode::Unsupported => ("its daemon is too old for this".to_owned(), now),
+            FailureCode::Invalid => ("its daemon cannot read it".to_owned(), now),
+            FailureCode::Dependency => ("it waits for something else".to_owned(), now + PATIENCE),
+            FailureCode::Kernel => (format!("its kernel refuses (errno {})", failure.errno), now + PATIENCE),
+        };
+        let about = object.cloned().unwrap_or_else(|| ObjectKey::cluster(Kind::Node, node));
+        let message =
+            format!("node {node} has not programmed {} {:?}: {what}: {}", key.scope, key.key, failure.message);
+        let notice = Notice { about: Regarding::Object(about), warning: true, reason: NOT_PROGRAMMED, message };
+        let due = self.failures.get(&id).map_or(due, |(_, before)| due.min(*before));
+        self.failures.insert(id, (notice, due));
+    }
+
+    /// What is to be said by now. Said again at every call: who publishes remembers.
+    pub(super) fn due(&self, now: Instant) -> impl Iterator<Item = &Notice> {
+        let said = self.said.values().flatten();
+        said.chain(self.failures.values()).filter(move |(_, due)| *due <= now).map(|(notice, _)| notice)
+    }
+}
+
+fn with_field(field: &str, message: &str) -> String {
+    if field.is_empty() { message.to_owned() } else { format!("{field}: {message}") }
+}
