@@ -32,7 +32,11 @@ pub async fn rival(client: &Client, namespace: &str) -> Result<Option<Rival>, ku
     let mut namespaces = vec![namespace, "kube-system"];
     namespaces.dedup();
     for namespace in namespaces {
-        let lease = Api::<Lease>::namespaced(client.clone(), namespace).get_opt(RIVAL_LEASE).await?;
+        let lease = match Api::<Lease>::namespaced(client.clone(), namespace).get_opt(RIVAL_LEASE).await {
+            // Installed elsewhere, this operator may not look there.
+            Err(kube::Error::Api(status)) if status.is_forbidden() => continue,
+            lease => lease?,
+        };
         if let Some(holder) = lease.and_then(|lease| live_holder(&lease, Timestamp::now())) {
             return Ok(Some(Rival { namespace: namespace.to_owned(), holder }));
         }

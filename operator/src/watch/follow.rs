@@ -136,10 +136,10 @@ impl<K: Watched, S: Sink> Known<K, S> {
         }
     }
 
-    /// The API server does not have the kind: nothing of it exists.
+    /// The API server does not have the kind. At first that means that nothing of it exists; later, what was there is gone only
+    /// when its deletion was seen or a list says so.
     pub(super) async fn absent(&mut self) -> bool {
-        self.unseen = Some(self.objects.keys().cloned().collect());
-        self.init_done().await
+        if self.synced { true } else { self.init_done().await }
     }
 
     async fn init_done(&mut self) -> bool {

@@ -1,0 +1,230 @@
+//! Standing by, leading, and the end of it.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use arc_swap::ArcSwap;
+use kube::Client;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::Metrics;
+use crate::config::{ConfigFile, Flags};
+use crate::engine::{self, Demands};
+use crate::identity::{KubernetesRegistry, allocate_identities};
+use crate::ipam::{Allocator, Cidrs, KubernetesLedgers};
+use crate::leader::{self, Candidate, Directory, Held, Rival, Tenure};
+use crate::publish::join::{KubernetesVouch, Registrar};
+use crate::publish::server::Service;
+use crate::publish::tls::{Authority, ServerTls};
+use crate::status::{Notice, Notices, Regarding};
+use crate::telemetry::{Health, Phase, listen};
+
+/// Between two attempts at a step of preparation.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// How often it is looked for another operator of the same objects.
+const RIVAL: Duration = Duration::from_secs(10);
+
+/// How often the server's certificate is issued anew.
+const RENEW_TLS: Duration = Duration::from_secs(86_400);
+
+/// Sessions have this long to end after they were told.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// A process that would lead.
+pub(super) struct Leader {
+    pub(super) identity: String,
+    pub(super) flags: Flags,
+    pub(super) config: ConfigFile,
+    pub(super) client: Client,
+    pub(super) engine: engine::Handle,
+    pub(super) demands: watch::Receiver<Arc<Demands>>,
+    pub(super) lead: watch::Sender<Option<Tenure>>,
+    pub(super) notices: Notices,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
+    pub(super) stop: CancellationToken,
+}
+
+impl Leader {
+    /// Stands by, leads, and gives the Lease away when it is told to stop.
+    pub(super) async fn run(&self) -> anyhow::Result<()> {
+        tokio::select! {
+            () = self.alone() => {}
+            () = self.stop.cancelled() => return Ok(()),
+        }
+        let namespace = &self.flags.pod_namespace;
+        let candidate = Candidate::new(self.client.clone(), namespace, self.identity.clone());
+        let standing_by = |holder: &str| self.health.enter(Phase::StandingBy { leader: holder.to_owned() });
+        let mut held = tokio::select! {
+            held = candidate.lead(standing_by) => held,
+            () = self.stop.cancelled() => return Ok(()),
+        };
+        let drained = CancellationToken::new();
+        let tenure = held.tenure();
+        let ended = tokio::select! {
+            lost = held.keep() => {
+                self.lead.send_replace(None);
+                // The Lease is somebody else's, and so is everything that is still to be written.
+                bail!("this process does not lead any more: {lost}");
+            }
+            rival = self.rival() => Err(anyhow::Error::from(rival)),
+            result = self.serve(&tenure, &drained) => result,
+            () = self.stop.cancelled() => Ok(()),
+        };
+        // Writers have ended with `serve`.
+        self.lead.send_replace(None);
+        self.health.enter(Phase::Stopping);
+        self.finish(held, drained).await;
+        ended
+    }
+
+    /// The Lease is free before nodes are sent away, so that they find the next leader.
+    async fn finish(&self, held: Held, drained: CancellationToken) {
+        held.release().await;
+        drained.cancel();
+        tokio::time::sleep(DRAIN.min(Duration::from_millis(500))).await;
+    }
+
+    /// Waits until no other operator manages the same objects.
+    async fn alone(&self) {
+        loop {
+            match leader::rival(&self.client, &self.flags.pod_namespace).await {
+                Ok(None) => return,
+                Ok(Some(rival)) => self.say_rival(&rival),
+                Err(error) => {
+                    let reason = format!("the API server does not answer: {error}");
+                    warn!(%error, "it cannot be seen whether another operator leads");
+                    self.health.enter(Phase::Refusing { reason });
+                }
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Waits for another operator to appear.
+    async fn rival(&self) -> Rival {
+        loop {
+            tokio::time::sleep(RIVAL).await;
+            if let Ok(Some(rival)) = leader::rival(&self.client, &self.flags.pod_namespace).await {
+                self.say_rival(&rival);
+                return rival;
+            }
+        }
+    }
+
+    fn say_rival(&self, rival: &Rival) {
+        error!(%rival, "another operator is at work");
+        self.health.enter(Phase::Refusing { reason: rival.to_string() });
+        let Flags { pod_namespace, pod_name, pod_uid, .. } = self.flags.clone();
+        self.notices.say(Notice {
+            about: Regarding::Operator { namespace: pod_namespace, name: pod_name, uid: pod_uid },
+            warning: true,
+            reason: "OtherOperator",
+            message: rival.to_string(),
+        });
+    }
+
+    /// All that a leader does. Ends only by an error; dropped, it stops all writing.
+    async fn serve(&self, tenure: &Tenure, drained: &CancellationToken) -> anyhow::Result<()> {
+        let client = &self.client;
+        self.step("definitions", || leader::apply_definitions(client)).await;
+        let authority = self.step("authority", || leader::ensure_authority(client, &self.flags.pod_namespace)).await;
+        let operators = Arc::new(ArcSwap::from_pointee(Vec::new()));
+        self.step("directory", || leader::keep_directory(client.clone(), self.directory(&authority, &operators))).await;
+        let listener = self.step("port", || listen(self.config.operator.port)).await;
+        self.health.enter(Phase::Preparing { step: "inputs" });
+        self.engine.complete().await?;
+
+        let mut tasks = JoinSet::new();
+        let allocator = self
+            .step("ledgers", || {
+                let cidrs = Cidrs::new(self.config.ipam.operator.clone());
+                let ledgers = KubernetesLedgers::new(client.clone());
+                Allocator::new(ledgers, cidrs, tenure.clone(), self.notices.clone(), self.metrics.ipam.clone())
+            })
+            .await;
+        tasks.spawn(allocator.run(self.demands.clone()));
+        tasks.spawn(allocate_identities(
+            self.demands.clone(),
+            KubernetesRegistry::new(client.clone()),
+            self.config.cluster.id,
+            tenure.clone(),
+            self.metrics.identity.clone(),
+        ));
+        self.lead.send_replace(Some(tenure.clone()));
+
+        let tls = ServerTls::new(&authority)?;
+        tasks.spawn(renew_tls(tls.clone(), authority.clone()));
+        let service = Service::new(
+            self.engine.clone(),
+            self.registrar(authority),
+            operators,
+            self.metrics.sessions.clone(),
+            drained.clone(),
+        );
+        // Not one of the tasks: sessions are told of the end after the writers have ended.
+        let server = tokio::spawn(service.serve(listener, tls));
+        self.health.enter(Phase::Leading);
+        tokio::select! {
+            ended = tasks.join_next() => bail!("a leader's task has ended: {ended:?}"),
+            served = server => bail!("NodeSync has ended: {served:?}"),
+        }
+    }
+
+    fn registrar(&self, authority: Authority) -> Registrar<KubernetesVouch> {
+        let vouch = KubernetesVouch::new(self.client.clone());
+        let lifetime = Duration::from_secs(self.config.operator.node_certificate_seconds.into());
+        let account = &self.config.operator.node_service_account;
+        Registrar::new(vouch, authority, &self.flags.pod_namespace, account, lifetime)
+    }
+
+    fn directory(&self, authority: &Authority, addresses: &Arc<ArcSwap<Vec<String>>>) -> Directory {
+        Directory {
+            namespace: self.flags.pod_namespace.clone(),
+            selector: self.config.operator.pod_selector.clone(),
+            own: self.flags.host_ip,
+            port: self.config.operator.port,
+            ca_pem: authority.certificate_pem().to_owned(),
+            addresses: Arc::clone(addresses),
+        }
+    }
+
+    /// Tries a step until it succeeds; the reason why it does not is in the log and in the probe.
+    async fn step<T, E, F>(&self, name: &'static str, attempt: impl Fn() -> F) -> T
+    where
+        E: std::error::Error + Display,
+        F: Future<Output = Result<T, E>>,
+    {
+        self.health.enter(Phase::Preparing { step: name });
+        loop {
+            match attempt().await {
+                Ok(done) => {
+                    info!(step = name, "done");
+                    return done;
+                }
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    error!(step = name, %error, cause, "failed, trying again");
+                }
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+/// Long-lived processes never show an old certificate.
+async fn renew_tls(tls: ServerTls, authority: Authority) {
+    loop {
+        tokio::time::sleep(RENEW_TLS).await;
+        if let Err(error) = tls.renew(&authority) {
+            error!(%error, "the server's certificate cannot be renewed");
+        }
+    }
+}
