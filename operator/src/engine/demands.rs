@@ -53,7 +53,8 @@ pub struct NodeDemand {
     pub addresses_differ: bool,
     /// Pods bound here without an address.
     pub assign: Vec<AddressDemand>,
-    /// Addresses that the node gave from its reserve: to be entered as they are.
+    /// Addresses that are attached and not in the ledger (given from the node's reserve, or the ledger was lost): to be entered
+    /// as they are.
     pub adopt: Vec<Adoption>,
     /// Entries that nobody uses and every node has forgotten: to be removed, longest free first.
     pub release: Vec<Release>,

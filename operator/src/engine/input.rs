@@ -36,13 +36,12 @@ pub enum Input {
 /// An event of a node's stream of observations.
 #[derive(Clone, Debug)]
 pub enum Observed {
-    /// The stream began. The node repeats all its attachments on it and then sends a report: an endpoint that was not named
-    /// until then is not attached.
-    Opened,
     /// A pod was attached, or still is.
     Attached(nodesync::Attached),
-    /// A pod's last attachment is gone, or it had none when its endpoint row was removed.
+    /// A pod's last attachment is gone.
     Detached(nodesync::Detached),
+    /// Everything that is attached: what is not named is not.
+    AllAttached(nodesync::AllAttached),
     /// Facts about the node.
     Report(nodesync::NodeReport),
 }

@@ -121,12 +121,13 @@ fn conflicts(index: &Index, name: &str, pod: &PodEntry) -> Vec<Unmet> {
     lost.map(|(address, other)| unmet(pod, UnmetReason::Conflict { address, other })).collect()
 }
 
-/// Addresses that the node chose and that its ledger does not know yet. One that the ledger gives to another pod stays unknown:
+/// Addresses that are in use and that the ledger does not know: the node chose them while no operator answered, or the ledger was
+/// lost. One that the ledger gives to another pod stays unknown:
 /// the ledger decides, and the conflict shows on the node.
 fn adoptions(index: &Index, name: &str) -> Vec<Adoption> {
     let Some(ledger) = index.ledger(name) else { return Vec::new() };
     let mut adopted = Vec::new();
-    for (key, attachment) in index.attachments_on(name).filter(|(_, attachment)| attachment.from_reserve) {
+    for (key, attachment) in index.attachments_on(name) {
         let ours = |address: &&IpAddr| ledger.pod_cidrs.iter().any(|cidr| cidr.contains(*address));
         for address in attachment.addresses.iter().filter(ours) {
             if !ledger.pool.contains_key(address) {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axoneme_proto::nodesync::{Attached, NodeReport};
+use axoneme_proto::nodesync::{AllAttached, Attached};
 use axoneme_proto::tables::Settings;
 use axoneme_proto::{Scope, address};
 use proptest::collection::vec;
@@ -28,7 +28,7 @@ enum Event {
     Delete(Pick),
     /// Gives a number to one of the label sets that have none.
     Number(u32, Pick),
-    /// A node repeats what it has attached: (pod UID, address, from the reserve).
+    /// A node tells all that it has attached: (pod UID, address, from the reserve).
     Attached(&'static str, Vec<(String, IpAddr, bool)>),
     Commit,
 }
@@ -165,12 +165,8 @@ impl Run {
     }
 
     fn observe(&mut self, node: &str, pods: &[Attached]) {
-        let node: Arc<str> = node.into();
-        let opened = std::iter::once(Observed::Opened);
-        let attached = pods.iter().cloned().map(Observed::Attached);
-        for event in opened.chain(attached).chain([Observed::Report(NodeReport::default())]) {
-            self.apply(Input::Observed { node: Arc::clone(&node), event });
-        }
+        let event = Observed::AllAttached(AllAttached { attached: pods.to_vec() });
+        self.apply(Input::Observed { node: node.into(), event });
     }
 
     fn commit(&mut self) {

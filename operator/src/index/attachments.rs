@@ -32,8 +32,6 @@ struct OnNode {
     complete: bool,
     /// Endpoints said to be detached while not complete.
     detached: HashSet<Arc<str>>,
-    /// Endpoints named since the stream began, until the report that follows them.
-    repeated: Option<HashSet<Arc<str>>>,
 }
 
 /// Attachments of all nodes.
@@ -71,32 +69,21 @@ impl Attachments {
     pub fn observe(&mut self, node: &Arc<str>, event: &Observed) -> Vec<Arc<str>> {
         let on = self.nodes.entry(Arc::clone(node)).or_default();
         match event {
-            Observed::Opened => {
-                on.repeated = Some(HashSet::new());
-                Vec::new()
-            }
             Observed::Attached(attached) => {
                 let endpoint: Arc<str> = attached.pod_uid.as_str().into();
-                if let Some(repeated) = &mut on.repeated {
-                    repeated.insert(Arc::clone(&endpoint));
-                }
                 on.detached.remove(&endpoint);
-                let attachment = attachment(attached);
-                let old = on.attached.insert(Arc::clone(&endpoint), attachment.clone());
-                if old == Some(attachment) { Vec::new() } else { vec![endpoint] }
+                on.attach(&endpoint, attachment(attached)).then_some(endpoint).into_iter().collect()
             }
             Observed::Detached(detached) => {
                 let endpoint: Arc<str> = detached.pod_uid.as_str().into();
-                if let Some(repeated) = &mut on.repeated {
-                    repeated.remove(&endpoint);
-                }
                 on.attached.remove(&endpoint);
                 if !on.complete {
                     on.detached.insert(Arc::clone(&endpoint));
                 }
                 vec![endpoint]
             }
-            Observed::Report(_) => on.complete(),
+            Observed::AllAttached(all) => on.replace(&all.attached),
+            Observed::Report(_) => Vec::new(),
         }
     }
 
@@ -107,12 +94,24 @@ impl Attachments {
 }
 
 impl OnNode {
-    /// The node has repeated everything.
-    fn complete(&mut self) -> Vec<Arc<str>> {
-        let Some(repeated) = self.repeated.take() else { return Vec::new() };
-        let mut changed: Vec<Arc<str>> = self.attached.keys().filter(|key| !repeated.contains(*key)).cloned().collect();
-        for endpoint in &changed {
-            self.attached.remove(endpoint);
+    /// Tells whether that is something new.
+    fn attach(&mut self, endpoint: &Arc<str>, attachment: Attachment) -> bool {
+        let same = self.attached.get(endpoint) == Some(&attachment);
+        self.attached.insert(Arc::clone(endpoint), attachment);
+        !same
+    }
+
+    /// These are all; gives back the endpoints about which something else is known now.
+    fn replace(&mut self, all: &[nodesync::Attached]) -> Vec<Arc<str>> {
+        let named: BTreeMap<Arc<str>, Attachment> =
+            all.iter().map(|attached| (attached.pod_uid.as_str().into(), attachment(attached))).collect();
+        let mut changed: Vec<Arc<str>> =
+            self.attached.keys().filter(|key| !named.contains_key(*key)).cloned().collect();
+        self.attached.retain(|key, _| named.contains_key(key));
+        for (endpoint, attachment) in named {
+            if self.attach(&endpoint, attachment) {
+                changed.push(endpoint);
+            }
         }
         changed.extend(self.detached.drain());
         self.complete = true;

@@ -143,7 +143,7 @@ impl Index {
     pub fn observe(&mut self, node: &Arc<str>, event: &Observed) {
         let changed = self.attachments.observe(node, event);
         self.attachments_changed(node, &changed);
-        if matches!(event, Observed::Report(_)) {
+        if matches!(event, Observed::AllAttached(_)) {
             // What was not named is known to be detached now.
             self.dirty.ledgers.insert(Arc::clone(node));
             for name in self

@@ -12,7 +12,7 @@ use axoneme_operator::object::{CiliumIdentity, CiliumNode, Kind, LedgerAddress, 
 use axoneme_operator::publish::journal::Journal;
 use axoneme_operator::watch;
 use axoneme_proto::address::to_bytes;
-use axoneme_proto::nodesync::{Ack, Attached, Detached, NodeReport};
+use axoneme_proto::nodesync::{Ack, AllAttached, Attached, Detached};
 use axoneme_proto::tables::Settings;
 use ipnet::IpNet;
 use serde_json::{Map, Value};
@@ -81,9 +81,7 @@ impl World {
             self.sessions.insert(Arc::clone(&node), session);
             self.settle();
             self.tell(Input::Session { node: Arc::clone(&node), session, event: SessionEvent::Opened { revision: 0 } });
-            for event in [Observed::Opened, Observed::Report(NodeReport::default())] {
-                self.tell(Input::Observed { node: Arc::clone(&node), event });
-            }
+            self.tell(Input::Observed { node, event: Observed::AllAttached(AllAttached::default()) });
         }
         self.manifests.insert(format!("{kind} {full}"), manifest);
         self.settle();

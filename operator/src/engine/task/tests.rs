@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use axoneme_proto::nodesync::{Detached, NodeReport};
+use axoneme_proto::nodesync::Detached;
 use axoneme_proto::tables::Settings;
 
 use super::*;
@@ -125,13 +125,8 @@ async fn a_session_wakes_for_news_and_an_address_comes_back_behind_its_ack() {
     handle.send(Input::Delete(ObjectKey::namespaced(Kind::Pod, &Name::new("default", "web")))).await.unwrap();
     let removal = session.next().await.unwrap();
     assert!(removal.removals.iter().any(|key| key.key == "web"));
-    for event in [
-        Observed::Opened,
-        Observed::Detached(Detached { pod_uid: "web".into(), ..Detached::default() }),
-        Observed::Report(NodeReport::default()),
-    ] {
-        handle.send(Input::Observed { node: "n1".into(), event }).await.unwrap();
-    }
+    let event = Observed::Detached(Detached { pod_uid: "web".into(), ..Detached::default() });
+    handle.send(Input::Observed { node: "n1".into(), event }).await.unwrap();
     let waits = |demands: &Arc<Demands>| {
         demands.unmet.iter().any(|unmet| matches!(unmet.reason, UnmetReason::NotForgotten { .. }))
     };

@@ -48,7 +48,6 @@ async fn run(
         let input = Input::Observed { node: Arc::clone(&name), event };
         engine.send(input).await.map_err(|error| Status::unavailable(error.to_string()))
     };
-    tell(Observed::Opened).await?;
     while let Some(observation) = observations.message().await? {
         if observation.node != node.name {
             return Err(Status::permission_denied("an observation names another node than the certificate"));
@@ -56,6 +55,7 @@ async fn run(
         match observation.event {
             Some(Event::Attached(attached)) => tell(Observed::Attached(attached)).await?,
             Some(Event::Detached(detached)) => tell(Observed::Detached(detached)).await?,
+            Some(Event::AllAttached(all)) => tell(Observed::AllAttached(all)).await?,
             Some(Event::NodeReport(report)) => tell(Observed::Report(report)).await?,
             // A newer node observes more than this operator understands.
             None => {}
