@@ -104,3 +104,21 @@ fn a_subject_that_is_unclear_is_isolated() {
     assert_eq!(parsed.subject.requirements.len(), 1, "only its namespace is left");
     assert_eq!(diagnostics.len(), 1);
 }
+
+#[test]
+fn modes_go_before_policies() {
+    let families = crate::engine::Families { v4: true, v6: false };
+    let index = Index::new(crate::index::Config { cluster: "default".into(), families });
+    let name = Name::new("default", "p");
+    let (parsed, _) = parse(&policy(vec![block("10.0.0.0/8", &[])], vec![]));
+    let with = |policies: Vec<SubjectPolicy<'_>>, mode| {
+        let row = compile(&Subject { identity: 256, policies }, &index, mode);
+        let (ingress, egress) = (row.ingress.unwrap(), row.egress.unwrap());
+        (ingress.enforced, ingress.isolated_by, ingress.classes.len(), egress.enforced, row.policies.len())
+    };
+    let one = || vec![SubjectPolicy { name: &name, parsed: &parsed }];
+    assert_eq!(with(one(), PolicyMode::Default), (true, 1, 1, false, 1));
+    assert_eq!(with(one(), PolicyMode::Always), (true, 1, 1, true, 1));
+    assert_eq!(with(vec![], PolicyMode::Always), (true, 0, 0, true, 0));
+    assert_eq!(with(one(), PolicyMode::Never), (false, 0, 0, false, 0));
+}
