@@ -79,6 +79,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         KubernetesEndpoints::new(client.clone()),
         outputs.reports,
         problems_out,
+        outputs.demands.clone(),
         leading,
         notices.clone(),
         metrics.status.clone(),

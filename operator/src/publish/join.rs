@@ -120,6 +120,11 @@ impl<V: Vouch> Registrar<V> {
     /// # Errors
     /// See [`JoinError`].
     pub async fn join(&self, token: &str, csr_der: &[u8]) -> Result<Certificate, JoinError> {
+        // What the token is, nobody needs to know; why it was refused, whoever looks for a node that does not come up does.
+        self.try_join(token, csr_der).await.inspect_err(|error| warn!(%error, "a join was refused"))
+    }
+
+    async fn try_join(&self, token: &str, csr_der: &[u8]) -> Result<Certificate, JoinError> {
         if token.is_empty() || token.len() > MAX_TOKEN {
             return Err(JoinError::Token);
         }
@@ -152,6 +157,21 @@ impl<V: Vouch> Registrar<V> {
         }
         warn!(node = node.name, uid = node.uid, live = uid, "certificate or token of a Node that is gone");
         Err(JoinError::NodeGone(node.name.clone()))
+    }
+
+    /// As [`Registrar::alive`], but an API server that is away keeps no node away: its certificate is still valid, and the
+    /// engine knows the Node.
+    ///
+    /// # Errors
+    /// When the Node does not exist any more.
+    pub async fn not_gone(&self, node: &NodeName) -> Result<(), JoinError> {
+        match self.alive(node).await {
+            Err(error @ JoinError::Unavailable(_)) => {
+                warn!(node = node.name, %error, "the Node's UID cannot be checked now");
+                Ok(())
+            }
+            checked => checked,
+        }
     }
 
     fn bound_node(&self, verdict: TokenVerdict) -> Result<NodeName, JoinError> {

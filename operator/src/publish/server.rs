@@ -3,6 +3,8 @@
 mod desired;
 mod observed;
 mod sessions;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -107,7 +109,7 @@ impl<V: Vouch> NodeSync for Service<V> {
     ) -> Result<Response<Self::DesiredStream>, Status> {
         let node = node_of(&request)?;
         // The certificate outlives the Node by up to its lifetime; a session must not.
-        self.registrar.alive(&node).await?;
+        self.registrar.not_gone(&node).await?;
         let stream = desired::Desired {
             node,
             engine: self.engine.clone(),
@@ -126,7 +128,7 @@ impl<V: Vouch> NodeSync for Service<V> {
         request: Request<Streaming<Observation>>,
     ) -> Result<Response<Self::ObservedStream>, Status> {
         let node = node_of(&request)?;
-        self.registrar.alive(&node).await?;
+        self.registrar.not_gone(&node).await?;
         let (engine, stop) = (self.engine.clone(), self.stop.clone());
         Ok(Response::new(Box::pin(observed::open(node, engine, request.into_inner(), stop))))
     }

@@ -15,7 +15,7 @@ use super::endpoint::{object, says};
 use super::notice::Notices;
 use super::problems::Problems;
 use super::writer::{Endpoints, KubernetesEndpoints, StatusMetrics};
-use crate::engine::{EndpointReport, Report};
+use crate::engine::{Demands, EndpointReport, Report};
 use crate::leader::Tenure;
 use crate::object::Name;
 use crate::watch as watched;
@@ -55,17 +55,19 @@ pub async fn report(
     endpoints: KubernetesEndpoints,
     reports: mpsc::UnboundedReceiver<Report>,
     problems: mpsc::UnboundedReceiver<watched::Problems>,
+    demands: watch::Receiver<Arc<Demands>>,
     lead: watch::Receiver<Option<Tenure>>,
     notices: Notices,
     metrics: StatusMetrics,
 ) {
-    run(endpoints, reports, problems, lead, notices, metrics).await;
+    run(endpoints, reports, problems, demands, lead, notices, metrics).await;
 }
 
 pub(super) async fn run<E: Endpoints>(
     endpoints: E,
     mut reports: mpsc::UnboundedReceiver<Report>,
     mut problems: mpsc::UnboundedReceiver<watched::Problems>,
+    mut demands: watch::Receiver<Arc<Demands>>,
     mut lead: watch::Receiver<Option<Tenure>>,
     notices: Notices,
     metrics: StatusMetrics,
@@ -104,6 +106,13 @@ pub(super) async fn run<E: Endpoints>(
                 }
             }
             Some(problem) = problems.recv() => board.problems.watched(&problem, Instant::now()),
+            changed = demands.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let snapshot = Arc::clone(&demands.borrow_and_update());
+                board.problems.unmet(&snapshot.unmet, Instant::now());
+            }
             changed = lead.changed() => if changed.is_err() { return },
             Some(Ok((name, report, result))) = writes.join_next() => board.finish(name, report, result, &metrics),
             _ = pace.tick(), if ready && !board.queue.is_empty() && writes.len() < CONCURRENT => {

@@ -8,15 +8,21 @@ use axoneme_proto::nodesync::{FailureCode, RowFailure};
 use tokio::time::Instant;
 
 use super::notice::{Notice, Regarding};
-use crate::engine::{Diagnostic, Reason};
+use crate::engine::{Diagnostic, Reason, Unmet, UnmetReason};
 use crate::object::{Kind, ObjectKey};
 use crate::watch;
 
 /// What waits for something else gets an event when it has waited for this long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What waits for nodes that are silent or slow is said after this time: it is not the user's doing.
+const LONG: Duration = Duration::from_secs(300);
+
 /// Reason of events about rows that a node could not apply.
 const NOT_PROGRAMMED: &str = "NotProgrammed";
+
+/// Who says that a demand is not met.
+const UNMET: &str = "unmet";
 
 type Source = (ObjectKey, &'static str);
 
@@ -57,6 +63,26 @@ impl Problems {
             (notice, now)
         });
         self.replace((problems.object.clone(), "watched"), notices.collect());
+    }
+
+    /// All demands that cannot be met.
+    pub(super) fn unmet(&mut self, unmet: &[Unmet], now: Instant) {
+        let mut objects: HashMap<&ObjectKey, Vec<(Notice, Instant)>> = HashMap::new();
+        for Unmet { object, reason } in unmet {
+            let (name, patience) = match reason {
+                UnmetReason::NoNode(_) | UnmetReason::NoCidr(_) => ("FailedAddressAllocation", PATIENCE),
+                UnmetReason::NotForgotten { .. } | UnmetReason::Attached(_) => (Reason::Waiting.as_str(), LONG),
+                UnmetReason::Conflict { .. } => (Reason::Conflict.as_str(), Duration::ZERO),
+            };
+            let about = Regarding::Object(object.clone());
+            let notice = Notice { about, warning: true, reason: name, message: reason.to_string() };
+            objects.entry(object).or_default().push((notice, now + patience));
+        }
+        let over = self.said.extract_if(|(object, by), _| *by == UNMET && !objects.contains_key(object));
+        over.for_each(drop);
+        for (object, notices) in objects {
+            self.replace((object.clone(), UNMET), notices);
+        }
     }
 
     /// What waits already keeps its time.

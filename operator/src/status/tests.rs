@@ -11,7 +11,7 @@ use super::endpoint::{object, patch, says};
 use super::problems::Problems;
 use super::writer::Endpoints;
 use super::*;
-use crate::engine::{Diagnostic, EndpointReport, EndpointState, Reason, Report};
+use crate::engine::{Diagnostic, EndpointReport, EndpointState, Reason, Report, Unmet, UnmetReason};
 use crate::leader::Tenure;
 use crate::object::{Kind, Name, ObjectKey};
 
@@ -106,7 +106,8 @@ async fn a_leader_writes_what_differs_once_and_deletes_the_rest() {
     let (lead, leading) = watch::channel(None);
     let (notices, _said) = Notices::channel();
     let metrics = StatusMetrics::default();
-    let task = tokio::spawn(board::run(fake.clone(), receiver, problems, leading, notices, metrics.clone()));
+    let (_demands, demands) = watch::channel(Default::default());
+    let task = tokio::spawn(board::run(fake.clone(), receiver, problems, demands, leading, notices, metrics.clone()));
     for (pod, identity) in [("same", 300), ("old", 299), ("old", 300), ("new", 300)] {
         reports.send(Report::Endpoint(name(pod), Some(endpoint(identity)))).unwrap();
     }
@@ -141,6 +142,12 @@ async fn what_waits_is_said_only_if_it_lasts() {
     problems.compiled(&object, &[diagnostic(Reason::Waiting)], at(5));
     assert_eq!(count(&problems, 10), 1, "said again, it still waits since the start");
     problems.compiled(&object, &[], at(6));
+    assert_eq!(count(&problems, 60), 0);
+
+    let unmet = Unmet { object, reason: UnmetReason::NoCidr("n3".into()) };
+    problems.unmet(std::slice::from_ref(&unmet), at(0));
+    assert_eq!((count(&problems, 9), count(&problems, 10)), (0, 1));
+    problems.unmet(&[], at(11));
     assert_eq!(count(&problems, 60), 0);
 
     let failure = |code: FailureCode| RowFailure {

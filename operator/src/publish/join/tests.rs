@@ -13,6 +13,9 @@ impl Vouch for Fake {
     }
 
     async fn node_uid(&self, name: &str) -> Result<Option<String>, kube::Error> {
+        if self.node == Some("away") {
+            return Err(kube::Error::LinesCodecMaxLineLengthExceeded);
+        }
         Ok((name == "n1").then_some(self.node).flatten().map(str::to_owned))
     }
 }
@@ -77,4 +80,14 @@ async fn others_are_refused() {
         let node = NodeName { name: "n1".into(), uid: "u1".into() };
         assert!(registrar(verdict(), live).renew(&node, &csr).await.is_err());
     }
+}
+
+#[tokio::test]
+async fn a_known_node_stays_while_the_api_server_is_away_but_none_joins() {
+    let node = NodeName { name: "n1".into(), uid: "u1".into() };
+    let away = registrar(verdict(), Some("away"));
+    away.not_gone(&node).await.unwrap();
+    let (_, csr) = testing::key_and_csr();
+    assert_eq!(Status::from(away.join("good", &csr).await.unwrap_err()).code(), tonic::Code::Unavailable);
+    assert!(registrar(verdict(), None).not_gone(&node).await.is_err());
 }

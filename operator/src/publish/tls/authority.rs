@@ -70,7 +70,7 @@ impl Authority {
         params.distinguished_name = common_name("axoneme-ca");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        valid_for(&mut params, CA_LIFETIME);
+        valid_until(&mut params, OffsetDateTime::now_utc() + CA_LIFETIME);
         let certificate = params.self_signed(&key).map_err(AuthorityError::Sign)?;
         Ok((certificate.pem(), key.serialize_pem()))
     }
@@ -118,7 +118,7 @@ impl Authority {
         let mut params = CertificateParams::new(vec![OPERATOR_SERVER_NAME.to_owned()]).map_err(AuthorityError::Sign)?;
         params.distinguished_name = common_name(OPERATOR_SERVER_NAME);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        leaf(&mut params, SERVER_CERTIFICATE_LIFETIME);
+        leaf(&mut params, OffsetDateTime::now_utc() + SERVER_CERTIFICATE_LIFETIME);
         let certificate = params.signed_by(&key, &self.issuer).map_err(AuthorityError::Sign)?;
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         Ok((vec![certificate.der().clone()], key.into()))
@@ -129,6 +129,16 @@ impl Authority {
     /// # Errors
     /// When the request is not valid or cannot be signed.
     pub fn issue_node(&self, csr_der: &[u8], node: &NodeName, lifetime: Duration) -> Result<String, AuthorityError> {
+        self.issue_node_until(csr_der, node, OffsetDateTime::now_utc() + lifetime)
+    }
+
+    /// As [`Authority::issue_node`], valid until a point in time.
+    pub(super) fn issue_node_until(
+        &self,
+        csr_der: &[u8],
+        node: &NodeName,
+        until: OffsetDateTime,
+    ) -> Result<String, AuthorityError> {
         let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
             .map_err(AuthorityError::Request)?;
         let mut params = CertificateParams::default();
@@ -136,7 +146,7 @@ impl Authority {
         let uri = node.uri().try_into().map_err(|_| AuthorityError::Name(node.name.clone()))?;
         params.subject_alt_names = vec![SanType::URI(uri)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        leaf(&mut params, lifetime);
+        leaf(&mut params, until);
         let certificate = params.signed_by(&request.public_key, &self.issuer).map_err(AuthorityError::Sign)?;
         Ok(certificate.pem())
     }
@@ -148,15 +158,14 @@ fn common_name(name: &str) -> DistinguishedName {
     distinguished
 }
 
-fn leaf(params: &mut CertificateParams, lifetime: Duration) {
+fn leaf(params: &mut CertificateParams, until: OffsetDateTime) {
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
-    valid_for(params, lifetime);
+    valid_until(params, until);
 }
 
-fn valid_for(params: &mut CertificateParams, lifetime: Duration) {
-    let now = OffsetDateTime::now_utc();
-    params.not_before = now - CLOCK_SKEW;
-    params.not_after = now + lifetime;
+fn valid_until(params: &mut CertificateParams, until: OffsetDateTime) {
+    params.not_before = OffsetDateTime::now_utc() - CLOCK_SKEW;
+    params.not_after = until;
 }

@@ -7,7 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::Authority;
+use super::{Authority, NodeName};
 
 /// A new CA.
 pub(crate) fn authority() -> Authority {
@@ -21,6 +21,12 @@ pub(crate) fn key_and_csr() -> (KeyPair, Vec<u8>) {
     let params = CertificateParams::new(vec!["operator.axoneme.internal".to_owned()]).unwrap();
     let csr = params.serialize_request(&key).unwrap().der().to_vec();
     (key, csr)
+}
+
+/// A certificate that was valid until a minute ago.
+pub(crate) fn expired(authority: &Authority, csr: &[u8], node: &NodeName) -> String {
+    let until = time::OffsetDateTime::now_utc() - std::time::Duration::from_secs(60);
+    authority.issue_node_until(csr, node, until).unwrap()
 }
 
 /// A client that trusts `trusted` and shows `identity` (chain in PEM and key).

@@ -1,0 +1,222 @@
+//! A real client over loopback.
+
+use std::net::SocketAddr;
+
+use axoneme_proto::OPERATOR_SERVER_NAME;
+use axoneme_proto::nodesync::node_message::Message as FromNode;
+use axoneme_proto::nodesync::node_sync_client::NodeSyncClient;
+use axoneme_proto::nodesync::operator_message::Message as ToNode;
+use axoneme_proto::nodesync::{Certificate, Hello, observation};
+use axoneme_proto::tables::Settings;
+use hyper_util::rt::TokioIo;
+use rcgen::KeyPair;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
+
+use super::*;
+use crate::engine::{Config, Engine, Input};
+use crate::object::{Kind, Labels, Node, Object};
+use crate::publish::join::{TokenVerdict, Vouch};
+use crate::publish::tls::{Authority, testing};
+
+/// Node n1 exists; the token is its name.
+struct Fake;
+
+impl Vouch for Fake {
+    async fn token(&self, token: &str) -> Result<TokenVerdict, kube::Error> {
+        let extra = [
+            ("authentication.kubernetes.io/node-name", token),
+            ("authentication.kubernetes.io/node-uid", "u1"),
+            ("authentication.kubernetes.io/pod-name", "p"),
+            ("authentication.kubernetes.io/pod-uid", "p1"),
+        ];
+        Ok(TokenVerdict {
+            authenticated: true,
+            username: "system:serviceaccount:kube-system:axoneme-node".into(),
+            extra: extra.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        })
+    }
+
+    async fn node_uid(&self, name: &str) -> Result<Option<String>, kube::Error> {
+        Ok(matches!(name, "n1" | "n2").then(|| "u1".to_owned()))
+    }
+}
+
+struct World {
+    authority: Authority,
+    address: SocketAddr,
+    engine: Handle,
+    stop: CancellationToken,
+}
+
+async fn world() -> World {
+    let (engine, handle, _outputs) = Engine::new(Config::new(Settings::default()), [7; 16]);
+    tokio::spawn(engine.run());
+    for name in ["n1", "n2"] {
+        let node = Node {
+            name: name.into(),
+            uid: "u1".into(),
+            internal_ips: ["192.0.2.1".parse().unwrap()].into(),
+            external_ips: [].into(),
+            labels: Labels::default(),
+            max_pods: 110,
+            pod_cidrs: [].into(),
+            resource_version: "1".into(),
+        };
+        handle.send(Input::Upsert(Object::Node(node.into()))).await.unwrap();
+    }
+    for kind in Kind::ALL {
+        handle.send(Input::Synced(kind)).await.unwrap();
+    }
+    let authority = testing::authority();
+    let hour = Duration::from_secs(3600);
+    let registrar = Registrar::new(Fake, authority.clone(), "kube-system", "axoneme-node", hour);
+    let operators = Arc::new(ArcSwap::from_pointee(vec!["192.0.2.9:4246".to_owned()]));
+    let stop = CancellationToken::new();
+    let service = Service::new(handle.clone(), registrar, operators, SessionMetrics::default(), stop.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let tls = ServerTls::new(&authority).unwrap();
+    tokio::spawn(service.serve(listener, tls));
+    World { authority, address, engine: handle, stop }
+}
+
+impl World {
+    async fn dial(&self, tls: ClientConfig) -> Result<NodeSyncClient<Channel>, tonic::transport::Error> {
+        let (address, tls) = (self.address, tokio_rustls::TlsConnector::from(Arc::new(tls)));
+        let connector = tower::service_fn(move |_| {
+            let tls = tls.clone();
+            async move {
+                let stream = TcpStream::connect(address).await?;
+                let name = ServerName::try_from(OPERATOR_SERVER_NAME).unwrap();
+                tls.connect(name, stream).await.map(TokioIo::new)
+            }
+        });
+        Ok(NodeSyncClient::new(Endpoint::from_static("http://operator").connect_with_connector(connector).await?))
+    }
+
+    async fn join(&self, node: &str) -> (Certificate, KeyPair) {
+        let (key, csr_der) = testing::key_and_csr();
+        let mut client = self.dial(testing::client(&self.authority, None)).await.unwrap();
+        let response = client.join(JoinRequest { token: node.into(), csr_der }).await.unwrap().into_inner();
+        (response.certificate.unwrap(), key)
+    }
+
+    async fn client(&self, node: &str) -> NodeSyncClient<Channel> {
+        let (certificate, key) = self.join(node).await;
+        self.dial(testing::client(&self.authority, Some((&certificate.chain_pem, &key)))).await.unwrap()
+    }
+}
+
+fn hello(node: &str) -> NodeMessage {
+    let hello = Hello { node: node.into(), protocol_min: 1, protocol_max: 1, features: u64::MAX, ..Hello::default() };
+    NodeMessage { message: Some(FromNode::Hello(hello)) }
+}
+
+type Inbound = Streaming<OperatorMessage>;
+
+async fn desired(
+    client: &mut NodeSyncClient<Channel>,
+    first: NodeMessage,
+) -> Result<(mpsc::Sender<NodeMessage>, Inbound), Status> {
+    let (sender, receiver) = mpsc::channel(8);
+    sender.send(first).await.unwrap();
+    let response = client.desired(ReceiverStream::new(receiver)).await?;
+    Ok((sender, response.into_inner()))
+}
+
+async fn next(inbound: &mut Inbound) -> Result<ToNode, Status> {
+    let message = tokio::time::timeout(Duration::from_secs(10), inbound.message()).await.expect("a message in time")?;
+    Ok(message.and_then(|message| message.message).expect("not the end"))
+}
+
+#[tokio::test]
+async fn a_node_joins_is_served_and_renews() {
+    let world = world().await;
+    let mut client = world.client("n1").await;
+    let (sender, mut inbound) = desired(&mut client, hello("n1")).await.unwrap();
+    let ToNode::Welcome(welcome) = next(&mut inbound).await.unwrap() else { panic!("Welcome is first") };
+    assert_eq!((welcome.operators, welcome.resumed), (vec!["192.0.2.9:4246".to_owned()], false));
+    let ToNode::Delta(delta) = next(&mut inbound).await.unwrap() else { panic!("then a delta") };
+    assert!(delta.last && delta.inputs_complete);
+    assert!(delta.snapshots.contains(&"node/n1".to_owned()) && !delta.snapshots.contains(&"node/n2".to_owned()));
+    let (_, csr) = testing::key_and_csr();
+    sender.send(NodeMessage { message: Some(FromNode::RenewCsrDer(csr)) }).await.unwrap();
+    assert!(matches!(next(&mut inbound).await.unwrap(), ToNode::Certificate(_)));
+}
+
+#[tokio::test]
+async fn a_node_cannot_be_another_one_and_nobody_is_one_without_a_certificate() {
+    let world = world().await;
+    let mut anonymous = world.dial(testing::client(&world.authority, None)).await.unwrap();
+    assert_eq!(desired(&mut anonymous, hello("n1")).await.unwrap_err().code(), Code::Unauthenticated);
+    let observed = anonymous.observed(tokio_stream::iter([Observation::default()])).await;
+    assert_eq!(observed.unwrap_err().code(), Code::Unauthenticated);
+
+    let mut client = world.client("n1").await;
+    let (_sender, mut inbound) = desired(&mut client, hello("n2")).await.unwrap();
+    assert_eq!(next(&mut inbound).await.unwrap_err().code(), Code::PermissionDenied);
+    let other = Observation { node: "n2".into(), sequence: 1, event: None };
+    let mut acks = client.observed(tokio_stream::iter([other])).await.unwrap().into_inner();
+    assert_eq!(acks.message().await.unwrap_err().code(), Code::PermissionDenied);
+    // Its Node is gone, or another one of the same name.
+    let (key, csr) = testing::key_and_csr();
+    let former = NodeName { name: "n1".into(), uid: "u0".into() };
+    let chain = world.authority.issue_node(&csr, &former, Duration::from_secs(3600)).unwrap();
+    let mut former = world.dial(testing::client(&world.authority, Some((&chain, &key)))).await.unwrap();
+    assert_eq!(desired(&mut former, hello("n1")).await.unwrap_err().code(), Code::PermissionDenied);
+    let joined = anonymous.join(JoinRequest { token: "n9".into(), csr_der: csr }).await;
+    assert_eq!(joined.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn certificates_that_are_expired_or_of_another_authority_are_refused() {
+    let (world, stranger) = (world().await, testing::authority());
+    let node = NodeName { name: "n1".into(), uid: "u1".into() };
+    let (key, csr) = testing::key_and_csr();
+    let foreign = stranger.issue_node(&csr, &node, Duration::from_secs(3600)).unwrap();
+    let expired = testing::expired(&world.authority, &csr, &node);
+    for chain in [foreign, expired] {
+        let dialled = world.dial(testing::client(&world.authority, Some((&chain, &key)))).await;
+        // With TLS 1.3 a client hears of the refusal with the first request.
+        if let Ok(mut client) = dialled {
+            assert!(desired(&mut client, hello("n1")).await.is_err());
+        }
+    }
+    // And a node does not talk to an operator of another authority.
+    assert!(world.dial(testing::client(&stranger, None)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_newer_session_ends_the_older_and_the_end_is_announced() {
+    let world = world().await;
+    let (mut one, mut two) = (world.client("n1").await, world.client("n1").await);
+    let (_first, mut older) = desired(&mut one, hello("n1")).await.unwrap();
+    while !matches!(next(&mut older).await.unwrap(), ToNode::Delta(_)) {}
+    let (_second, mut newer) = desired(&mut two, hello("n1")).await.unwrap();
+    while !matches!(next(&mut newer).await.unwrap(), ToNode::Delta(_)) {}
+    assert_eq!(next(&mut older).await.unwrap_err().code(), Code::Aborted);
+    world.stop.cancel();
+    assert!(matches!(next(&mut newer).await.unwrap(), ToNode::Drain(_)));
+}
+
+#[tokio::test]
+async fn observations_are_acknowledged_once_the_engine_has_them() {
+    let world = world().await;
+    let mut client = world.client("n1").await;
+    let (sender, receiver) = mpsc::channel(8);
+    let mut acks = client.observed(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+    for sequence in [5, 6] {
+        let event = Some(observation::Event::NodeReport(axoneme_proto::nodesync::NodeReport::default()));
+        sender.send(Observation { node: "n1".into(), sequence, event }).await.unwrap();
+    }
+    let mut acknowledged = 0;
+    while acknowledged < 6 {
+        acknowledged = acks.message().await.unwrap().unwrap().sequence;
+    }
+    assert!(world.engine.is_complete());
+}
