@@ -186,7 +186,8 @@ impl<V: Vouch> Registrar<V> {
             found.map(|(_, value)| value.clone()).ok_or(JoinError::Unbound(key))
         };
         // The API server has checked that the pod lives; a token without one is not a DaemonSet pod's.
-        (extra(POD_NAME)?, extra(POD_UID)?);
+        extra(POD_NAME)?;
+        extra(POD_UID)?;
         Ok(NodeName { name: extra(NODE_NAME)?, uid: extra(NODE_UID)? })
     }
 
