@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::api::Api;
 use crate::cgroup::{Hierarchies, processes_below};
 use crate::cluster::Cluster;
+use crate::process::join_cgroup;
 use crate::sandbox::enter_network;
 
 impl Cluster {
@@ -37,11 +38,13 @@ impl Cluster {
         File::open(format!("/proc/{}/ns/net", process.pid)).context("the pod's process ended")
     }
 
-    /// A command that will run in the network namespace of node `index`.
+    /// A command that will run as a process of node `index`: in its network namespace, and in its cgroup, where programs
+    /// that translate services at the socket hang.
     pub fn node_command(&self, index: u8, program: &str) -> Result<Command> {
         let state = self.folder.expect()?;
         let node = state.nodes.get(&index).with_context(|| format!("there is no node {index}"))?;
         let mut command = Command::new(program);
+        join_cgroup(&mut command, &Hierarchies::find()?.system(&self.folder.node_name(index)))?;
         enter_network(&mut command, File::open(format!("/proc/{}/ns/net", node.init.pid)).context("the node is gone")?);
         Ok(command)
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use axoneme_e2e::kubectl::run;
 use axoneme_e2e::reach::{self, Outcome};
 use axoneme_e2e::workload::Workload;
 use serde_json::json;
@@ -45,10 +46,14 @@ fn nodes_reach_services_too() {
     let workload = lab.workload("services-nodes");
     lab.servers(&workload, &[("web", 1)]);
     let ip = service(&lab, &workload, "web");
-    for n in 0..lab.cluster.nodes().unwrap().len() {
-        eventually(&format!("node {n} reaches the service"), || {
-            reach::probe(&lab.node_network(n), SocketAddr::new(ip, 80)).unwrap().reached()
-        });
+    for index in lab.cluster.nodes().unwrap() {
+        // A process of the node, because services of hosts are translated for the sockets of its cgroup.
+        let ask = || {
+            let mut bash = lab.cluster.node_command(index, "timeout").unwrap();
+            let script = format!("exec 3<>/dev/tcp/{ip}/80; printf 'GET /hostname HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3");
+            run(bash.args(["2", "bash", "-c", &script]))
+        };
+        eventually(&format!("node {index} reaches the service"), || ask().is_ok_and(|answer| answer.ends_with("web")));
     }
 }
 
