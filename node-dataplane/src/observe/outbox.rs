@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axoneme_proto::nodesync::observation::Event;
-use axoneme_proto::nodesync::{Attached, Detached, NodeReport, Observation};
+use axoneme_proto::nodesync::{AllAttached, Attached, Detached, NodeReport, Observation};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use prost::Message;
@@ -83,6 +83,13 @@ impl Outbox {
         let mut inner = self.lock();
         inner.pending.retain(|_, one| !matches!(one.event, Some(Event::NodeReport(_))));
         self.push(&mut inner, Event::NodeReport(report));
+    }
+
+    /// All attachments of this moment. Whatever was to be said of single ones before is overtaken, but not that pods are gone.
+    pub fn all_attached(&self, attached: Vec<Attached>) {
+        let mut inner = self.lock();
+        inner.pending.retain(|_, one| !matches!(one.event, Some(Event::Attached(_) | Event::AllAttached(_))));
+        self.push(&mut inner, Event::AllAttached(AllAttached { attached }));
     }
 
     /// Everything after `sequence` that was not acknowledged.
@@ -248,6 +255,21 @@ mod tests {
         assert_eq!(told, [Event::Attached(again)]);
         outbox.save().await.unwrap();
         assert!(Outbox::open("n", path).unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_attached_in_all_overtakes_single_words_but_no_detachment() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open("n", folder.path().join("observations")).unwrap();
+        let attached = |container: &str| Attached { container_id: container.into(), ..Attached::default() };
+        outbox.attached(attached("c"));
+        outbox.detached(detached("a")).await.unwrap();
+        for all in [vec![], vec![attached("c"), attached("d")]] {
+            outbox.all_attached(all);
+        }
+        let told: Vec<_> = outbox.after(0).into_iter().filter_map(|one| one.event).collect();
+        let all = AllAttached { attached: vec![attached("c"), attached("d")] };
+        assert_eq!(told, [Event::Detached(detached("a")), Event::AllAttached(all)]);
     }
 
     #[tokio::test]

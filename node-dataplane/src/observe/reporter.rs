@@ -27,12 +27,11 @@ impl Reporter {
         Self { outbox, state, attached: Arc::default() }
     }
 
-    /// Tells the operator of everything that is attached again: one with another journal may not know what an earlier one was
-    /// told.
+    /// Tells the operator of everything that is attached, and that nothing else is: one with another journal may not know what an
+    /// earlier one was told.
     pub fn repeat(&self) {
-        for attached in self.lock().values() {
-            self.outbox.attached(attached.clone());
-        }
+        let attached = self.lock();
+        self.outbox.all_attached(attached.values().cloned().collect());
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Attached>> {
