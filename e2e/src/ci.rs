@@ -68,7 +68,7 @@ fn end_to_end(cluster: &Cluster) -> Result<()> {
     helm::deploy(cluster, None)?;
     heading("Scenarios");
     let mut tests = cargo(cluster);
-    tests.args(["test", "--quiet", "--locked", "--package", "axoneme-e2e", "--test", "cluster", "--", "--ignored"]);
+    tests.args(["test", "--quiet", "--locked", "--package", "axoneme-e2e", "--test", "cluster", "--"]);
     tests.args(["--test-threads", "1"]).env("AXONEME_E2E_CLUSTER", &cluster.folder.name);
     task("scenarios on the cluster", &mut tests)?;
     E2E_TEST.build(&cluster.paths)?;

@@ -5,7 +5,6 @@ use serde_json::json;
 use crate::lab::{Lab, eventually, steadily};
 
 #[test]
-#[ignore = "needs a cluster"]
 fn a_selector_that_matches_nothing_changes_nothing() {
     let lab = Lab::open();
     let workload = lab.workload("bad-selector");
@@ -19,7 +18,6 @@ fn a_selector_that_matches_nothing_changes_nothing() {
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn a_pod_without_labels_has_an_address_and_obeys_policies() {
     let lab = Lab::open();
     let workload = lab.workload("bad-labels");

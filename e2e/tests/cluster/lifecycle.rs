@@ -48,19 +48,16 @@ fn survives(program: &str, namespace: &str) {
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn nothing_is_lost_when_all_daemons_are_killed() {
     survives("axoneme-node", "life-daemon");
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn nothing_is_lost_when_all_operators_are_killed() {
     survives("axoneme-operator", "life-operator");
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn pods_start_although_the_daemon_is_killed_meanwhile() {
     let lab = Lab::open();
     let workload = lab.workload("life-add");
@@ -73,7 +70,6 @@ fn pods_start_although_the_daemon_is_killed_meanwhile() {
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn a_node_joins_and_leaves() {
     let lab = Lab::open();
     let before = lab.cluster.nodes().unwrap();

@@ -8,7 +8,6 @@ use axoneme_e2e::reach::{self, Outcome};
 use crate::lab::{Lab, UDP};
 
 #[test]
-#[ignore = "needs a cluster"]
 fn pods_reach_each_other_on_a_node_and_across_nodes() {
     let lab = Lab::open();
     let workload = lab.workload("pods-all");
@@ -23,7 +22,6 @@ fn pods_reach_each_other_on_a_node_and_across_nodes() {
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn nodes_reach_all_pods_and_pods_reach_all_nodes() {
     let lab = Lab::open();
     let workload = lab.workload("pods-nodes");
@@ -41,7 +39,6 @@ fn nodes_reach_all_pods_and_pods_reach_all_nodes() {
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn a_stream_across_nodes_is_not_stopped_by_its_packets_size() {
     let lab = Lab::open();
     let workload = lab.workload("pods-stream");
@@ -57,7 +54,6 @@ fn a_stream_across_nodes_is_not_stopped_by_its_packets_size() {
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn the_api_server_is_reached_through_its_service() {
     let lab = Lab::open();
     let workload = lab.workload("pods-api");

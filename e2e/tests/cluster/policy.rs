@@ -18,7 +18,6 @@ fn remove(lab: &Lab, workload: &Workload<'_>, name: &str) {
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn a_policy_opens_for_whom_it_names_and_goes_when_it_is_deleted() {
     let lab = Lab::open();
     let workload = lab.workload("policy-names");
@@ -44,7 +43,6 @@ fn a_policy_opens_for_whom_it_names_and_goes_when_it_is_deleted() {
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn the_node_always_reaches_its_own_pods() {
     let lab = Lab::open();
     let workload = lab.workload("policy-host");
@@ -56,7 +54,6 @@ fn the_node_always_reaches_its_own_pods() {
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn a_connection_ends_when_a_policy_forbids_it() {
     let lab = Lab::open();
     let workload = lab.workload("policy-cut");
@@ -73,7 +70,6 @@ fn a_connection_ends_when_a_policy_forbids_it() {
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn a_block_of_addresses_holds_for_pods_too() {
     let lab = Lab::open();
     let workload = lab.workload("policy-block");
@@ -93,7 +89,6 @@ fn a_block_of_addresses_holds_for_pods_too() {
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn a_new_pod_is_known_to_its_peers_before_its_first_packet() {
     let lab = Lab::open();
     let workload = lab.workload("policy-first");

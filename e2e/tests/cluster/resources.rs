@@ -7,7 +7,6 @@ use crate::lab::{Lab, eventually};
 const CILIUM: &str = "cilium.io/v2";
 
 #[test]
-#[ignore = "needs a cluster"]
 fn every_node_has_a_range_of_its_own() {
     let lab = Lab::open();
     let mut seen = std::collections::BTreeSet::new();
@@ -19,7 +18,6 @@ fn every_node_has_a_range_of_its_own() {
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn a_pod_has_an_endpoint_and_pods_with_the_same_labels_share_an_identity() {
     let lab = Lab::open();
     let workload = lab.workload("resources");

@@ -24,7 +24,6 @@ fn service(lab: &Lab, workload: &Workload<'_>, name: &str) -> IpAddr {
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn a_service_leads_to_its_pods_by_tcp_and_udp() {
     let lab = Lab::open();
     let workload = lab.workload("services-all");
@@ -40,7 +39,6 @@ fn a_service_leads_to_its_pods_by_tcp_and_udp() {
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn nodes_reach_services_too() {
     let lab = Lab::open();
     let workload = lab.workload("services-nodes");
@@ -58,7 +56,6 @@ fn nodes_reach_services_too() {
 }
 
 #[test]
-#[ignore = "needs a cluster"]
 fn connections_are_spread_over_all_ready_pods_and_follow_changes() {
     let lab = Lab::open();
     let workload = lab.workload("services-spread");
