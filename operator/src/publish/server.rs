@@ -13,9 +13,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axoneme_proto::nodesync::node_sync_server::{NodeSync, NodeSyncServer};
-use axoneme_proto::nodesync::{
-    JoinRequest, JoinResponse, NodeMessage, Observation, ObservationAck, OperatorMessage,
-};
+use axoneme_proto::nodesync::{JoinRequest, JoinResponse, NodeMessage, Observation, ObservationAck, OperatorMessage};
 use futures::Stream;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
@@ -103,10 +101,7 @@ impl<V: Vouch> NodeSync for Service<V> {
 
     type DesiredStream = Outgoing<OperatorMessage>;
 
-    async fn desired(
-        &self,
-        request: Request<Streaming<NodeMessage>>,
-    ) -> Result<Response<Self::DesiredStream>, Status> {
+    async fn desired(&self, request: Request<Streaming<NodeMessage>>) -> Result<Response<Self::DesiredStream>, Status> {
         let node = node_of(&request)?;
         // The certificate outlives the Node by up to its lifetime; a session must not.
         self.registrar.not_gone(&node).await?;
