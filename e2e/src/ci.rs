@@ -25,6 +25,10 @@ pub fn lint(cluster: &Cluster) -> Result<()> {
     task("cargo fmt --check", cargo(cluster).args(["fmt", "--all", "--check"]))?;
     let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     task("cargo clippy", cargo(cluster).args(clippy))?;
+    // Not among all targets, because a plain `cargo test` shall not run them.
+    let scenarios =
+        ["clippy", "--quiet", "--package", "axoneme-e2e", "--test", "cluster", "--locked", "--", "-D", "warnings"];
+    task("cargo clippy, scenarios", cargo(cluster).args(scenarios))?;
     if machine::in_path("cargo-deny") {
         task("cargo deny", cargo(cluster).args(["deny", "--offline", "check", "licenses", "bans", "sources"]))?;
     } else {

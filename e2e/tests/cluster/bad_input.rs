@@ -1,8 +1,10 @@
 //! What goes wrong on the user's side must be said, and break nothing else.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::lab::{Lab, eventually, steadily};
+use crate::lab::{Lab, eventually, steadily, within};
 
 #[test]
 fn a_selector_that_matches_nothing_changes_nothing() {
@@ -15,6 +17,31 @@ fn a_selector_that_matches_nothing_changes_nothing() {
     });
     lab.api.create(&workload.path("networking.k8s.io/v1", "networkpolicies"), &policy).unwrap();
     steadily("the client reaches the server", || pods[1].ask(pods[0].http()).reached());
+    // It is said after a while: the pods may just be later than their policy.
+    let events = workload.path("events.k8s.io/v1", "events");
+    within(Duration::from_secs(40), "the user is told", || {
+        lab.api.list(&events).unwrap().iter().any(|event| {
+            event["reason"] == "NoMatchingPods" && event["type"] == "Normal" && event["regarding"]["name"] == "nobody"
+        })
+    });
+}
+
+#[test]
+fn a_selector_that_can_never_match_is_said_at_once() {
+    let lab = Lab::open();
+    let workload = lab.workload("bad-label");
+    let policy = json!({
+        "metadata": {"name": "by-hash"},
+        "spec": {"podSelector": {"matchLabels": {"pod-template-hash": "abc"}}, "policyTypes": ["Ingress"]},
+    });
+    lab.api.create(&workload.path("networking.k8s.io/v1", "networkpolicies"), &policy).unwrap();
+    let events = workload.path("events.k8s.io/v1", "events");
+    eventually("the label is named", || {
+        lab.api.list(&events).unwrap().iter().any(|event| {
+            let note = event["note"].as_str().unwrap_or_default();
+            event["reason"] == "LabelNotInIdentity" && event["type"] == "Warning" && note.contains("pod-template-hash")
+        })
+    });
 }
 
 #[test]

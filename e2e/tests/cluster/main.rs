@@ -1,7 +1,7 @@
 //! Scenarios on a real cluster with this project as its network: real API server, kubelets and containerd, pods that send
 //! packets, and a check on what arrived. They share one cluster and run one after the other:
 //!
-//!     make cluster && AXONEME_E2E_CLUSTER=dev cargo test -p axoneme-e2e --test cluster -- --ignored --test-threads 1
+//!     make cluster && AXONEME_E2E_CLUSTER=dev cargo test -p axoneme-e2e --test cluster -- --test-threads 1
 //!
 //! `make test` does that with a cluster of its own.
 
