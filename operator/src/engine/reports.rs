@@ -96,6 +96,8 @@ pub enum Reason {
     InvalidField,
     /// A selector uses a label that is not part of identities, so it can never see it.
     LabelNotInIdentity,
+    /// A policy selects no pod. Often it is only earlier than its pods, so it is no warning.
+    NoMatchingPods,
     /// An address or name that another object has.
     Conflict,
     /// A demand waits.
@@ -109,6 +111,7 @@ impl Reason {
         match self {
             Self::InvalidField => "InvalidField",
             Self::LabelNotInIdentity => "LabelNotInIdentity",
+            Self::NoMatchingPods => "NoMatchingPods",
             Self::Conflict => "Conflict",
             Self::Waiting => "Waiting",
         }

@@ -166,6 +166,11 @@ impl Index {
     fn membership_changed(&mut self, id: SetId, pod: &Pod, turning: usize, ports_changed: bool) {
         self.dirty.scopes.extend(pod.node.clone());
         let Some(set) = self.sets.get(id) else { return };
+        if set.pods.len() == turning {
+            // A policy may select its first pod now, or none any more.
+            let subjects = self.selectors.matching(&set.labels).flat_map(|selected| &selected.subjects);
+            self.dirty.policies.extend(subjects.cloned());
+        }
         if set.pods.len() == turning || ports_changed {
             self.dirty.identities.extend(set.identity());
             self.dirty.usage.extend(set.identity());

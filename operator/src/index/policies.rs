@@ -113,6 +113,15 @@ impl Index {
         self.policies.get(name)
     }
 
+    /// Whether a policy selects a pod.
+    #[must_use]
+    pub fn selects_any(&self, policy: &PolicyEntry) -> bool {
+        let selected = self.selectors.get(&policy.parsed.subject);
+        selected.is_some_and(|selected| {
+            selected.sets.iter().filter_map(|set| self.sets.get(*set)).any(|set| !set.pods.is_empty())
+        })
+    }
+
     /// Whether a namespace has any policy.
     #[must_use]
     pub fn has_policy(&self, namespace: &Arc<str>) -> bool {

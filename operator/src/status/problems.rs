@@ -39,10 +39,10 @@ impl Problems {
     /// All that the compiler finds wrong with an object.
     pub(super) fn compiled(&mut self, object: &ObjectKey, diagnostics: &[Diagnostic], now: Instant) {
         let notices = diagnostics.iter().map(|diagnostic| {
-            let waits = matches!(diagnostic.reason, Reason::Waiting);
+            let waits = matches!(diagnostic.reason, Reason::Waiting | Reason::NoMatchingPods);
             let notice = Notice {
                 about: Regarding::Object(object.clone()),
-                warning: true,
+                warning: diagnostic.reason != Reason::NoMatchingPods,
                 reason: diagnostic.reason.as_str(),
                 message: with_field(&diagnostic.field, &diagnostic.message),
             };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use axoneme_proto::nodesync::{RowFailure, Table};
 
-use super::{Diagnostic, EndpointReport, EndpointState, Report};
+use super::{Diagnostic, EndpointReport, EndpointState, Reason, Report};
 use crate::compile::policy::Shared;
-use crate::index::{Index, PodEntry};
+use crate::index::{Index, PodEntry, PolicyEntry};
 use crate::object::{Kind, Name, ObjectKey};
 
 /// Remembers what was reported.
@@ -34,7 +34,8 @@ impl Reporter {
 
     /// The diagnostics of a policy, if they differ.
     pub fn policy(&mut self, index: &Index, name: &Name) -> Option<Report> {
-        let new: Arc<[Diagnostic]> = index.policy(name).map(|policy| &*policy.diagnostics).unwrap_or_default().into();
+        let new: Arc<[Diagnostic]> =
+            index.policy(name).map(|policy| diagnostics(index, policy)).unwrap_or_default().into();
         let old = self.diagnostics.get(name).map(|old| &**old).unwrap_or_default();
         if *old == *new {
             return None;
@@ -46,6 +47,19 @@ impl Reporter {
         }
         Some(Report::Diagnostics(ObjectKey::namespaced(Kind::NetworkPolicy, name), new))
     }
+}
+
+/// What is wrong with a policy in itself, and with the pods that there are.
+fn diagnostics(index: &Index, policy: &PolicyEntry) -> Vec<Diagnostic> {
+    let mut diagnostics = policy.diagnostics.clone();
+    if !index.selects_any(policy) {
+        diagnostics.push(Diagnostic {
+            reason: Reason::NoMatchingPods,
+            field: "spec.podSelector".into(),
+            message: "no pod has these labels: the policy changes nothing until there is one".into(),
+        });
+    }
+    diagnostics
 }
 
 /// A bound pod with a network of its own has a `CiliumEndpoint`.
