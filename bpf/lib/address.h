@@ -22,6 +22,14 @@ enum address_kind : __u8 {
 	ADDRESS_POD = 6,
 };
 
+/* How a packet gets to the node that owns an address, where pods are not tunnelled. */
+enum address_path : __u16 {
+	/* The host's routes know. */
+	PATH_ROUTED = 0,
+	/* That node, which has the address `tunnel`, is a neighbour on the device `ifindex`. */
+	PATH_DIRECT = 1,
+};
+
 struct address_key {
 	struct inet address;
 	enum family family;
@@ -33,8 +41,8 @@ struct address {
 	__u32 identity;
 	enum address_kind kind;
 	enum family tunnel_family;
-	__u16 reserved0;
-	/* Only for ADDRESS_ENDPOINT. */
+	enum address_path path;
+	/* ADDRESS_ENDPOINT: key in ax_endpoints. PATH_DIRECT: the uplink. Else 0. */
 	__u32 ifindex;
 	/* Underlay address of the node that owns it; for ADDRESS_POD and ADDRESS_NODE_OVERLAY. */
 	struct inet tunnel;

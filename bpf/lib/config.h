@@ -11,6 +11,8 @@ enum config_flags : __u32 {
 	/* Pods' connections to addresses outside the cluster leave with the node's address. */
 	CONFIG_MASQUERADE_IPV4 = 1 << 1,
 	CONFIG_MASQUERADE_IPV6 = 1 << 2,
+	/* ax_no_masquerade has entries. */
+	CONFIG_EXCLUSIONS = 1 << 3,
 };
 
 /* An unwritten configuration (tunnel_ifindex 0 in VXLAN mode, no node address) drops what would need it. */
@@ -27,7 +29,9 @@ struct config {
 	/* The node's addresses on the underlay: what masqueraded packets leave with. Zero: none in this family. */
 	struct inet node_ipv4;
 	struct inet node_ipv6;
-	__u32 reserved[8];
+	/* What fits through the way to other nodes' pods, without Ethernet header and before encapsulation. 0: not known yet. */
+	__u32 pod_mtu;
+	__u32 reserved[7];
 };
 
 struct {

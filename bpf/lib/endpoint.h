@@ -6,7 +6,13 @@
 #include "inet.h"
 
 enum endpoint_flags : __u32 {
-	ENDPOINT_FLAGS_NONE = 0,
+	ENDPOINT_NONE = 0,
+	/* ax_bandwidth has a limit for what the pod sends. */
+	ENDPOINT_EGRESS_LIMITED = 1 << 0,
+	/* ax_bandwidth has a limit for what the pod gets. */
+	ENDPOINT_INGRESS_LIMITED = 1 << 1,
+	/* Another CNI plugin made the device: programs judge, its owner and the stack deliver. */
+	ENDPOINT_CHAINED = 1 << 2,
 };
 
 /* As an Ethernet header has them: destination, source. Words, so that they are copied as words. */

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <bpf.h>
+#include "address.h"
 #include "config.h"
 #include "conntrack.h"
 #include "inet.h"
@@ -35,6 +36,19 @@ struct {
 	__type(key, struct tuple);
 	__type(value, struct nat);
 } ax_nat SEC(".maps");
+
+/* Outside destinations that see pods' own addresses. */
+struct exclusion {
+	__u32 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 1024);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct cidr_key);
+	__type(value, struct exclusion);
+} ax_no_masquerade SEC(".maps");
 
 /* How many ports are tried before a flow is refused. */
 #define NAT_PROBES 32

@@ -4,6 +4,7 @@
 #include "../lib/address.h"
 #include "../lib/admit.h"
 #include "../lib/balance.h"
+#include "../lib/bandwidth.h"
 #include "../lib/config.h"
 #include "../lib/deliver.h"
 #include "../lib/drop.h"

@@ -25,6 +25,16 @@ numbers! {
     }
 }
 
+numbers! {
+    /// How a packet gets to the node that owns an address, where pods are not tunnelled.
+    AddressPath: u16 = "address_path", "PATH_" {
+        /// The host's routes know.
+        ROUTED = 0,
+        /// That node, which has the address `tunnel`, is a neighbour on the device `ifindex`.
+        DIRECT = 1,
+    }
+}
+
 /// Key of `ax_addresses`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -73,8 +83,8 @@ pub struct Address {
     pub identity: u32,
     pub kind: AddressKind,
     pub tunnel_family: Family,
-    pub reserved0: u16,
-    /// Only for endpoints.
+    pub path: AddressPath,
+    /// Endpoints: key in `ax_endpoints`. `AddressPath::DIRECT`: the uplink. Else 0.
     pub ifindex: u32,
     /// Underlay address of the node that owns it; for pods and overlay addresses of other nodes.
     pub tunnel: Inet,
@@ -110,6 +120,11 @@ impl Address {
     /// A pod on the node with the underlay address `tunnel`, or in `ax_cidrs` that node's pods (identity 0: not listed).
     pub fn pod(identity: u32, tunnel: IpAddr) -> Self {
         Self { kind: AddressKind::POD, identity, ..Self::default() }.behind(tunnel)
+    }
+
+    /// The same, of a node that is a neighbour on the uplink `ifindex`.
+    pub fn direct(self, ifindex: u32) -> Self {
+        Self { path: AddressPath::DIRECT, ifindex, ..self }
     }
 
     fn behind(self, tunnel: IpAddr) -> Self {

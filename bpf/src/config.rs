@@ -11,6 +11,8 @@ numbers! {
         /// Pods' connections to addresses outside the cluster leave with the node's address.
         MASQUERADE_IPV4 = 1 << 1,
         MASQUERADE_IPV6 = 1 << 2,
+        /// `ax_no_masquerade` has entries.
+        EXCLUSIONS = 1 << 3,
     }
 }
 flags!(ConfigFlags);
@@ -31,7 +33,9 @@ pub struct Config {
     /// The node's addresses on the underlay: what masqueraded packets leave with. Zero: none in this family.
     pub node_ipv4: Inet,
     pub node_ipv6: Inet,
-    pub reserved: [u32; 8],
+    /// What fits through the way to other nodes' pods, without Ethernet header and before encapsulation. 0: not known yet.
+    pub pod_mtu: u32,
+    pub reserved: [u32; 7],
 }
 
 pod!(Config);

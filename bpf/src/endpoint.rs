@@ -5,8 +5,14 @@ use crate::numbers::{flags, numbers, pod};
 
 numbers! {
     /// Properties of an endpoint.
-    EndpointFlags: u32 = "endpoint_flags", "ENDPOINT_FLAGS_" {
+    EndpointFlags: u32 = "endpoint_flags", "ENDPOINT_" {
         NONE = 0,
+        /// `ax_bandwidth` has a limit for what the pod sends.
+        EGRESS_LIMITED = 1 << 0,
+        /// `ax_bandwidth` has a limit for what the pod gets.
+        INGRESS_LIMITED = 1 << 1,
+        /// Another CNI plugin made the device: programs judge, its owner and the stack deliver.
+        CHAINED = 1 << 2,
     }
 }
 flags!(EndpointFlags);

@@ -13,6 +13,8 @@ pub const SERVICE_BACKENDS: &str = "ax_service_backends";
 pub const CT_TCP: &str = "ax_ct_tcp";
 pub const CT_ANY: &str = "ax_ct_any";
 pub const NAT: &str = "ax_nat";
+pub const NO_MASQUERADE: &str = "ax_no_masquerade";
+pub const BANDWIDTH: &str = "ax_bandwidth";
 pub const SOCK_REVERSE: &str = "ax_sock_reverse";
 pub const METRICS: &str = "ax_metrics";
 pub const EVENTS: &str = "ax_events";
@@ -32,6 +34,8 @@ pub const ALL: &[&str] = &[
     CT_TCP,
     CT_ANY,
     NAT,
+    NO_MASQUERADE,
+    BANDWIDTH,
     SOCK_REVERSE,
     METRICS,
     EVENTS,

@@ -24,4 +24,11 @@ pub struct Nat {
     pub reserved: [u32; 3],
 }
 
-pod!(Nat);
+/// Value of `ax_no_masquerade`, whose keys are `CidrKey`s.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exclusion {
+    pub reserved: u32,
+}
+
+pod!(Nat, Exclusion);

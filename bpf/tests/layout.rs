@@ -4,7 +4,8 @@
 
 mod common;
 
-use axoneme_bpf::address::{Address, AddressKey, AddressKind, CidrKey};
+use axoneme_bpf::address::{Address, AddressKey, AddressKind, AddressPath, CidrKey};
+use axoneme_bpf::bandwidth::{Bandwidth, BandwidthKey};
 use axoneme_bpf::config::{Config, ConfigFlags};
 use axoneme_bpf::conntrack::{Ct, CtFlags};
 use axoneme_bpf::endpoint::{Endpoint, EndpointFlags};
@@ -12,7 +13,7 @@ use axoneme_bpf::event::{Event, EventKind};
 use axoneme_bpf::identity::Identity;
 use axoneme_bpf::inet::{Direction, Family, Inet, Tuple};
 use axoneme_bpf::metrics::{Metrics, MetricsKey, Reason};
-use axoneme_bpf::nat::{Nat, NatFlags};
+use axoneme_bpf::nat::{Exclusion, Nat, NatFlags};
 use axoneme_bpf::policy::{
     Action, Policy, PolicyClass, PolicyClassKey, PolicyFlags, PolicyRuleKey, RulePeer, TIER_ADMIN, TIER_BASELINE,
     TIER_NORMAL, TIERS, TierVerdict, Verdicts,
@@ -73,12 +74,13 @@ fn structs_have_the_layout_of_the_object() {
             reserved0,
             node_ipv4,
             node_ipv6,
+            pod_mtu,
             reserved
         }
     );
     same_struct!(layout, "endpoint", Endpoint { identity, policy, id, flags, ipv4, ipv6, pod_mac, host_mac, reserved });
     same_struct!(layout, "address_key", AddressKey { address, family, reserved });
-    same_struct!(layout, "address", Address { identity, kind, tunnel_family, reserved0, ifindex, tunnel, reserved });
+    same_struct!(layout, "address", Address { identity, kind, tunnel_family, path, ifindex, tunnel, reserved });
     same_struct!(layout, "cidr_key", CidrKey { prefixlen, family, reserved, address });
     same_struct!(layout, "policy", Policy { slot, flags, ingress_cookie, egress_cookie, generation, reserved });
     same_struct!(layout, "policy_rule_key", PolicyRuleKey { prefixlen, slot, peer, direction, protocol, port });
@@ -113,6 +115,9 @@ fn structs_have_the_layout_of_the_object() {
         }
     );
     same_struct!(layout, "nat", Nat { expires, address, port, flags, reserved });
+    same_struct!(layout, "exclusion", Exclusion { reserved });
+    same_struct!(layout, "bandwidth_key", BandwidthKey { ifindex, direction, reserved });
+    same_struct!(layout, "bandwidth", Bandwidth { bytes_per_second, free_at, reserved });
     same_struct!(layout, "sock_reverse_key", SockReverseKey { cookie, address, port, protocol, family, reserved });
     same_struct!(layout, "sock_reverse", SockReverse { address, port, reserved0, service, reserved });
     same_struct!(layout, "metrics_key", MetricsKey { reason, direction, reserved });
@@ -150,6 +155,7 @@ fn enumerations_have_the_values_of_the_object() {
     same_enum!(layout, Direction);
     same_enum!(layout, NatFlags);
     same_enum!(layout, AddressKind);
+    same_enum!(layout, AddressPath);
     same_enum!(layout, Identity);
     same_enum!(layout, EventKind);
     same_enum!(layout, EndpointFlags);

@@ -30,6 +30,8 @@ pub fn lint(cluster: &Cluster) -> Result<()> {
         ["clippy", "--quiet", "--package", "axoneme-e2e", "--test", "cluster", "--locked", "--", "-D", "warnings"];
     task("cargo clippy, scenarios", cargo(cluster).args(scenarios))?;
     if machine::in_path("cargo-deny") {
+        // It looks at all platforms' crates, of which a build on a fresh machine has fetched only this one's.
+        task("cargo fetch", cargo(cluster).args(["fetch", "--quiet", "--locked"]))?;
         task("cargo deny", cargo(cluster).args(["deny", "--offline", "check", "licenses", "bans", "sources"]))?;
     } else {
         note("cargo-deny is not installed: licences, bans and sources are not checked");

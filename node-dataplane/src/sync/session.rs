@@ -191,8 +191,9 @@ impl Session {
                         Some(operator_message::Message::Welcome(_)) => {
                             return Err(SessionError::Protocol("a second Welcome"));
                         }
-                        // Something that a newer operator says and that can be left out.
-                        None => {}
+                        // The barrier is not waited for yet; the rest is something that a newer operator says and that can be
+                        // left out.
+                        Some(operator_message::Message::Told(_)) | None => {}
                     }
                 }
                 changed = status.changed() => changed.map_err(|_| Stopped)?,

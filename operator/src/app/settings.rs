@@ -31,5 +31,6 @@ pub(super) fn settings(config: &ConfigFile) -> Settings {
             PolicyEnforcementMode::Never => PolicyMode::Never,
         }
         .into(),
+        ..Settings::default()
     }
 }

@@ -43,6 +43,7 @@ fn endpoint(decided: &Decided<'_>) -> Output {
         addresses: decided.addresses.clone(),
         named_ports: pod.ports.iter().map(|port| (port.name.to_string(), port.port.into())).collect(),
         service_account: pod.service_account.to_string(),
+        ..tables::Endpoint::default()
     };
     let scope = Scope::Node(decided.node.to_string());
     output(RowId::new(scope, Table::Endpoint, Arc::clone(pod.endpoint_key())), &row)
