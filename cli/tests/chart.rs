@@ -55,8 +55,8 @@ fn the_case_of_everything_has_every_value_and_leaves_no_default() {
     let read = |file: &Path| -> Value { serde_yaml::from_str(&fs::read_to_string(file).unwrap()).unwrap() };
     let mut wrong = Vec::new();
     compare(&read(&chart().join("values.yaml")), &read(&tests().join("everything.values.yaml")), "", &mut wrong);
-    // These have one value so far, or must not be off.
-    let only = ["ipam.mode", "tunnelProtocol", "ipv4.enabled"];
+    // These have one value so far, or must not be off with the rest.
+    let only = ["tunnelProtocol", "ipv4.enabled", "enableIPv4Masquerade", "cni.chainingMode"];
     wrong.retain(|path| !only.contains(&path.as_str()));
     assert_eq!(wrong, Vec::<String>::new());
 }
@@ -76,6 +76,26 @@ fn values_that_make_no_sense_are_refused() {
         ("ipam.operator.clusterPoolIPv4PodCIDRList={10.0.0.0}", "/ipam/operator/clusterPoolIPv4PodCIDRList/0"),
         ("ipam.operator.clusterPoolIPv4PodCIDRList=null", "clusterPoolIPv4PodCIDRList is empty although"),
         ("ipv4.enabled=false", "ipv4.enabled and ipv6.enabled are both false"),
+        ("ipv4.enabled=false,ipv6.enabled=true", "underlayProtocol is ipv4 although ipv4.enabled is false"),
+        ("underlayProtocol=ipv6", "underlayProtocol is ipv6 although ipv6.enabled is false"),
+        ("underlayProtocol=auto", "/underlayProtocol"),
+        ("autoDirectNodeRoutes=true", "autoDirectNodeRoutes is true, which needs routingMode native"),
+        ("routingMode=native,directRoutingSkipUnreachable=true", "directRoutingSkipUnreachable is true, which has no"),
+        ("ipv4NativeRoutingCIDR=10.0.0.0", "/ipv4NativeRoutingCIDR"),
+        ("ipv6NativeRoutingCIDR=fd00::/64", "ipv6NativeRoutingCIDR is set although ipv6.enabled is false"),
+        ("ipMasqAgent.enabled=true,enableIPv4Masquerade=false", "ipMasqAgent.enabled is true although nothing is"),
+        ("ipMasqAgent.config.masqLinkLocal=true", "ipMasqAgent.config is set although ipMasqAgent.enabled is false"),
+        ("ipMasqAgent.config.nonMasqueradeCIDRs={a}", "/ipMasqAgent/config/nonMasqueradeCIDRs/0"),
+        ("k8s.requireIPv4PodCIDR=true", "need ipam.mode kubernetes"),
+        ("ipam.mode=kubernetes,k8s.requireIPv6PodCIDR=true", "need their family"),
+        ("devices={eth+0}", "/devices/0"),
+        ("cni.chainingMode=portmap", "/cni/chainingMode"),
+        (
+            "cni.chainingMode=generic-veth",
+            "cni.chainingMode generic-veth and ipam.mode delegated-plugin need each other",
+        ),
+        ("ipam.mode=delegated-plugin", "cni.chainingMode generic-veth and ipam.mode delegated-plugin need each other"),
+        ("ipam.mode=delegated-plugin,cni.chainingMode=generic-veth", "generic-veth needs routingMode native"),
         ("k8sServiceHost=10.0.0.1", "k8sServiceHost is set without k8sServicePort"),
         ("operator.port=9879", "must differ"),
         ("operator.nodeCertificateSeconds=60", "/operator/nodeCertificateSeconds"),
@@ -149,7 +169,26 @@ fn the_operator_understands_its_settings() {
     assert_eq!((everything.cluster.name.as_str(), everything.cluster.id), ("north", 7));
     assert_eq!(everything.ipam.operator.ipv4_cidrs.len(), 2);
     assert_eq!((everything.tunnel_port, everything.mtu, everything.operator.port), (4789, 1400, 14246));
-    assert!(everything.ipv6.enabled && !everything.masquerade_ipv4 && !everything.masquerade_ipv6);
+    assert!(everything.ipv6.enabled && everything.masquerade_ipv4 && !everything.masquerade_ipv6);
+    assert!(everything.auto_direct_node_routes && everything.direct_routing_skip_unreachable);
+    assert_eq!(everything.ipv4_native_routing_cidr.map(|cidr| cidr.to_string()).as_deref(), Some("10.0.0.0/8"));
+    assert_eq!(everything.ipv6_native_routing_cidr.map(|cidr| cidr.to_string()).as_deref(), Some("fd00::/8"));
+    assert!(everything.ip_masq_agent.enabled && everything.bandwidth_manager.enabled);
+    assert!(everything.k8s.require_ipv4_pod_cidr && everything.k8s.require_ipv6_pod_cidr);
+    assert_eq!(everything.underlay_protocol, axoneme_operator::config::UnderlayProtocol::Ipv6);
+}
+
+#[test]
+fn a_chained_plugin_and_a_cluster_without_ipv4_can_be_asked_for() {
+    let Some(helm) = Helm::find() else { return };
+    let chained = ["--set", "routingMode=native,ipam.mode=delegated-plugin,cni.chainingMode=generic-veth"];
+    let config =
+        helm.settings("operator.yaml", &chained, |file| axoneme_operator::config::ConfigFile::read(file).unwrap());
+    assert_eq!(config.ipam.mode, axoneme_operator::config::IpamMode::DelegatedPlugin);
+    let node = helm.settings("node.yaml", &chained, |file| axoneme_node::config::Config::read(file).unwrap());
+    assert_eq!(node.cni.chaining_mode, axoneme_node::config::ChainingMode::GenericVeth);
+    let ipv6 = ["--set", "ipv4.enabled=false,ipv6.enabled=true,underlayProtocol=ipv6"];
+    helm.settings("operator.yaml", &ipv6, |file| axoneme_operator::config::ConfigFile::read(file).unwrap());
 }
 
 #[test]
@@ -159,6 +198,8 @@ fn the_node_understands_its_settings_and_finds_what_they_name() {
         |arguments| helm.settings("node.yaml", arguments, |file| axoneme_node::config::Config::read(file).unwrap());
     let everything = read(CASES[1].1);
     assert_eq!((everything.health_port, everything.metrics_port), (19879, 19962));
+    assert_eq!(everything.devices, ["eth0", "bond+"]);
+    assert!(!everything.cni.exclusive && everything.cni.custom_conf);
     let sizes = everything.sizes;
     let sizes = [sizes.ct_tcp, sizes.ct_any, sizes.nat, sizes.sock_reverse];
     assert_eq!(sizes, [Some(524_288), Some(262_144), Some(131_072), Some(65_536)]);
@@ -262,7 +303,9 @@ impl Helm {
     fn settings<T>(&self, name: &str, arguments: &[&str], read: impl FnOnce(&Path) -> T) -> T {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(name);
-        fs::write(&file, self.object("ConfigMap", arguments)["data"][name].as_str().unwrap()).unwrap();
+        let maps = self.objects(arguments).into_iter().filter(|object| object["kind"] == "ConfigMap");
+        let text = maps.filter_map(|map| map["data"][name].as_str().map(str::to_owned)).next().unwrap();
+        fs::write(&file, text).unwrap();
         read(&file)
     }
 

@@ -19,6 +19,10 @@
 //!   confDirectory: /etc/cni/net.d
 //!   plugin: ""                      # axoneme-cni as it came with the daemon; empty: beside the daemon's own binary
 //!   waitSeconds: 10                 # how long ADD waits for the operator to tell of a pod
+//!   chainingMode: none              # generic-veth: the daemon works behind another plugin, which makes the pods' devices
+//!   exclusive: true                 # configurations of other networks are put out of the runtime's sight
+//!   customConf: false               # true: the runtime's configuration is somebody else's and is not written
+//! devices: []                       # the host's uplinks, "eth+" for all that begin so; empty: found by routes and node addresses
 //! sizes: {ctTcp: null, ctAny: null, nat: null, sockReverse: null}   # entries; null: from the node's memory
 //! ```
 
@@ -175,8 +179,21 @@ pub struct Config {
     pub token_file: PathBuf,
     /// The CNI plugin.
     pub cni: Cni,
+    /// The host's uplinks by name, or by the beginning of a name and `+`; none: found.
+    pub devices: Vec<String>,
     /// Entries of the maps whose need grows with traffic.
     pub sizes: Sizes,
+}
+
+/// Who makes the pods' devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChainingMode {
+    /// The daemon.
+    #[default]
+    None,
+    /// Another plugin, which is called before; any that makes veth pairs.
+    GenericVeth,
 }
 
 /// Where the runtime looks for its plugins.
@@ -191,6 +208,12 @@ pub struct Cni {
     pub plugin: PathBuf,
     /// How long ADD waits for the operator to tell of a pod, in seconds.
     pub wait_seconds: u64,
+    /// Who makes the pods' devices.
+    pub chaining_mode: ChainingMode,
+    /// Put configurations of other networks out of the runtime's sight.
+    pub exclusive: bool,
+    /// The runtime's configuration is not written here.
+    pub custom_conf: bool,
 }
 
 impl Default for Config {
@@ -206,6 +229,7 @@ impl Default for Config {
             operators_directory: "/etc/axoneme/operators".into(),
             token_file: "/var/run/secrets/axoneme/token".into(),
             cni: Cni::default(),
+            devices: Vec::new(),
             sizes: Sizes::default(),
         }
     }
@@ -218,6 +242,9 @@ impl Default for Cni {
             conf_directory: "/etc/cni/net.d".into(),
             plugin: PathBuf::new(),
             wait_seconds: 10,
+            chaining_mode: ChainingMode::None,
+            exclusive: true,
+            custom_conf: false,
         }
     }
 }
@@ -275,6 +302,10 @@ mod tests {
         assert_eq!(read("").unwrap(), Config::default());
         let config = read("healthPort: 1\nsizes: {nat: 5}\ncni: {plugin: /p}\n").unwrap();
         assert_eq!((config.health_port, config.sizes.nat, config.cni.plugin), (1, Some(5), "/p".into()));
+        let config =
+            read("devices: [eth+]\ncni: {chainingMode: generic-veth, exclusive: false, customConf: true}").unwrap();
+        assert_eq!((config.devices, config.cni.chaining_mode), (vec!["eth+".to_owned()], ChainingMode::GenericVeth));
+        assert_eq!((config.cni.exclusive, config.cni.custom_conf), (false, true));
         let error = |text: &str| anyhow::Error::from(read(text).unwrap_err()).root_cause().to_string();
         assert!(error("helthPort: 1").contains("unknown field `helthPort`"), "{}", error("helthPort: 1"));
         assert_eq!(error("healthPort: 7\nmetricsPort: 7"), "healthPort and metricsPort are both 7");

@@ -6,19 +6,27 @@
 //! ```yaml
 //! cluster: {name: default, id: 0}
 //! ipam:
-//!   mode: cluster-pool
+//!   mode: cluster-pool           # kubernetes, delegated-plugin
 //!   operator:
 //!     clusterPoolIPv4PodCIDRList: ["10.0.0.0/8"]
 //!     clusterPoolIPv4MaskSize: 24
 //!     clusterPoolIPv6PodCIDRList: ["fd00::/104"]
 //!     clusterPoolIPv6MaskSize: 120
 //! routingMode: tunnel            # or native
+//! autoDirectNodeRoutes: false    # native: nodes of one subnet route to each other
+//! directRoutingSkipUnreachable: false # ... and say nothing of nodes of other subnets
+//! ipv4NativeRoutingCIDR: ""      # never masqueraded to, beside the cluster's own addresses
+//! ipv6NativeRoutingCIDR: ""
 //! tunnelPort: 8472
+//! underlayProtocol: ipv4         # or ipv6: of the tunnel's outer packets
 //! MTU: 0                         # of pods; 0: derived on every node
 //! ipv4: {enabled: true}
 //! ipv6: {enabled: false}
 //! enableIPv4Masquerade: true
 //! enableIPv6Masquerade: true
+//! ipMasqAgent: {enabled: false}  # the ConfigMap ip-masq-agent says what else is not masqueraded to
+//! bandwidthManager: {enabled: false}
+//! k8s: {requireIPv4PodCIDR: false, requireIPv6PodCIDR: false}
 //! policyEnforcementMode: default # always, never
 //! operator:
 //!   port: 4246                   # NodeSync
@@ -29,13 +37,15 @@
 //!   nodeCertificateSeconds: 3600
 //! ```
 
+mod check;
 mod file;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 pub use file::{
-    Cluster, ClusterPool, ConfigError, ConfigFile, Family, Ipam, IpamMode, Operator, PolicyEnforcementMode, RoutingMode,
+    Cluster, ClusterPool, ConfigError, ConfigFile, Ipam, IpamMode, Kubernetes, Operator, PolicyEnforcementMode,
+    RoutingMode, Switch, UnderlayProtocol,
 };
 
 /// The operator's flags. Who it is comes from the downward API, what it shall do from the file.

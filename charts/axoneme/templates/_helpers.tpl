@@ -31,7 +31,12 @@ ipam:
     clusterPoolIPv6PodCIDRList: {{ .Values.ipam.operator.clusterPoolIPv6PodCIDRList | toJson }}
     clusterPoolIPv6MaskSize: {{ .Values.ipam.operator.clusterPoolIPv6MaskSize | int }}
 routingMode: {{ .Values.routingMode }}
+autoDirectNodeRoutes: {{ .Values.autoDirectNodeRoutes }}
+directRoutingSkipUnreachable: {{ .Values.directRoutingSkipUnreachable }}
+ipv4NativeRoutingCIDR: {{ .Values.ipv4NativeRoutingCIDR | quote }}
+ipv6NativeRoutingCIDR: {{ .Values.ipv6NativeRoutingCIDR | quote }}
 tunnelPort: {{ .Values.tunnelPort | int }}
+underlayProtocol: {{ .Values.underlayProtocol }}
 MTU: {{ .Values.MTU | int }}
 ipv4:
   enabled: {{ .Values.ipv4.enabled }}
@@ -39,6 +44,13 @@ ipv6:
   enabled: {{ .Values.ipv6.enabled }}
 enableIPv4Masquerade: {{ .Values.enableIPv4Masquerade }}
 enableIPv6Masquerade: {{ .Values.enableIPv6Masquerade }}
+ipMasqAgent:
+  enabled: {{ .Values.ipMasqAgent.enabled }}
+bandwidthManager:
+  enabled: {{ .Values.bandwidthManager.enabled }}
+k8s:
+  requireIPv4PodCIDR: {{ .Values.k8s.requireIPv4PodCIDR }}
+  requireIPv6PodCIDR: {{ .Values.k8s.requireIPv6PodCIDR }}
 policyEnforcementMode: {{ .Values.policyEnforcementMode }}
 operator:
   port: {{ .Values.operator.port | int }}
@@ -55,6 +67,11 @@ healthPort: {{ .Values.healthPort | int }}
 metricsPort: {{ .Values.prometheus.port | int }}
 cgroupRoot: /host/cgroup
 sysctlRoot: /host/proc/sys
+devices: {{ .Values.devices | toJson }}
+cni:
+  chainingMode: {{ .Values.cni.chainingMode }}
+  exclusive: {{ .Values.cni.exclusive }}
+  customConf: {{ .Values.cni.customConf }}
 {{- with .Values.bpf }}
 {{- if or .ctTcpMax .ctAnyMax .natMax .sockRevNatMax }}
 sizes:
@@ -79,11 +96,47 @@ sizes:
 {{- if not (or .Values.ipv4.enabled .Values.ipv6.enabled) }}
 {{- fail "ipv4.enabled and ipv6.enabled are both false: pods need at least one address family" }}
 {{- end }}
-{{- if and .Values.ipv4.enabled (not .Values.ipam.operator.clusterPoolIPv4PodCIDRList) }}
+{{- $pools := eq .Values.ipam.mode "cluster-pool" }}
+{{- if and $pools .Values.ipv4.enabled (not .Values.ipam.operator.clusterPoolIPv4PodCIDRList) }}
 {{- fail "ipam.operator.clusterPoolIPv4PodCIDRList is empty although ipv4.enabled is true" }}
 {{- end }}
-{{- if and .Values.ipv6.enabled (not .Values.ipam.operator.clusterPoolIPv6PodCIDRList) }}
+{{- if and $pools .Values.ipv6.enabled (not .Values.ipam.operator.clusterPoolIPv6PodCIDRList) }}
 {{- fail "ipam.operator.clusterPoolIPv6PodCIDRList is empty although ipv6.enabled is true" }}
+{{- end }}
+{{- $native := eq .Values.routingMode "native" }}
+{{- if and .Values.autoDirectNodeRoutes (not $native) }}
+{{- fail "autoDirectNodeRoutes is true, which needs routingMode native" }}
+{{- end }}
+{{- if and .Values.directRoutingSkipUnreachable (not .Values.autoDirectNodeRoutes) }}
+{{- fail "directRoutingSkipUnreachable is true, which has no effect without autoDirectNodeRoutes" }}
+{{- end }}
+{{- if and (not $native) (not (index .Values .Values.underlayProtocol).enabled) }}
+{{- fail (printf "underlayProtocol is %s although %s.enabled is false" .Values.underlayProtocol .Values.underlayProtocol) }}
+{{- end }}
+{{- if and .Values.ipv4NativeRoutingCIDR (not .Values.ipv4.enabled) }}
+{{- fail "ipv4NativeRoutingCIDR is set although ipv4.enabled is false" }}
+{{- end }}
+{{- if and .Values.ipv6NativeRoutingCIDR (not .Values.ipv6.enabled) }}
+{{- fail "ipv6NativeRoutingCIDR is set although ipv6.enabled is false" }}
+{{- end }}
+{{- if and (or .Values.k8s.requireIPv4PodCIDR .Values.k8s.requireIPv6PodCIDR) (ne .Values.ipam.mode "kubernetes") }}
+{{- fail "k8s.requireIPv4PodCIDR and k8s.requireIPv6PodCIDR need ipam.mode kubernetes" }}
+{{- end }}
+{{- if or (and .Values.k8s.requireIPv4PodCIDR (not .Values.ipv4.enabled)) (and .Values.k8s.requireIPv6PodCIDR (not .Values.ipv6.enabled)) }}
+{{- fail "k8s.requireIPv4PodCIDR and k8s.requireIPv6PodCIDR need their family: ipv4.enabled, ipv6.enabled" }}
+{{- end }}
+{{- $masquerades := or (and .Values.ipv4.enabled .Values.enableIPv4Masquerade) (and .Values.ipv6.enabled .Values.enableIPv6Masquerade) }}
+{{- if and .Values.ipMasqAgent.enabled (not $masquerades) }}
+{{- fail "ipMasqAgent.enabled is true although nothing is masqueraded: enableIPv4Masquerade, enableIPv6Masquerade" }}
+{{- end }}
+{{- if and .Values.ipMasqAgent.config (not .Values.ipMasqAgent.enabled) }}
+{{- fail "ipMasqAgent.config is set although ipMasqAgent.enabled is false" }}
+{{- end }}
+{{- if ne (eq .Values.cni.chainingMode "generic-veth") (eq .Values.ipam.mode "delegated-plugin") }}
+{{- fail (printf "cni.chainingMode generic-veth and ipam.mode delegated-plugin need each other, found %s and %s" .Values.cni.chainingMode .Values.ipam.mode) }}
+{{- end }}
+{{- if and (eq .Values.cni.chainingMode "generic-veth") (not $native) }}
+{{- fail "cni.chainingMode generic-veth needs routingMode native: the other plugin keeps the routes" }}
 {{- end }}
 {{- if and .Values.k8sServiceHost (not .Values.k8sServicePort) }}
 {{- fail "k8sServiceHost is set without k8sServicePort" }}

@@ -1,15 +1,19 @@
 //! The settings row of nodes, from the configuration.
 
-use axoneme_proto::tables::{PolicyMode, Prefix, RoutingMode as Mode, Settings};
+use axoneme_proto::tables::{PolicyMode, RoutingMode as Mode, Settings};
 
-use crate::config::{ConfigFile, PolicyEnforcementMode, RoutingMode};
+use crate::compile::cluster::prefix;
+use crate::config::{ConfigFile, IpamMode, PolicyEnforcementMode, RoutingMode, UnderlayProtocol};
 
 /// What every node has to know.
 #[must_use]
 pub(super) fn settings(config: &ConfigFile) -> Settings {
     let pool = &config.ipam.operator;
-    let v4 = pool.ipv4_cidrs.iter().filter(|_| config.ipv4.enabled);
-    let v6 = pool.ipv6_cidrs.iter().filter(|_| config.ipv6.enabled);
+    // In other modes the nodes' own rows say where pods are.
+    let pools = config.ipam.mode == IpamMode::ClusterPool;
+    let v4 = pool.ipv4_cidrs.iter().filter(|_| pools && config.ipv4.enabled);
+    let v6 = pool.ipv6_cidrs.iter().filter(|_| pools && config.ipv6.enabled);
+    let native = config.ipv4_native_routing_cidr.iter().chain(&config.ipv6_native_routing_cidr);
     Settings {
         cluster_name: config.cluster.name.clone(),
         cluster_id: config.cluster.id,
@@ -19,7 +23,7 @@ pub(super) fn settings(config: &ConfigFile) -> Settings {
         }
         .into(),
         tunnel_port: config.tunnel_port.into(),
-        pod_cidrs: v4.chain(v6).map(|cidr| Prefix::new(cidr.network(), cidr.prefix_len())).collect(),
+        pod_cidrs: v4.chain(v6).map(prefix).collect(),
         masquerade_ipv4: config.masquerade_ipv4 && config.ipv4.enabled,
         masquerade_ipv6: config.masquerade_ipv6 && config.ipv6.enabled,
         ipv4: config.ipv4.enabled,
@@ -31,6 +35,9 @@ pub(super) fn settings(config: &ConfigFile) -> Settings {
             PolicyEnforcementMode::Never => PolicyMode::Never,
         }
         .into(),
-        ..Settings::default()
+        no_masquerade: native.map(prefix).collect(),
+        auto_direct_node_routes: config.auto_direct_node_routes,
+        direct_routes_skip_unreachable: config.direct_routing_skip_unreachable,
+        tunnel_over_ipv6: config.underlay_protocol == UnderlayProtocol::Ipv6,
     }
 }

@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+
+use super::check::problem;
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,21 +52,39 @@ pub struct ConfigFile {
     pub ipam: Ipam,
     /// How packets travel between nodes.
     pub routing_mode: RoutingMode,
+    /// Native routing: nodes keep routes to the pods of the nodes in their own subnet.
+    pub auto_direct_node_routes: bool,
+    /// ... and leave the nodes of other subnets to routes that others keep.
+    pub direct_routing_skip_unreachable: bool,
+    /// Destinations outside the cluster that see pods' own addresses: the network knows the way back.
+    #[serde(rename = "ipv4NativeRoutingCIDR", deserialize_with = "prefix")]
+    pub ipv4_native_routing_cidr: Option<IpNet>,
+    /// The same for IPv6.
+    #[serde(rename = "ipv6NativeRoutingCIDR", deserialize_with = "prefix")]
+    pub ipv6_native_routing_cidr: Option<IpNet>,
     /// UDP port of the overlay.
     pub tunnel_port: u16,
+    /// Family of the overlay's outer packets.
+    pub underlay_protocol: UnderlayProtocol,
     /// MTU of pods; 0: derived on every node.
     #[serde(rename = "MTU")]
     pub mtu: u32,
     /// IPv4 for pods.
-    pub ipv4: Family,
+    pub ipv4: Switch,
     /// IPv6 for pods.
-    pub ipv6: Family,
+    pub ipv6: Switch,
     /// Whether IPv4 packets to the world leave with the node's address.
     #[serde(rename = "enableIPv4Masquerade")]
     pub masquerade_ipv4: bool,
     /// Whether IPv6 packets to the world leave with the node's address.
     #[serde(rename = "enableIPv6Masquerade")]
     pub masquerade_ipv6: bool,
+    /// Further destinations that see pods' own addresses, in the ConfigMap `ip-masq-agent`.
+    pub ip_masq_agent: Switch,
+    /// Limits by the annotations `kubernetes.io/egress-bandwidth` and `ingress-bandwidth`.
+    pub bandwidth_manager: Switch,
+    /// What of Kubernetes nodes is relied upon.
+    pub k8s: Kubernetes,
     /// When policy is enforced.
     pub policy_enforcement_mode: PolicyEnforcementMode,
     /// The operator itself.
@@ -77,24 +97,44 @@ impl Default for ConfigFile {
             cluster: Cluster::default(),
             ipam: Ipam::default(),
             routing_mode: RoutingMode::default(),
+            auto_direct_node_routes: false,
+            direct_routing_skip_unreachable: false,
+            ipv4_native_routing_cidr: None,
+            ipv6_native_routing_cidr: None,
             tunnel_port: 8472,
+            underlay_protocol: UnderlayProtocol::default(),
             mtu: 0,
-            ipv4: Family { enabled: true },
-            ipv6: Family { enabled: false },
+            ipv4: Switch { enabled: true },
+            ipv6: Switch { enabled: false },
             masquerade_ipv4: true,
             masquerade_ipv6: true,
+            ip_masq_agent: Switch::default(),
+            bandwidth_manager: Switch::default(),
+            k8s: Kubernetes::default(),
             policy_enforcement_mode: PolicyEnforcementMode::default(),
             operator: Operator::default(),
         }
     }
 }
 
-/// Whether an address family is used.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+/// Whether something (an address family, a feature) is used.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
-pub struct Family {
-    /// Pods get an address of it.
+pub struct Switch {
+    /// It is.
     pub enabled: bool,
+}
+
+/// What of Kubernetes nodes is relied upon. Both are implied by the mode `kubernetes` of IPAM for each family that is enabled.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kubernetes {
+    /// Nodes have an IPv4 prefix in `spec.podCIDRs`.
+    #[serde(rename = "requireIPv4PodCIDR")]
+    pub require_ipv4_pod_cidr: bool,
+    /// Nodes have an IPv6 prefix in `spec.podCIDRs`.
+    #[serde(rename = "requireIPv6PodCIDR")]
+    pub require_ipv6_pod_cidr: bool,
 }
 
 /// A cluster's name and number.
@@ -130,6 +170,10 @@ pub enum IpamMode {
     /// The operator cuts a CIDR per node out of the pools below.
     #[default]
     ClusterPool,
+    /// Kubernetes gives each node its CIDRs (`spec.podCIDRs`); the operator assigns from them.
+    Kubernetes,
+    /// Another CNI plugin gives pods their addresses; the operator learns them from the pods' status.
+    DelegatedPlugin,
 }
 
 /// Pools of the whole cluster.
@@ -170,6 +214,17 @@ pub enum RoutingMode {
     Tunnel,
     /// As they are; the network knows the way to every node's CIDR.
     Native,
+}
+
+/// Family of the overlay's outer packets.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum UnderlayProtocol {
+    /// Nodes' IPv4 addresses are the tunnel's ends.
+    #[default]
+    Ipv4,
+    /// Nodes' IPv6 addresses are.
+    Ipv6,
 }
 
 /// When policy is enforced.
@@ -235,71 +290,20 @@ impl ConfigFile {
                 ConfigError::Parse { file: file.into(), field, source: error.into_inner() }
             })?
         };
-        match config.problem() {
+        match problem(&config) {
             Some((field, problem)) => Err(ConfigError::Value { file: file.into(), field, problem }),
             None => Ok(config),
         }
     }
-
-    /// The first value that makes no sense.
-    fn problem(&self) -> Option<(&'static str, String)> {
-        if !self.ipv4.enabled && !self.ipv6.enabled {
-            return Some(("ipv4.enabled", "one of ipv4 and ipv6 must be enabled".into()));
-        }
-        if self.cluster.id > 255 {
-            return Some(("cluster.id", format!("{} is not within 0 to 255", self.cluster.id)));
-        }
-        if self.cluster.name.is_empty() || self.cluster.name.len() > 32 {
-            return Some(("cluster.name", format!("{:?} has not 1 to 32 characters", self.cluster.name)));
-        }
-        if self.tunnel_port == 0 {
-            return Some(("tunnelPort", "must not be 0".into()));
-        }
-        if self.mtu != 0 && !(576..=65_535).contains(&self.mtu) {
-            return Some(("MTU", format!("{} is neither 0 nor within 576 to 65535", self.mtu)));
-        }
-        if self.ipv6.enabled && self.mtu != 0 && self.mtu < 1280 {
-            return Some(("MTU", format!("{} is less than the 1280 that IPv6 needs", self.mtu)));
-        }
-        if !(600..=604_800).contains(&self.operator.node_certificate_seconds) {
-            let seconds = self.operator.node_certificate_seconds;
-            return Some(("operator.nodeCertificateSeconds", format!("{seconds} is not within 600 to 604800")));
-        }
-        let pool = &self.ipam.operator;
-        let ipv4 = ("ipam.operator.clusterPoolIPv4PodCIDRList", "ipam.operator.clusterPoolIPv4MaskSize");
-        let ipv6 = ("ipam.operator.clusterPoolIPv6PodCIDRList", "ipam.operator.clusterPoolIPv6MaskSize");
-        let v4 = self.ipv4.enabled.then(|| pool_problem(ipv4, &pool.ipv4_cidrs, pool.ipv4_mask, false)).flatten();
-        v4.or_else(|| self.ipv6.enabled.then(|| pool_problem(ipv6, &pool.ipv6_cidrs, pool.ipv6_mask, true)).flatten())
-    }
 }
 
-fn pool_problem(
-    (list, mask_field): (&'static str, &'static str),
-    cidrs: &[IpNet],
-    mask: u8,
-    v6: bool,
-) -> Option<(&'static str, String)> {
-    if cidrs.is_empty() {
-        return Some((list, "is empty although the family is enabled".into()));
+/// A prefix; empty, as the chart writes it: none.
+fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpNet>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.is_empty() {
+        true => Ok(None),
+        false => text.parse().map(Some).map_err(|_| serde::de::Error::custom(format!("{text:?} is no CIDR"))),
     }
-    // A node's CIDR needs room for its own address, a pod and a reserve.
-    let longest = if v6 { 125 } else { 29 };
-    for (i, cidr) in cidrs.iter().enumerate() {
-        let family = if v6 { "IPv6" } else { "IPv4" };
-        if cidr.addr().is_ipv6() != v6 {
-            return Some((list, format!("{cidr} is no {family} prefix")));
-        }
-        if cidr.trunc() != *cidr {
-            return Some((list, format!("{cidr} has bits set behind its length, {} is meant", cidr.trunc())));
-        }
-        if mask < cidr.prefix_len() || mask > longest {
-            return Some((mask_field, format!("{mask} is not within {} (of {cidr}) to {longest}", cidr.prefix_len())));
-        }
-        if let Some(other) = cidrs[..i].iter().find(|other| other.contains(cidr) || cidr.contains(*other)) {
-            return Some((list, format!("{cidr} and {other} overlap")));
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -314,6 +318,12 @@ mod tests {
     fn nothing_said_means_defaults() {
         assert_eq!(parse(""), Ok(ConfigFile::default()));
         assert_eq!(parse("{}"), Ok(ConfigFile::default()));
+        let native =
+            parse("{routingMode: native, ipv4NativeRoutingCIDR: 10.0.0.0/8, ipv6NativeRoutingCIDR: ''}").unwrap();
+        assert_eq!(native.ipv4_native_routing_cidr, Some("10.0.0.0/8".parse().unwrap()));
+        assert_eq!(native.ipv6_native_routing_cidr, None);
+        let ipv6_only = "{ipv4: {enabled: false}, ipv6: {enabled: true}, underlayProtocol: ipv6}";
+        assert_eq!(parse(ipv6_only).unwrap().underlay_protocol, UnderlayProtocol::Ipv6);
         let config = parse("ipam: {operator: {clusterPoolIPv4PodCIDRList: [10.244.0.0/16]}}\nMTU: 1400").unwrap();
         assert_eq!(config.ipam.operator.ipv4_cidrs, ["10.244.0.0/16".parse().unwrap()]);
         assert_eq!((config.ipam.operator.ipv4_mask, config.mtu), (24, 1400));
@@ -327,6 +337,21 @@ mod tests {
             ("cluster: {id: 256}", "operator.yaml: cluster.id: 256 is not within 0 to 255"),
             ("ipv4: {enabled: false}", "operator.yaml: ipv4.enabled: one of"),
             ("ipam: {mode: eni}", "operator.yaml: ipam.mode: "),
+            ("autoDirectNodeRoutes: true", "operator.yaml: autoDirectNodeRoutes: needs routingMode native"),
+            (
+                "{routingMode: native, directRoutingSkipUnreachable: true}",
+                "operator.yaml: directRoutingSkipUnreachable: ",
+            ),
+            ("ipv4NativeRoutingCIDR: fd00::/64", "operator.yaml: ipv4NativeRoutingCIDR: fd00::/64 is no IPv4 prefix"),
+            ("ipv6NativeRoutingCIDR: fd00::/64", "operator.yaml: ipv6NativeRoutingCIDR: is set although ipv6.enabled"),
+            ("ipv4NativeRoutingCIDR: 10.0.0.1", "operator.yaml: ipv4NativeRoutingCIDR: "),
+            ("underlayProtocol: ipv6", "operator.yaml: underlayProtocol: ipv6 although ipv6.enabled is false"),
+            ("k8s: {requireIPv4PodCIDR: true}", "operator.yaml: k8s.requireIPv4PodCIDR: needs ipam.mode kubernetes"),
+            (
+                "{ipMasqAgent: {enabled: true}, enableIPv4Masquerade: false}",
+                "operator.yaml: ipMasqAgent.enabled: nothing is masqueraded",
+            ),
+            ("ipam: {mode: delegated-plugin}", "operator.yaml: ipam.mode: delegated-plugin needs routingMode native"),
             (
                 "ipam: {operator: {clusterPoolIPv4PodCIDRList: [10.0.0.1/8]}}",
                 "operator.yaml: ipam.operator.clusterPoolIPv4PodCIDRList: 10.0.0.1/8 has bits set",
