@@ -75,7 +75,11 @@ impl Leader {
                 bail!("this process does not lead any more: {lost}");
             }
             rival = self.rival() => Err(anyhow::Error::from(rival)),
-            result = self.serve(&tenure, &drained) => result,
+            result = async {
+                // One that has stood by has last looked when it was started.
+                self.no_rival().await?;
+                self.serve(&tenure, &drained).await
+            } => result,
             () = self.stop.cancelled() => Ok(()),
         };
         // Writers have ended with `serve`.
@@ -112,11 +116,19 @@ impl Leader {
     async fn rival(&self) -> Rival {
         loop {
             tokio::time::sleep(RIVAL).await;
-            if let Ok(Some(rival)) = leader::rival(&self.client, &self.flags.pod_namespace).await {
-                self.say_rival(&rival);
+            if let Err(rival) = self.no_rival().await {
                 return rival;
             }
         }
+    }
+
+    /// Fails when another operator manages the same objects. An API server that does not answer is no rival.
+    async fn no_rival(&self) -> Result<(), Rival> {
+        if let Ok(Some(rival)) = leader::rival(&self.client, &self.flags.pod_namespace).await {
+            self.say_rival(&rival);
+            return Err(rival);
+        }
+        Ok(())
     }
 
     fn say_rival(&self, rival: &Rival) {
