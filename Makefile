@@ -1,12 +1,21 @@
 # Everything is done by cargo, Go and the harness in e2e/; this names what people want. All variables may be set on the
 # command line: make cluster NODES=1 CNI=none
 
-NAME  ?= dev
-NODES ?= 3
-CNI   ?= axoneme
-SUITE ?= netpol
+#> NAME=dev                     the cluster; several may run side by side
+#> NODES=3
+#> CNI=axoneme|none|bridge      its network; none leaves the place for another one
+#> FAMILY=ipv4|ipv6|dual        addresses of nodes, pods and Services
+#> ROUTING=tunnel|native        VXLAN, or routes between the nodes
+#> VALUES=file.yaml             more Helm values
+NAME    ?= dev
+NODES   ?= 3
+CNI     ?= axoneme
+FAMILY  ?= ipv4
+ROUTING ?= tunnel
+SUITE   ?= netpol
 
 HARNESS = cargo run --quiet --package axoneme-e2e -- --name $(NAME)
+UP = $(HARNESS) up --nodes $(NODES) --cni $(CNI) --family $(FAMILY) --routing $(ROUTING) $(if $(VALUES),--values $(VALUES))
 
 .DEFAULT_GOAL := help
 .PHONY: help deps harness build images cluster cluster-down demo test conformance bench lint
@@ -14,6 +23,8 @@ HARNESS = cargo run --quiet --package axoneme-e2e -- --name $(NAME)
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=value ...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "what a cluster is like, for cluster, conformance and bench:"
+	@sed -n 's/^#> /  /p' $(MAKEFILE_LIST)
 
 deps: ## install what the build and the harness need (Debian)
 	@e2e/deps.sh
@@ -29,8 +40,8 @@ build: harness ## build everything: this project, Kubernetes, etcd, helm
 images: harness ## static binaries in images FROM scratch; prints the archives
 	@$(HARNESS) images
 
-cluster: harness ## NODES=3 CNI=axoneme|none|bridge VALUES=file.yaml: leave a cluster up; the last line is its kubeconfig
-	@$(HARNESS) up --nodes $(NODES) --cni $(CNI) $(if $(VALUES),--values $(VALUES))
+cluster: harness ## leave a cluster up; the last line is its kubeconfig
+	@$(UP)
 
 cluster-down: harness ## remove the cluster and everything that belongs to it
 	@$(HARNESS) down
@@ -43,11 +54,11 @@ test: harness ## everything that CI runs
 	@cargo run --quiet --package axoneme-e2e -- --name test test
 
 conformance: harness ## SUITE=netpol FOCUS=regex: upstream's specs against a cluster
-	@$(HARNESS) up --nodes $(NODES) --cni $(CNI) $(if $(VALUES),--values $(VALUES)) > /dev/null
+	@$(UP) > /dev/null
 	@$(HARNESS) conformance --suite $(SUITE) $(if $(FOCUS),--focus '$(FOCUS)')
 
 bench: harness ## SET=daemon|watches|cni|policy|throughput: figures, as a table and in target/bench/
-	@$(HARNESS) up --nodes $(NODES) --cni $(CNI) $(if $(VALUES),--values $(VALUES)) > /dev/null
+	@$(UP) > /dev/null
 	@$(HARNESS) bench $(if $(SET),--set $(SET))
 
 lint: harness ## format, clippy, licences

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use crate::address::Addresses;
+use crate::address::{Addresses, unspecified};
 use crate::gobuild::{Binary, HOST_LOCAL, PTP};
 use crate::link;
 use crate::paths::Paths;
@@ -18,6 +18,9 @@ pub fn install(paths: &Paths, folder: &Folder, addresses: Addresses, index: u8) 
     for plugin in PLUGINS {
         std::fs::copy(plugin.path(paths)?, folder.node(index).join("cni-bin").join(plugin.name))?;
     }
+    let pods = addresses.bridge_pods(index);
+    let ranges: Vec<_> = pods.iter().map(|subnet| json!([{"subnet": subnet}])).collect();
+    let routes: Vec<_> = pods.iter().map(|net| json!({"dst": format!("{}/0", unspecified(net.addr()))})).collect();
     let config = json!({
         "cniVersion": "1.0.0",
         "name": "floor",
@@ -27,8 +30,8 @@ pub fn install(paths: &Paths, folder: &Folder, addresses: Addresses, index: u8) 
             "mtu": 1500,
             "ipam": {
                 "type": "host-local",
-                "ranges": [[{"subnet": addresses.bridge_pods(index)}]],
-                "routes": [{"dst": "0.0.0.0/0"}],
+                "ranges": ranges,
+                "routes": routes,
                 "dataDir": "/var/lib/cni/addresses",
             },
         }],
@@ -40,10 +43,9 @@ pub fn install(paths: &Paths, folder: &Folder, addresses: Addresses, index: u8) 
 /// Tells each node the way to the pods of the others.
 pub fn connect(folder: &Folder, addresses: Addresses, nodes: &[u8]) -> Result<()> {
     for target in nodes {
-        let route = |via: std::net::IpAddr| format!("route replace {} via {via}", addresses.bridge_pods(*target));
-        for address in addresses.node(*target) {
+        for (pods, via) in addresses.bridge_pods(*target).iter().zip(addresses.node(*target)) {
             for node in nodes.iter().filter(|n| *n != target) {
-                link::ip(&format!("-n {} {}", folder.node_name(*node), route(address.addr())))?;
+                link::ip(&format!("-n {} route replace {pods} via {}", folder.node_name(*node), via.addr()))?;
             }
         }
     }

@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Shape};
 use crate::conformance::{self, Suite};
 use crate::gobuild::{self, E2E_TEST};
 use crate::progress::{Colour, duration, heading, note, paint};
-use crate::state::Cni;
 use crate::{helm, images, leaks, machine, state};
 
 /// Nodes of the cluster that scenarios share.
@@ -42,6 +41,8 @@ pub fn lint(cluster: &Cluster) -> Result<()> {
 /// All tests. Ends with nothing left on the machine.
 pub fn test(cluster: &Cluster) -> Result<()> {
     let started = Instant::now();
+    let _claim = state::claim_name(&cluster.folder.name)?;
+    cluster.refuse_foreign()?;
     lint(cluster)?;
     heading("Unit, scenario and packet tests");
     // The chart's tests render it.
@@ -70,7 +71,7 @@ pub fn test(cluster: &Cluster) -> Result<()> {
 }
 
 fn end_to_end(cluster: &Cluster) -> Result<()> {
-    cluster.up(NODES, Cni::Axoneme)?;
+    cluster.up(Shape::of(NODES))?;
     helm::deploy(cluster, None)?;
     heading("Scenarios");
     let mut tests = cargo(cluster);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use axoneme_e2e::bench::{self, Set};
-use axoneme_e2e::cluster::{Cluster, Up};
+use axoneme_e2e::cluster::{Cluster, Shape, Up};
 use axoneme_e2e::component::End;
 use axoneme_e2e::conformance::{self, Suite};
 use axoneme_e2e::paths::Paths;
@@ -30,10 +30,8 @@ struct Arguments {
 enum Command {
     /// Starts a cluster and prints the path of its kubeconfig.
     Up {
-        #[arg(long, default_value_t = 3)]
-        nodes: u8,
-        #[arg(long, value_enum, default_value = "none")]
-        cni: Cni,
+        #[command(flatten)]
+        shape: Shape,
         /// Helm values, where this project is the CNI.
         #[arg(long)]
         values: Option<PathBuf>,
@@ -130,8 +128,8 @@ pub(crate) fn run() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let cluster = Cluster::new(Paths::from_environment()?, &arguments.name)?;
     match arguments.command {
-        Command::Up { nodes, cni, values } => {
-            up(&cluster, nodes, cni, values.as_deref())?;
+        Command::Up { shape, values } => {
+            up(&cluster, shape, values.as_deref())?;
             println!("{}", cluster.folder.kubeconfig().display());
         }
         Command::Down => cluster.down()?,
@@ -157,7 +155,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Deploy { values } => helm::deploy(&cluster, values.as_deref())?,
         Command::Demo { nodes, cni } => {
             // On a cluster that runs, too: what was changed since shall be seen.
-            cluster.up(nodes, cni)?;
+            cluster.up(Shape { cni, ..Shape::of(nodes) })?;
             if cni == Cni::Axoneme {
                 heading("Installing Axoneme");
                 helm::deploy(&cluster, None)?;
@@ -184,8 +182,8 @@ pub(crate) fn run() -> Result<ExitCode> {
 }
 
 /// A cluster with its network installed.
-fn up(cluster: &Cluster, nodes: u8, cni: Cni, values: Option<&Path>) -> Result<()> {
-    if cluster.up(nodes, cni)? == Up::Started && cni == Cni::Axoneme {
+fn up(cluster: &Cluster, shape: Shape, values: Option<&Path>) -> Result<()> {
+    if cluster.up(shape)? == Up::Started && shape.cni == Cni::Axoneme {
         heading("Installing Axoneme");
         helm::deploy(cluster, values)?;
     }

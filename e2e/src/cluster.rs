@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::address::{Addresses, MAX_NODES};
+use crate::address::{Family, MAX_NODES};
 use crate::api::Api;
 use crate::cgroup::Hierarchies;
 use crate::control_plane::{self, ControlPlane};
@@ -13,7 +13,7 @@ use crate::node::{self, Node};
 use crate::paths::Paths;
 use crate::process::ProcessId;
 use crate::progress::{heading, note, step};
-use crate::state::{Cni, Folder, NodeState, State};
+use crate::state::{Cni, Folder, NodeState, Routing, State};
 use crate::{bridge_cni, cleanup, gobuild, images, link, load, machine};
 
 /// A cluster, running or about to.
@@ -23,6 +23,38 @@ pub struct Cluster {
     pub paths: Paths,
     /// The cluster's folder.
     pub folder: Folder,
+}
+
+/// What a cluster is to be like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub struct Shape {
+    /// How many nodes.
+    #[arg(long, default_value_t = 3)]
+    pub nodes: u8,
+    /// Its network.
+    #[arg(long, value_enum, default_value = "none")]
+    pub cni: Cni,
+    /// Address families of nodes, pods and Services.
+    #[arg(long, value_enum, default_value = "ipv4")]
+    pub family: Family,
+    /// How packets travel between nodes, where this project is the network.
+    #[arg(long, value_enum, default_value = "tunnel")]
+    pub routing: Routing,
+}
+
+impl Shape {
+    /// This project with its defaults, on so many nodes.
+    pub fn of(nodes: u8) -> Self {
+        Self { nodes, cni: Cni::Axoneme, family: Family::default(), routing: Routing::default() }
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { nodes, cni, family, routing } = self;
+        write!(f, "{nodes} nodes, {family:?}, CNI {cni:?}")?;
+        if *cni == Cni::Axoneme { write!(f, ", routing {routing:?}") } else { Ok(()) }
+    }
 }
 
 /// Whether `up` had to do something.
@@ -48,28 +80,30 @@ impl Cluster {
     }
 
     /// Starts a cluster, or finds it running. Leftovers of one that crashed are removed first.
-    pub fn up(&self, nodes: u8, cni: Cni) -> Result<Up> {
+    pub fn up(&self, shape: Shape) -> Result<Up> {
         let _lock = self.folder.lock(&self.paths)?;
-        if nodes == 0 || nodes > MAX_NODES {
+        if shape.nodes == 0 || shape.nodes > MAX_NODES {
             bail!("a cluster has 1 to {MAX_NODES} nodes");
         }
         if let Some(state) = self.folder.load().ok().flatten()
             && state.complete
             && state.processes().iter().all(|p| p.alive())
         {
-            heading(&format!("Cluster {} runs: {} nodes, CNI {:?}", self.folder.name, state.nodes.len(), state.cni));
-            if state.nodes.len() != usize::from(nodes) || state.cni != cni {
+            let is = state.shape();
+            heading(&format!("Cluster {} runs: {is}", self.folder.name));
+            if is != shape {
                 note("it differs from what was asked for; `make cluster-down` first, or `axoneme-e2e node add`");
             }
             return Ok(Up::Running);
         }
-        self.prepare(cni)?;
+        self.refuse_foreign()?;
+        self.prepare(shape.cni)?;
         if self.leftovers()? {
             heading(&format!("Removing what is left of an earlier cluster {}", self.folder.name));
             cleanup::cluster(&self.folder)?;
         }
-        heading(&format!("Starting cluster {}: {nodes} nodes, CNI {cni:?}", self.folder.name));
-        self.start(nodes, cni).with_context(|| {
+        heading(&format!("Starting cluster {}: {shape}", self.folder.name));
+        self.start(shape).with_context(|| {
             format!(
                 "cluster {} did not start; logs are in {}",
                 self.folder.name,
@@ -89,6 +123,20 @@ impl Cluster {
         Ok(())
     }
 
+    /// Fails when a cluster of this name runs that another cache knows of: names of links and cgroups are the machine's.
+    pub fn refuse_foreign(&self) -> Result<()> {
+        let label = self.folder.label();
+        if self.folder.path.exists() || Hierarchies::find()?.processes(&label).is_empty() {
+            return Ok(());
+        }
+        let (name, clusters) = (&self.folder.name, self.paths.clusters());
+        bail!(
+            "a cluster called {name} runs on this machine and is not in {}: take another NAME, or remove it with the \
+             AXONEME_CACHE that it was started with (`make cluster-down NAME={name}` removes it with any)",
+            clusters.display()
+        )
+    }
+
     fn leftovers(&self) -> Result<bool> {
         let label = self.folder.label();
         let there = self.folder.path.exists()
@@ -97,19 +145,21 @@ impl Cluster {
         Ok(there)
     }
 
-    fn start(&self, count: u8, cni: Cni) -> Result<()> {
+    fn start(&self, shape: Shape) -> Result<()> {
         std::fs::create_dir_all(self.folder.path.join("logs"))?;
         let mut state = crate::state::claim_slot(&self.paths, |slot| {
             let state = State {
                 name: self.folder.name.clone(),
                 slot,
-                cni,
+                cni: shape.cni,
+                family: shape.family,
+                routing: shape.routing,
                 complete: false,
                 control_plane: Default::default(),
                 nodes: Default::default(),
             };
             self.folder.save(&state)?;
-            link::create_bridge(&self.folder.label(), &Addresses::new(slot).machine())?;
+            link::create_bridge(&self.folder.label(), &state.addresses().machine())?;
             Ok(state)
         })?;
         let control_plane = ControlPlane::new(&self.paths, &self.folder, state.addresses())?;
@@ -121,7 +171,8 @@ impl Cluster {
         let server = state.control_plane["apiserver"];
         // Nodes get their container runtime and images while the API server starts.
         let (prepared, api) = std::thread::scope(|scope| {
-            let nodes = scope.spawn(|| self.prepare_nodes(&state, &control_plane, &(1..=count).collect::<Vec<_>>()));
+            let nodes =
+                scope.spawn(|| self.prepare_nodes(&state, &control_plane, &(1..=shape.nodes).collect::<Vec<_>>()));
             let api = step("etcd and API server", || control_plane.wait_ready(server));
             (join(nodes), api)
         });

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::cluster::Cluster;
 use crate::kubectl::run;
 use crate::progress::{note, slow_step, step};
+use crate::state::{Routing, State};
 use crate::{images, node};
 
 const RELEASE: &str = "axoneme";
@@ -19,14 +20,16 @@ pub fn deploy(cluster: &Cluster, values: Option<&Path>) -> Result<()> {
     let archives = images::axoneme_images(&cluster.paths)?;
     cluster.load(&archives)?;
     discard_unfinished(cluster)?;
-    let host = cluster.folder.expect()?.addresses().api_server().to_string();
+    let state = cluster.folder.expect()?;
+    let host = state.addresses().api_server().to_string();
     let mut helm = cluster.helm()?;
     helm.args(["upgrade", "--install", RELEASE]).arg(cluster.paths.repository.join("charts/axoneme"));
     helm.args(["--namespace", NAMESPACE, "--wait", "--timeout", "3m"]);
     helm.arg("--set").arg(format!("k8sServiceHost={host},k8sServicePort=6443"));
     helm.arg("--set").arg(format!("cgroup.hostRoot={}", node::CGROUP_ROOT));
-    // The chart's default range holds the harness' Services.
-    helm.args(["--set", "ipam.operator.clusterPoolIPv4PodCIDRList={10.244.0.0/16}"]);
+    shape_values(&state).iter().for_each(|value| {
+        helm.args(["--set", value]);
+    });
     // The images' names stay the same; this makes pods new when what is in them is.
     for (component, archive) in ["operator.podAnnotations", "podAnnotations"].iter().zip(&archives) {
         let content = archive.file_stem().unwrap_or_default().to_string_lossy();
@@ -42,6 +45,30 @@ pub fn deploy(cluster: &Cluster, values: Option<&Path>) -> Result<()> {
     installed?;
     let api = cluster.api()?;
     step("nodes are ready", || cluster.wait_nodes_ready(&api, Duration::from_secs(60)))
+}
+
+/// What the cluster's shape means for the chart.
+fn shape_values(state: &State) -> Vec<String> {
+    let mut values = vec![format!("ipv4.enabled={}", state.family.v4()), format!("ipv6.enabled={}", state.family.v6())];
+    for pods in state.addresses().pods() {
+        let family = if pods.addr().is_ipv4() { "IPv4" } else { "IPv6" };
+        values.push(format!("ipam.operator.clusterPool{family}PodCIDRList={{{pods}}}"));
+    }
+    if state.routing == Routing::Native {
+        values.extend(["routingMode=native", "autoDirectNodeRoutes=true"].map(str::to_owned));
+    }
+    values
+}
+
+/// Changes values of the installed release (`name=value` as helm's `--set` takes them) and waits until it runs with them.
+pub fn change(cluster: &Cluster, values: &[&str]) -> Result<()> {
+    let mut helm = cluster.helm()?;
+    helm.args(["upgrade", RELEASE]).arg(cluster.paths.repository.join("charts/axoneme"));
+    helm.args(["--namespace", NAMESPACE, "--reuse-values", "--wait", "--timeout", "3m"]);
+    values.iter().for_each(|value| {
+        helm.args(["--set", value]);
+    });
+    slow_step(&format!("helm upgrade --set {}", values.join(",")), || run(&mut helm)).map(drop)
 }
 
 /// helm refuses to touch a release that an interrupted command left half installed.

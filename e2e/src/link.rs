@@ -29,7 +29,7 @@ pub fn network_namespace(name: &str) -> PathBuf {
 pub fn create_bridge(name: &str, addresses: &[IpNet]) -> Result<()> {
     ip(&format!("link add {name} type bridge forward_delay 0"))?;
     for address in addresses {
-        ip(&format!("addr add {address} dev {name}"))?;
+        ip(&format!("addr add {address} dev {name} {}", at_once(address)))?;
     }
     ip(&format!("link set {name} up"))?;
     Ok(())
@@ -43,13 +43,18 @@ pub fn create_node(name: &str, bridge: &str, addresses: &[IpNet], gateways: &[Ip
     ip(&format!("link set {name} master {bridge} up"))?;
     ip(&format!("-n {name} link set lo up"))?;
     for address in addresses {
-        ip(&format!("-n {name} addr add {address} dev eth0"))?;
+        ip(&format!("-n {name} addr add {address} dev eth0 {}", at_once(address)))?;
     }
     ip(&format!("-n {name} link set eth0 up"))?;
     for gateway in gateways {
         ip(&format!("-n {name} route add default via {}", gateway.addr()))?;
     }
     Ok(())
+}
+
+/// An IPv6 address waits a second for somebody who has it already; nobody has.
+fn at_once(address: &IpNet) -> &'static str {
+    if address.addr().is_ipv6() { "nodad" } else { "" }
 }
 
 /// Names of links of this machine that start with `prefix`.

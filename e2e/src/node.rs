@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 
+use crate::address::Addresses;
 use crate::cgroup::Hierarchies;
 use crate::control_plane::ControlPlane;
 use crate::gobuild::{KUBE, LOOPBACK};
@@ -41,7 +42,7 @@ const OWN_FOLDERS: [(&str, &str); 8] = [
 pub struct Node<'a> {
     paths: &'a Paths,
     folder: &'a Folder,
-    slot: u8,
+    cluster: Addresses,
     /// Counted from 1.
     pub index: u8,
     /// See [`Folder::node_name`].
@@ -51,11 +52,11 @@ pub struct Node<'a> {
 impl<'a> Node<'a> {
     /// Node `index` of the cluster.
     pub fn new(paths: &'a Paths, folder: &'a Folder, state: &State, index: u8) -> Self {
-        Self { paths, folder, slot: state.slot, index, name: folder.node_name(index) }
+        Self { paths, folder, cluster: state.addresses(), index, name: folder.node_name(index) }
     }
 
     fn addresses(&self) -> Vec<IpNet> {
-        crate::address::Addresses::new(self.slot).node(self.index)
+        self.cluster.node(self.index)
     }
 
     fn own(&self, name: &str) -> PathBuf {
@@ -64,7 +65,6 @@ impl<'a> Node<'a> {
 
     /// Makes the node's namespaces, cgroups and folders, and its keys.
     pub fn create(&self, control_plane: &ControlPlane<'_>) -> Result<ProcessId> {
-        let addresses = crate::address::Addresses::new(self.slot);
         let user = format!("system:node:{}", self.name);
         let ips: Vec<_> = self.addresses().iter().map(IpNet::addr).collect();
         let subject = Subject { user: &user, group: Some("system:nodes"), names: vec![&self.name], addresses: ips };
@@ -77,13 +77,13 @@ impl<'a> Node<'a> {
         std::fs::copy(LOOPBACK.path(self.paths)?, self.own("cni-bin/loopback"))?;
         let authority = control_plane.pki().certificate("ca");
         let (certificate, key) = (control_plane.pki().certificate(&self.name), control_plane.pki().key(&self.name));
-        std::fs::write(self.own("containerd.toml"), node_config::containerd(&self.own("containerd")))?;
-        let config = node_config::kubelet(&self.name, addresses, &authority, &certificate, &key)?;
+        std::fs::write(self.own("containerd.toml"), node_config::containerd(&self.own("containerd"), self.cluster))?;
+        let config = node_config::kubelet(&self.name, self.cluster, &authority, &certificate, &key)?;
         std::fs::write(self.own("kubelet.yaml"), config)?;
 
         let cgroups = Hierarchies::find()?;
         cgroups.create(&self.name)?;
-        link::create_node(&self.name, &self.folder.label(), &self.addresses(), &addresses.machine())?;
+        link::create_node(&self.name, &self.folder.label(), &self.addresses(), &self.cluster.machine())?;
         let init = sandbox::start(
             &self.name,
             &link::network_namespace(&self.name),

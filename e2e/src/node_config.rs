@@ -1,15 +1,16 @@
 //! The configuration files of a node's components.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Result;
 use serde_json::json;
 
-use crate::address::Addresses;
+use crate::address::{Addresses, unspecified};
 use crate::images::PAUSE;
 
 /// containerd's: everything in its own folder, and no plugins that look for what is not there.
-pub fn containerd(root: &Path) -> String {
+pub fn containerd(root: &Path, addresses: Addresses) -> String {
     format!(
         r#"version = 2
 root = "{root}"
@@ -25,7 +26,7 @@ address = "/run/containerd/containerd.sock"
 
 # How long CNI plugins take, as seen by their caller.
 [metrics]
-address = "0.0.0.0:1338"
+address = "{metrics}"
 
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{PAUSE}"
@@ -37,6 +38,7 @@ bin_dir = "/opt/cni/bin"
 conf_dir = "/etc/cni/net.d"
 "#,
         root = root.display(),
+        metrics = SocketAddr::new(unspecified(addresses.api_server()), 1338),
     )
 }
 
@@ -50,6 +52,7 @@ pub fn kubelet(node: &str, addresses: Addresses, authority: &Path, certificate: 
         "authorization": {"mode": "Webhook"},
         "tlsCertFile": certificate,
         "tlsPrivateKeyFile": key,
+        "address": unspecified(addresses.api_server()),
         "clusterDNS": [addresses.dns_service().to_string()],
         "clusterDomain": "cluster.local",
         // The node's own subtree of every hierarchy; runc without systemd.

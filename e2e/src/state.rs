@@ -2,14 +2,17 @@
 //! whole, so that a crash leaves the old or the new one.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use crate::address::{Addresses, MAX_SLOT};
+use crate::address::{Addresses, Family, MAX_SLOT};
+use crate::cluster::Shape;
 use crate::paths::{PREFIX, Paths};
 use crate::process::ProcessId;
 
@@ -25,6 +28,17 @@ pub enum Cni {
     Bridge,
 }
 
+/// How packets of pods travel between nodes, where this project is the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Routing {
+    /// In VXLAN.
+    #[default]
+    Tunnel,
+    /// As they are: the nodes are neighbours and keep routes to each other's pods.
+    Native,
+}
+
 /// A cluster.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
@@ -34,6 +48,12 @@ pub struct State {
     pub slot: u8,
     /// Its network.
     pub cni: Cni,
+    /// Its address families.
+    #[serde(default)]
+    pub family: Family,
+    /// Its network's routing.
+    #[serde(default)]
+    pub routing: Routing,
     /// Whether `up` came to its end.
     pub complete: bool,
     /// Control plane processes by component.
@@ -54,7 +74,13 @@ pub struct NodeState {
 impl State {
     /// The addresses in use.
     pub fn addresses(&self) -> Addresses {
-        Addresses::new(self.slot)
+        Addresses::new(self.slot, self.family)
+    }
+
+    /// What it is like now.
+    pub fn shape(&self) -> Shape {
+        let Self { cni, family, routing, .. } = *self;
+        Shape { nodes: self.nodes.len() as u8, cni, family, routing }
     }
 
     /// Everything that was started and recorded.
@@ -141,6 +167,26 @@ impl Folder {
     }
 }
 
+/// The right to run everything that uses a cluster of this name, which is one on the whole machine, whatever the cache. Does
+/// not wait. Held until dropped, or until the process ends.
+pub fn claim_name(name: &str) -> Result<Flock<File>> {
+    let path = Path::new("/run/lock").join(format!("{PREFIX}{name}.lock"));
+    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            lock.set_len(0)?;
+            write!(lock, "{}", std::process::id())?;
+            Ok(lock)
+        }
+        Err((_, Errno::EWOULDBLOCK)) => {
+            let holder = std::fs::read_to_string(&path).unwrap_or_default();
+            bail!("the tests run already on this machine (process {holder}) and own the cluster {name}: wait for them")
+        }
+        Err((_, error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
 fn lock(dir: &Path, name: &str) -> Result<Flock<File>> {
     std::fs::create_dir_all(dir)?;
     let file = File::create(dir.join(name))?;
@@ -166,8 +212,27 @@ pub fn claim_slot<T>(paths: &Paths, claim: impl FnOnce(u8) -> Result<T>) -> Resu
         }
     }
     let used = crate::link::ip("-o addr show")?;
-    let free = |slot: &u8| !taken.contains(slot) && !used.contains(&format!(" {}", Addresses::new(*slot).machine()[0]));
+    let free = |slot: &u8| {
+        let machine = Addresses::new(*slot, Family::Dual).machine();
+        !taken.contains(slot) && !machine.iter().any(|address| used.contains(&format!(" {address} ")))
+    };
     let slot =
         (1..=MAX_SLOT).find(free).context("too many clusters on this machine; remove one with `make cluster-down`")?;
     claim(slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_claimed_once() {
+        let name = format!("t{}", std::process::id());
+        let first = claim_name(&name).unwrap();
+        let refused = claim_name(&name).unwrap_err().to_string();
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        drop(first);
+        claim_name(&name).unwrap();
+        std::fs::remove_file(format!("/run/lock/{PREFIX}{name}.lock")).unwrap();
+    }
 }
