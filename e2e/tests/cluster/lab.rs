@@ -84,6 +84,23 @@ impl Lab {
         server
     }
 
+    /// Starts one server on a node that is known by its number in the cluster.
+    pub(crate) fn start_on(&self, workload: &Workload<'_>, name: &str, node: u8) {
+        let (http, udp) = (format!("--http-port={HTTP}"), format!("--udp-port={UDP}"));
+        let node = self.cluster.folder.node_name(node);
+        workload.pod(name, &node, &self.agnhost, &["netexec", &http, &udp]).unwrap();
+    }
+
+    /// Events about an object, by its kind and name, with this reason: their notes.
+    pub(crate) fn events(&self, kind: &str, name: &str, reason: &str) -> Vec<String> {
+        let all = self.api.list("/apis/events.k8s.io/v1/events").unwrap();
+        let about = |event: &&Value| {
+            let regarding = &event["regarding"];
+            event["reason"] == reason && regarding["kind"] == kind && regarding["name"] == name
+        };
+        all.iter().filter(about).map(|event| event["note"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
     /// The network namespace of a node.
     pub(crate) fn node_network(&self, n: usize) -> File {
         let state = self.cluster.folder.expect().unwrap();

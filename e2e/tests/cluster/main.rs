@@ -7,9 +7,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod addresses;
 mod bad_input;
 mod lab;
 mod lifecycle;
+mod operators;
 mod pods;
 mod policy;
 mod resources;
