@@ -23,7 +23,7 @@ use crate::desired::Desired;
 use crate::desired::checkpoint::Checkpoint;
 use crate::endpoint::conflist::{Install, PLUGIN};
 use crate::endpoint::store::Store;
-use crate::endpoint::{EndpointMaps, Endpoints, Parts, server};
+use crate::endpoint::{self, EndpointMaps, Endpoints, Parts, server};
 use crate::link::Links;
 use crate::link::devices::Devices;
 use crate::maps::{Pinned, per_cpu};
@@ -42,6 +42,8 @@ use crate::telemetry::server::{Page, listen, serve};
 
 /// How long an operator has to tell what is newer than the checkpoint, before the kernel is brought to what that says.
 const HOLD: Duration = Duration::from_secs(2);
+/// How long another network's configuration may stand beside this one's.
+const CONFLIST: Duration = Duration::from_secs(5);
 const PRESSURE: Duration = Duration::from_secs(60);
 
 /// Runs the daemon until SIGTERM or SIGINT.
@@ -129,7 +131,10 @@ fn install(config: &Config) -> anyhow::Result<Install> {
         conf_directory: config.cni.conf_directory.clone(),
         socket: socket(config),
         attachments: attachments(config),
-        ..Install::standard(plugin)
+        deferred: deferred(config),
+        exclusive: config.cni.exclusive,
+        conflist: config.cni.conflist(),
+        plugin,
     })
 }
 
@@ -139,6 +144,10 @@ fn socket(config: &Config) -> PathBuf {
 
 fn attachments(config: &Config) -> PathBuf {
     config.state_directory.join("attachments")
+}
+
+fn deferred(config: &Config) -> PathBuf {
+    config.run_directory.join("deferred")
 }
 
 /// The parts that outlive the start.
@@ -159,13 +168,20 @@ impl Daemon {
         let reporter = Reporter::new(outbox.clone(), state.clone());
 
         let own = Pinned::open(&paths.maps())?;
+        let cni = endpoint::metrics::Metrics::default();
         let endpoints = Endpoints::new(Parts {
             links: links.clone(),
             paths: paths.clone(),
             store: Store::open(attachments(config))?,
-            maps: EndpointMaps { endpoints: Box::new(own.endpoints), addresses: Box::new(own.addresses) },
+            maps: EndpointMaps {
+                endpoints: Box::new(own.endpoints),
+                addresses: Box::new(own.addresses),
+                bandwidth: Box::new(own.bandwidth),
+            },
             pods: Arc::new(state.clone()),
             reports: Arc::new(reporter.clone()),
+            deferred: deferred(config),
+            metrics: cni.clone(),
             wait: Duration::from_secs(config.cni.wait_seconds),
         });
         let restored = endpoints.restore().await;
@@ -179,6 +195,7 @@ impl Daemon {
         let mut registry = Registry::default();
         let counted = metrics::Metrics::default();
         counted.register(&mut registry);
+        cni.register(&mut registry);
         let connection = sync::metrics::Metrics::default();
         connection.register(&mut registry);
         let pressure = MapPressure::default();
@@ -200,6 +217,10 @@ impl Daemon {
         tasks.spawn(client.run());
         tasks.spawn(measure(Pinned::open(&paths.maps())?, pressure));
         let listener = server::listen(&socket(config))?;
+        match endpoints.detach_deferred().await {
+            Ok(detached) => tracing::info!(detached, "attachments whose end came while there was no daemon"),
+            Err(err) => tracing::error!(%err, "what was detached while there was no daemon cannot be read"),
+        }
         tasks.spawn(server::serve(listener, endpoints.clone()));
         let port = listen(config.metrics_port).with_context(|| format!("metrics port {}", config.metrics_port))?;
         tasks.spawn(serve(port, Page::Metrics(Arc::new(registry))));
@@ -211,6 +232,8 @@ impl Daemon {
         let mut status = self.state.status();
         let mut report = health.watch();
         let mut told = None;
+        let mut conflist = interval(CONFLIST);
+        conflist.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let (works, problems) = {
                 let status = status.borrow_and_update();
@@ -222,6 +245,7 @@ impl Daemon {
             }
             let now = report.borrow_and_update().clone();
             let now = NodeReport { problems: now.lines(), ready: now.ready };
+            let ready = now.ready;
             if told.as_ref() != Some(&now) {
                 self.outbox.node_report(now.clone());
                 told = Some(now);
@@ -232,6 +256,7 @@ impl Daemon {
                     std::future::pending::<()>().await;
                 },
                 _ = report.changed() => {}
+                _ = conflist.tick(), if ready => configure(&install, &health),
             }
         }
     }
@@ -253,6 +278,14 @@ impl Daemon {
         if let Err(err) = self.endpoints.prune().await {
             tracing::warn!(err = &err as &dyn std::error::Error, "leftovers of dead attachments stay");
         }
+    }
+}
+
+/// Others may have written theirs since.
+fn configure(install: &Install, health: &Health) {
+    match install.configure() {
+        Ok(_) => health.problems("cni", Vec::new()),
+        Err(err) => health.problems("cni", vec![format!("{:#}", anyhow::Error::from(err))]),
     }
 }
 

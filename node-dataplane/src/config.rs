@@ -20,7 +20,8 @@
 //!   plugin: ""                      # axoneme-cni as it came with the daemon; empty: beside the daemon's own binary
 //!   waitSeconds: 10                 # how long ADD waits for the operator to tell of a pod
 //!   chainingMode: none              # generic-veth: the daemon works behind another plugin, which makes the pods' devices
-//!   exclusive: true                 # configurations of other networks are put out of the runtime's sight
+//!   chainingTarget: ""              # name of the network that is chained after; empty: its configuration names this plugin
+//!   exclusive: true                 # configurations of other networks are put aside, as *.axoneme_bak; not when chained
 //!   customConf: false               # true: the runtime's configuration is somebody else's and is not written
 //! devices: []                       # the host's uplinks, "eth+" for all that begin so; empty: found by routes and node addresses
 //! sizes: {ctTcp: null, ctAny: null, nat: null, sockReverse: null}   # entries; null: from the node's memory
@@ -32,6 +33,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::conflist::Conflist;
 use crate::programs::LoadConfig;
 use crate::programs::sizes::Sizes;
 
@@ -210,10 +212,25 @@ pub struct Cni {
     pub wait_seconds: u64,
     /// Who makes the pods' devices.
     pub chaining_mode: ChainingMode,
+    /// Name of the network that is chained after.
+    pub chaining_target: String,
     /// Put configurations of other networks out of the runtime's sight.
     pub exclusive: bool,
     /// The runtime's configuration is not written here.
     pub custom_conf: bool,
+}
+
+impl Cni {
+    /// Whose configuration the runtime reads.
+    #[must_use]
+    pub fn conflist(&self) -> Conflist {
+        match (self.custom_conf, self.chaining_mode, self.chaining_target.as_str()) {
+            (true, ..) | (false, ChainingMode::GenericVeth, "") => Conflist::Custom,
+            (false, ChainingMode::None, "") => Conflist::Own,
+            // A target says that there is something to chain after.
+            (false, _, target) => Conflist::After(target.to_owned()),
+        }
+    }
 }
 
 impl Default for Config {
@@ -243,6 +260,7 @@ impl Default for Cni {
             plugin: PathBuf::new(),
             wait_seconds: 10,
             chaining_mode: ChainingMode::None,
+            chaining_target: String::new(),
             exclusive: true,
             custom_conf: false,
         }
@@ -306,6 +324,9 @@ mod tests {
             read("devices: [eth+]\ncni: {chainingMode: generic-veth, exclusive: false, customConf: true}").unwrap();
         assert_eq!((config.devices, config.cni.chaining_mode), (vec!["eth+".to_owned()], ChainingMode::GenericVeth));
         assert_eq!((config.cni.exclusive, config.cni.custom_conf), (false, true));
+        let conflist = |text: &str| read(&format!("cni: {{{text}}}")).unwrap().cni.conflist();
+        assert_eq!(conflist("chainingMode: generic-veth"), Conflist::Custom);
+        assert_eq!(conflist("chainingTarget: bridge"), Conflist::After("bridge".into()));
         let error = |text: &str| anyhow::Error::from(read(text).unwrap_err()).root_cause().to_string();
         assert!(error("helthPort: 1").contains("unknown field `helthPort`"), "{}", error("helthPort: 1"));
         assert_eq!(error("healthPort: 7\nmetricsPort: 7"), "healthPort and metricsPort are both 7");

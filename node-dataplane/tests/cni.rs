@@ -12,19 +12,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axoneme_bpf::address::{Address, AddressKey};
-use axoneme_bpf::endpoint::Endpoint;
+use axoneme_bpf::bandwidth::{Bandwidth, BandwidthKey};
+use axoneme_bpf::endpoint::{Endpoint, EndpointFlags};
+use axoneme_bpf::inet::Direction;
 use axoneme_bpf::maps;
-use axoneme_node::desired::pods::PodError;
+use axoneme_node::desired::pods::{Limits, PodError};
 use axoneme_node::endpoint::attachment::{AttachmentKey, PodSandbox};
+use axoneme_node::endpoint::metrics::Metrics;
 use axoneme_node::endpoint::store::Store;
-use axoneme_node::endpoint::{EndpointMaps, Endpoints, Parts, Phase, server};
+use axoneme_node::endpoint::{AddRequest, EndpointMaps, Endpoints, Parts, Phase, server};
 use axoneme_node::link::Links;
 use axoneme_node::maps::{Faulty, MemoryMap};
-use axoneme_node::reconcile::ops::{EndpointOps, Enforcement};
+use axoneme_node::reconcile::ops::{EndpointOps, Enforcement, MapOps};
 use axoneme_proto::nodesync::FailureCode;
 use common::{
     Bottle, FakePods, FakeReports, Pod, SharedPods, block_on, ip, names, on_node, pin_trivial_programs, privileged,
 };
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
@@ -34,9 +39,12 @@ use tokio::time::timeout;
 struct Node {
     socket: PathBuf,
     attachments: PathBuf,
+    deferred: PathBuf,
     paths: axoneme_node::programs::Paths,
     endpoint_map: MemoryMap<u32, Endpoint>,
     address_map: MemoryMap<AddressKey, Address>,
+    bandwidth_map: MemoryMap<BandwidthKey, Bandwidth>,
+    metrics: Metrics,
     /// Of a hundred operations on maps, how many fail.
     faults: u64,
     links: Links,
@@ -50,9 +58,12 @@ impl Node {
         let mut node = Self {
             socket: bottle.path("cni.sock"),
             attachments: bottle.path("attachments"),
+            deferred: bottle.path("deferred"),
             paths: bottle.paths(),
             endpoint_map: MemoryMap::hash(maps::ENDPOINTS, 16),
             address_map: MemoryMap::hash(maps::ADDRESSES, 16),
+            bandwidth_map: MemoryMap::hash(maps::BANDWIDTH, 16),
+            metrics: Metrics::default(),
             faults: 0,
             links: Links::connect().unwrap(),
             pods,
@@ -73,13 +84,17 @@ impl Node {
             maps: EndpointMaps {
                 endpoints: Box::new(Faulty::with_rate(self.endpoint_map.clone(), 7, self.faults)),
                 addresses: Box::new(Faulty::with_rate(self.address_map.clone(), 8, self.faults)),
+                bandwidth: Box::new(Faulty::with_rate(self.bandwidth_map.clone(), 9, self.faults)),
             },
             pods: Arc::new(SharedPods(self.pods.clone())),
             reports: Arc::new(self.reports.clone()),
+            deferred: self.deferred.clone(),
+            metrics: self.metrics.clone(),
             wait: Duration::from_secs(2),
         });
         let restored = endpoints.restore().await;
         let listener = server::listen(&self.socket).unwrap();
+        endpoints.detach_deferred().await.unwrap();
         self.daemon = Some((endpoints.clone(), tokio::spawn(server::serve(listener, endpoints))));
         restored
     }
@@ -107,9 +122,23 @@ impl Node {
         uid: &str,
         version: &str,
     ) -> Result<Value, Value> {
-        let config = json!({
-            "cniVersion": version, "name": "axoneme", "type": "axoneme-cni", "socket": self.socket, "attachments": self.attachments,
+        self.plugin_given(command, container, netns, uid, json!({ "cniVersion": version })).await
+    }
+
+    /// Runs the plugin with more in its configuration.
+    async fn plugin_given(
+        &self,
+        command: &str,
+        container: &str,
+        netns: &str,
+        uid: &str,
+        more: Value,
+    ) -> Result<Value, Value> {
+        let mut config = json!({
+            "cniVersion": "1.1.0", "name": "axoneme", "type": "axoneme-cni", "socket": self.socket,
+            "attachments": self.attachments, "deferred": self.deferred,
         });
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let args = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={uid};K8S_POD_UID={uid}");
         let environment: HashMap<&str, &str> = [
             ("CNI_COMMAND", command),
@@ -166,9 +195,29 @@ impl Node {
         lines
     }
 
+    /// The only endpoint's flags, and its limits as text.
+    fn limits(&self) -> (EndpointFlags, String) {
+        let endpoint = *self.endpoint_map.entries().values().next().unwrap();
+        let mut limits: Vec<String> = Vec::new();
+        for (key, limit) in self.bandwidth_map.entries() {
+            let direction = if key.direction == Direction::EGRESS { "egress" } else { "ingress" };
+            limits.push(format!("{direction} {} free at {}", limit.bytes_per_second, limit.free_at));
+        }
+        limits.sort();
+        (endpoint.flags, limits.join(", "))
+    }
+
+    fn metrics_text(&self) -> String {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        self.metrics.register(&mut registry);
+        encode(&mut text, &registry).unwrap();
+        text
+    }
+
     async fn nothing_is_left(&self) {
         assert_eq!(self.devices().await, Vec::<String>::new());
         assert_eq!(self.entries().await, Vec::<String>::new());
+        assert!(self.bandwidth_map.entries().is_empty());
         assert_eq!(names(&self.attachments), Vec::<String>::new());
     }
 }
@@ -253,6 +302,14 @@ fn every_version_of_the_specification_gets_its_own_result() {
         assert_eq!((&newest["interfaces"][1]["mtu"], &newest["routes"][0]["mtu"]), (&json!(1450), &json!(1450)));
         let unknown = add("0.1.0").await;
         assert_eq!(message(&unknown), (1, "cniVersion 0.1.0 is not supported; 0.3.1, 0.4.0, 1.0.0, 1.1.0 are"));
+        for (command, version, text) in [
+            ("CHECK", "0.3.1", "cniVersion 0.3.1 has no CHECK; 0.4.0 has"),
+            ("STATUS", "1.0.0", "cniVersion 1.0.0 has no STATUS; 1.1.0 has"),
+            ("GC", "0.4.0", "cniVersion 0.4.0 has no GC; 1.1.0 has"),
+        ] {
+            let answer = node.plugin_with(command, "c1", &pod.path(), "u1", version).await;
+            assert_eq!(message(&answer), (1, text));
+        }
         let version = node.plugin_with("VERSION", "", "", "", "1.1.0").await.unwrap();
         assert_eq!(version, json!({"cniVersion": "1.1.0", "supportedVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]}));
         assert_eq!(node.plugin_with("STATUS", "", "", "", "1.1.0").await, Ok(Value::Null));
@@ -340,7 +397,7 @@ fn a_sandbox_made_anew_takes_the_address_and_the_old_ones_del_leaves_it() {
 }
 
 #[test]
-fn without_a_daemon_add_says_so_and_del_is_retried_unless_nothing_is_left() {
+fn without_a_daemon_add_says_so_and_del_is_done_later() {
     with_node("without_a_daemon", FakePods::connected, async |mut node| {
         let pod = Pod::new();
         node.pods.set("u1", 1234, 3, &["10.0.0.5"]);
@@ -353,14 +410,28 @@ fn without_a_daemon_add_says_so_and_del_is_retried_unless_nothing_is_left() {
         assert!(text.starts_with("axoneme daemon is not running on this node (no answer at "), "{text}");
         assert_eq!(message(&node.plugin_with("STATUS", "", "", "", "1.1.0").await).0, 50);
 
-        // Its namespace is gone, but not its attachment; the other way round; neither is there.
-        assert_eq!(message(&node.del("c1", "u1").await).0, 11);
-        assert_eq!(message(&node.plugin("DEL", "c9", &pod.path(), "u9").await).0, 11);
-        node.del("c9", "u9").await.unwrap();
-
-        node.restart().await;
+        // What is attached is detached by the next daemon, before it serves anybody; what is not, already is.
         node.del("c1", "u1").await.unwrap();
+        node.del("c1", "u1").await.unwrap();
+        node.plugin("DEL", "c9", &pod.path(), "u9").await.unwrap();
+        assert_eq!(names(&node.deferred), ["c1-eth0.json"]);
+        assert_eq!(node.devices().await.len(), 1);
+        node.reports.take();
+        node.restart().await;
+        assert_eq!(
+            node.reports.take(),
+            ["attached u1 in c1: 10.0.0.5 id 1 identity 1234", "detached u1 in c1: 10.0.0.5"]
+        );
+        assert_eq!(names(&node.deferred), Vec::<String>::new());
         node.nothing_is_left().await;
+
+        // Where it cannot be deferred, the runtime has to ask again.
+        node.add("c1", &pod, "u1").await.unwrap();
+        node.stop();
+        tokio::task::yield_now().await;
+        std::fs::remove_dir(&node.deferred).unwrap();
+        std::fs::write(&node.deferred, "in the way").unwrap();
+        assert_eq!(message(&node.del("c1", "u1").await).0, 11);
     });
 }
 
@@ -481,13 +552,19 @@ fn killed_at_any_moment_the_next_start_finds_what_was_begun() {
     with_node("killed_at_any_moment_the_next_start_finds_what_was_begun", FakePods::connected, async |mut node| {
         node.pods.set("u1", 1234, 3, &["10.0.0.5"]);
         let key = AttachmentKey { container_id: "c1".into(), interface: "eth0".into() };
-        let sandbox = PodSandbox { uid: "u1".into(), namespace: "shop".into(), name: "web".into() };
+        let add = AddRequest {
+            key: key.clone(),
+            pod: PodSandbox { uid: "u1".into(), namespace: "shop".into(), name: "web".into() },
+            netns: "test".into(),
+            network: "axoneme".into(),
+            chained: None,
+        };
         let (mut adds, mut dels) = (0, 0);
         for step in 0..40_u64 {
             let (pod, moment) = (Pod::new(), Duration::from_micros(step * step * 10));
             let namespace = pod.namespace();
             let endpoints = node.endpoints().clone();
-            adds += u64::from(timeout(moment, endpoints.add(&key, &sandbox, "test", &namespace)).await.is_err());
+            adds += u64::from(timeout(moment, endpoints.add(&add, &namespace)).await.is_err());
             node.restart().await;
             if node.endpoints().attachments().is_empty() {
                 // A device whose making was under way comes without an intent only if the kernel was quicker than the start.
@@ -495,8 +572,8 @@ fn killed_at_any_moment_the_next_start_finds_what_was_begun() {
                 node.nothing_is_left().await;
             }
             let endpoints = node.endpoints().clone();
-            endpoints.add(&key, &sandbox, "test", &namespace).await.unwrap();
-            endpoints.check(&key, &namespace).await.unwrap();
+            endpoints.add(&add, &namespace).await.unwrap();
+            endpoints.check(&key, &[], &namespace).await.unwrap();
 
             dels += u64::from(timeout(moment, endpoints.del(&key)).await.is_err());
             node.restart().await;
@@ -529,21 +606,223 @@ fn a_relabelled_pod_is_enforced_anew_also_after_a_restart() {
         let pod = Pod::new();
         node.pods.set("u1", 1234, 3, &["10.0.0.5"]);
         node.add("c1", &pod, "u1").await.unwrap();
-        node.endpoints().enforce("u1", &Enforcement { identity: 4321, policy_index: 9 }).unwrap();
-        node.endpoints().enforce("unknown", &Enforcement { identity: 1, policy_index: 1 }).unwrap();
+        node.endpoints().enforce("u1", &enforcement(4321, 9)).unwrap();
+        node.endpoints().enforce("unknown", &enforcement(1, 1)).unwrap();
         assert!(node.entries().await.iter().any(|line| line.ends_with("identity 4321 policy 9 10.0.0.5")));
         node.restart().await;
         let attached = node.endpoints().attached();
         assert_eq!(attached.len(), 1);
-        assert_eq!(attached[0].enforcement, Enforcement { identity: 4321, policy_index: 9 });
+        assert_eq!(attached[0].enforcement, enforcement(4321, 9));
         assert_eq!(attached[0].addresses, [ip("10.0.0.5") as IpAddr]);
         node.plugin("CHECK", "c1", &pod.path(), "u1").await.unwrap();
     });
 }
 
+#[test]
+fn status_says_whether_pods_can_be_attached() {
+    with_node("status_says_whether_pods_can_be_attached", FakePods::connected, async |node| {
+        let status = async || node.plugin_with("STATUS", "", "", "", "1.1.0").await;
+        assert_eq!(status().await, Ok(Value::Null));
+        node.pods.unready(PodError::Network("no operator was reached yet".into()));
+        assert_eq!(message(&status().await), (50, "the node's network is not ready: no operator was reached yet"));
+        std::fs::remove_file(node.paths.programs().join("to_pod")).unwrap();
+        let (code, text) = message(&status().await).to_owned_pair();
+        assert_eq!(code, 51);
+        assert!(text.starts_with("the programs of pods are not loaded"), "{text}");
+    });
+}
+
+#[test]
+fn gc_removes_what_the_runtime_does_not_name_and_nothing_else() {
+    with_node("gc_removes_what_the_runtime_does_not_name", FakePods::connected, async |node| {
+        let pods: Vec<Pod> = (0..4).map(|_| Pod::new()).collect();
+        for (i, pod) in pods.iter().enumerate() {
+            let (uid, address) = (format!("u{i}"), format!("10.0.0.{}", 10 + i));
+            node.pods.set(&uid, 1, 1, &[address.as_str()]);
+            // The last one is another network's.
+            let network = json!({ "name": if i == 3 { "other" } else { "axoneme" } });
+            node.plugin_given("ADD", &format!("c{i}"), &pod.path(), &uid, network).await.unwrap();
+        }
+        node.reports.take();
+        let gc = async |more: Value| node.plugin_given("GC", "", "", "", more).await;
+        // A list that is not there names nothing, and so nothing is removed.
+        gc(json!({})).await.unwrap();
+        assert_eq!(names(&node.attachments).len(), 4);
+        let valid = json!([{"containerID": "c0", "ifname": "eth0"}, {"containerID": "c1", "ifname": "eth7"}]);
+        gc(json!({ "cni.dev/valid-attachments": valid })).await.unwrap();
+        assert_eq!(node.reports.take(), ["detached u1 in c1: 10.0.0.11", "detached u2 in c2: 10.0.0.12"]);
+        assert_eq!(names(&node.attachments), ["c0-eth0.json", "c3-eth0.json"]);
+        node.plugin("CHECK", "c0", &pods[0].path(), "u0").await.unwrap();
+        node.plugin("CHECK", "c3", &pods[3].path(), "u3").await.unwrap();
+        gc(json!({ "cni.dev/attachments": [] })).await.unwrap();
+        assert_eq!(names(&node.attachments), ["c3-eth0.json"]);
+    });
+}
+
+#[test]
+fn check_compares_with_what_the_runtime_believes() {
+    with_node("check_compares_with_what_the_runtime_believes", FakePods::connected, async |node| {
+        let pod = Pod::new();
+        node.pods.set("u1", 1234, 3, &["10.0.0.5"]);
+        let mut added = node.add("c1", &pod, "u1").await.unwrap();
+        let check = async |previous: &Value| {
+            node.plugin_given("CHECK", "c1", &pod.path(), "u1", json!({ "prevResult": previous })).await
+        };
+        check(&added).await.unwrap();
+        added["ips"][0]["address"] = "10.0.0.6/32".into();
+        let (code, text) = message(&check(&added).await).to_owned_pair();
+        assert_eq!(code, 101);
+        assert!(text.contains("10.0.0.6 of prevResult is not the pod's"), "{text}");
+    });
+}
+
+#[test]
+fn add_waits_a_moment_for_the_pods_peers_to_be_told() {
+    with_node("add_waits_a_moment_for_the_pods_peers_to_be_told", FakePods::connected, async |node| {
+        for (i, uid) in ["u1", "u2", "u3"].into_iter().enumerate() {
+            node.pods.set(uid, 1234, 3, &[&format!("10.0.0.{}", 5 + i)]);
+            node.pods.untold(uid);
+        }
+        // Told in time, never told, nobody there to tell.
+        let pod = Pod::new();
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(40)).await;
+            node.pods.tell("u1");
+        };
+        let (added, ()) = tokio::join!(node.add("c1", &pod, "u1"), late);
+        added.unwrap();
+        let (started, pod) = (std::time::Instant::now(), Pod::new());
+        node.add("c2", &pod, "u2").await.unwrap();
+        assert!(started.elapsed() >= Duration::from_millis(100));
+        node.pods.disconnect();
+        node.add("c3", &Pod::new(), "u3").await.unwrap();
+        let metrics = node.metrics_text();
+        for line in [
+            "axoneme_cni_barrier_total{outcome=\"told\"} 1",
+            "axoneme_cni_barrier_total{outcome=\"timeout\"} 1",
+            "axoneme_cni_barrier_total{outcome=\"disconnected\"} 1",
+            "axoneme_cni_barrier_wait_seconds_count 3",
+            "axoneme_cni_add_seconds_count{barrier=\"excluded\"} 3",
+            "axoneme_cni_datapath_seconds_count 3",
+            "cilium_api_process_time_seconds_count{path=\"/v1/endpoint\",method=\"PUT\",return_code=\"201\"} 3",
+        ] {
+            assert!(metrics.lines().any(|have| have == line), "{line} is not in {metrics}");
+        }
+    });
+}
+
+#[test]
+fn a_pod_that_a_policy_denies_somewhere_is_not_attached_before_its_peers_are_told() {
+    with_node("a_pod_that_a_policy_denies_somewhere", FakePods::connected, async |node| {
+        node.pods.set("u1", 1234, 3, &["10.0.0.5"]);
+        node.pods.change("u1", |spec| spec.strict_barrier = true);
+        node.pods.untold("u1");
+        let pod = Pod::new();
+        let (code, text) = message(&node.add("c1", &pod, "u1").await).to_owned_pair();
+        assert_eq!(code, 11);
+        assert!(text.starts_with("the peers of pod shop/u1 are not told of it yet"), "{text}");
+        assert!(text.ends_with("(nodes that hold it have not answered)"), "{text}");
+        node.nothing_is_left().await;
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            node.pods.tell("u1");
+        };
+        let (added, ()) = tokio::join!(node.add("c1", &pod, "u1"), later);
+        added.unwrap();
+        node.del("c1", "u1").await.unwrap();
+        node.pods.untold("u1");
+        node.pods.disconnect();
+        let (code, text) = message(&node.add("c1", &pod, "u1").await).to_owned_pair();
+        assert_eq!(code, 11);
+        assert!(text.ends_with("(no operator is connected)"), "{text}");
+        node.nothing_is_left().await;
+    });
+}
+
+#[test]
+fn limits_are_written_changed_in_place_and_removed() {
+    with_node("limits_are_written_changed_in_place_and_removed", FakePods::connected, async |mut node| {
+        let pod = Pod::new();
+        node.pods.set("u1", 1234, 3, &["10.0.0.5"]);
+        node.pods.change("u1", |spec| spec.limits = Limits { egress: 1_250_000, ingress: 0 });
+        node.add("c1", &pod, "u1").await.unwrap();
+        assert_eq!(node.limits(), (EndpointFlags::EGRESS_LIMITED, "egress 1250000 free at 0".to_owned()));
+
+        // The programs keep the time; a limit that stays the same does not take it from them.
+        let key = *node.bandwidth_map.entries().keys().next().unwrap();
+        let timed = Bandwidth { bytes_per_second: 1_250_000, free_at: 77, ..Bandwidth::default() };
+        node.bandwidth_map.clone().update(&key, &timed).unwrap();
+        let limited = |egress, ingress| Enforcement { limits: Limits { egress, ingress }, ..enforcement(1234, 3) };
+        node.endpoints().enforce("u1", &limited(1_250_000, 500)).unwrap();
+        let both = EndpointFlags::EGRESS_LIMITED | EndpointFlags::INGRESS_LIMITED;
+        let expected = (both, "egress 1250000 free at 77, ingress 500 free at 0".to_owned());
+        assert_eq!(node.limits(), expected);
+        node.restart().await;
+        assert_eq!(node.limits(), expected);
+        node.plugin("CHECK", "c1", &pod.path(), "u1").await.unwrap();
+
+        node.bandwidth_map.delete_all();
+        let (code, text) = message(&node.plugin("CHECK", "c1", &pod.path(), "u1").await).to_owned_pair();
+        assert_eq!(code, 101);
+        assert!(text.contains("map ax_bandwidth has not 1250000 bytes/s"), "{text}");
+        node.restart().await;
+        node.plugin("CHECK", "c1", &pod.path(), "u1").await.unwrap();
+        node.endpoints().enforce("u1", &limited(0, 500)).unwrap();
+        assert_eq!(node.limits(), (EndpointFlags::INGRESS_LIMITED, "ingress 500 free at 0".to_owned()));
+        node.del("c1", "u1").await.unwrap();
+        node.nothing_is_left().await;
+    });
+}
+
+#[test]
+fn after_a_reboot_nothing_is_left_of_what_was_attached_before() {
+    with_node("after_a_reboot_nothing_is_left", FakePods::connected, async |mut node| {
+        let pods: Vec<Pod> = (0..2).map(|_| Pod::new()).collect();
+        for (i, pod) in pods.iter().enumerate() {
+            let (uid, address) = (format!("u{i}"), format!("10.0.0.{}", 10 + i));
+            node.pods.set(&uid, 1, 1, &[address.as_str()]);
+            node.pods.change(&uid, |spec| spec.limits.ingress = 1000);
+            node.add(&format!("c{i}"), pod, &uid).await.unwrap();
+        }
+        node.reports.take();
+        node.stop();
+        // The files say that the kernel was another one. A device and entries that nobody has a file of are left, too.
+        for container in ["c0", "c1"] {
+            edit(&node.attachments, container, |attachment| attachment["bootId"] = "another".into());
+        }
+        let restored = node.restart().await;
+        assert_eq!((restored.removed, restored.failed), (2, 0));
+        assert_eq!(node.reports.take(), ["detached u0 in c0: 10.0.0.10", "detached u1 in c1: 10.0.0.11"]);
+        assert_eq!(names(&node.attachments), Vec::<String>::new());
+        assert_eq!(node.devices().await.len(), 2);
+        node.endpoints().prune().await.unwrap();
+        node.nothing_is_left().await;
+        node.add("c0", &pods[0], "u0").await.unwrap();
+    });
+}
+
+fn enforcement(identity: u32, policy_index: u32) -> Enforcement {
+    Enforcement { identity, policy_index, limits: Limits::default() }
+}
+
+/// An error that outlives its answer.
+trait ToOwnedPair {
+    fn to_owned_pair(self) -> (u64, String);
+}
+
+impl ToOwnedPair for (u64, &str) {
+    fn to_owned_pair(self) -> (u64, String) {
+        (self.0, self.1.to_owned())
+    }
+}
+
 fn rewrite(directory: &Path, container: &str, phase: Phase) {
+    edit(directory, container, |attachment| attachment["phase"] = serde_json::to_value(phase).unwrap());
+}
+
+fn edit(directory: &Path, container: &str, change: impl FnOnce(&mut Value)) {
     let path = directory.join(format!("{container}-eth0.json"));
     let mut attachment: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    attachment["phase"] = serde_json::to_value(phase).unwrap();
+    change(&mut attachment);
     std::fs::write(path, attachment.to_string()).unwrap();
 }

@@ -17,8 +17,9 @@ use axoneme_bpf::maps;
 use axoneme_bpf::policy::Policy;
 use axoneme_bpf::programs::{ALL, FROM_UPLINK, SOCK_CONNECT4};
 use axoneme_node::endpoint::attachment::{AttachmentKey, PodSandbox};
+use axoneme_node::endpoint::metrics::Metrics;
 use axoneme_node::endpoint::store::Store;
-use axoneme_node::endpoint::{EndpointMaps, Endpoints, Parts};
+use axoneme_node::endpoint::{AddRequest, EndpointMaps, Endpoints, Parts};
 use axoneme_node::link::Links;
 use axoneme_node::link::filter::Direction;
 use axoneme_node::maps::per_cpu::Counters;
@@ -250,9 +251,15 @@ fn fifty_pods_are_attached_quickly_and_get_new_programs() {
                 links: Links::connect().unwrap(),
                 paths: paths.clone(),
                 store: Store::open(bottle.path("attachments")).unwrap(),
-                maps: EndpointMaps { endpoints: Box::new(pinned.endpoints), addresses: Box::new(pinned.addresses) },
+                maps: EndpointMaps {
+                    endpoints: Box::new(pinned.endpoints),
+                    addresses: Box::new(pinned.addresses),
+                    bandwidth: Box::new(pinned.bandwidth),
+                },
                 pods: Arc::new(SharedPods(fake.clone())),
                 reports: Arc::new(FakeReports::default()),
+                deferred: bottle.path("deferred"),
+                metrics: Metrics::default(),
                 wait: Duration::from_secs(1),
             });
             let (mut pods, mut took) = (Vec::new(), Vec::new());
@@ -260,10 +267,15 @@ fn fifty_pods_are_attached_quickly_and_get_new_programs() {
                 let (uid, address) = (format!("u{i}"), format!("10.0.0.{i}"));
                 fake.set(&uid, 1000 + u32::from(i), 1, &[address.as_str()]);
                 let pod = Pod::new();
-                let key = AttachmentKey { container_id: format!("c{i}"), interface: "eth0".into() };
-                let sandbox = PodSandbox { uid, namespace: "shop".into(), name: format!("web-{i}") };
+                let add = AddRequest {
+                    key: AttachmentKey { container_id: format!("c{i}"), interface: "eth0".into() },
+                    pod: PodSandbox { uid, namespace: "shop".into(), name: format!("web-{i}") },
+                    netns: "test".into(),
+                    network: "axoneme".into(),
+                    chained: None,
+                };
                 let started = Instant::now();
-                endpoints.add(&key, &sandbox, "test", &pod.namespace()).await.unwrap();
+                endpoints.add(&add, &pod.namespace()).await.unwrap();
                 took.push(started.elapsed());
                 pods.push(pod);
             }

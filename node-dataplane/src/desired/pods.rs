@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use axoneme_proto::nodesync::FailureCode;
 use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 /// `ax_policies` of endpoints without a policy row: enforces both directions, no rules.
@@ -23,6 +24,17 @@ pub struct PodRef {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// Another plugin has given it its addresses.
+    pub chained: bool,
+}
+
+/// How fast a pod may send and get, in bytes per second; 0: as fast as it can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// What it sends.
+    pub egress: u64,
+    /// What it gets.
+    pub ingress: u64,
 }
 
 /// What a pod gets.
@@ -34,6 +46,12 @@ pub struct EndpointSpec {
     pub policy_index: u32,
     /// Its addresses, at most one a family.
     pub addresses: Vec<IpAddr>,
+    /// How fast it may send and get.
+    pub limits: Limits,
+    /// Of its row.
+    pub revision: u64,
+    /// Its ADD must not succeed before its peers were told of it.
+    pub strict_barrier: bool,
     /// This node's overlay addresses: the pod's gateway in each family.
     pub gateways: Vec<IpAddr>,
     /// Ports by name.
@@ -55,6 +73,20 @@ pub struct ReserveSpec {
     pub gateways: Vec<IpAddr>,
     /// MTU of the pod's interface.
     pub mtu: u32,
+}
+
+/// Whether those who have to know of a pod do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// They do, but for so many nodes that were silent for too long to wait for.
+    Told {
+        /// How many.
+        skipped: u32,
+    },
+    /// The operator did not say so in time.
+    Timeout,
+    /// No operator is connected that could say so.
+    Disconnected,
 }
 
 /// Why a pod cannot be attached yet. All are worth a retry by the kubelet.
@@ -101,6 +133,14 @@ pub trait Pods: Send + Sync {
     /// `deadline`.
     fn endpoint(&self, pod: PodRef, deadline: Instant) -> BoxFuture<'static, Result<EndpointSpec, PodError>>;
 
-    /// What a pod of this namespace gets without an operator. To be called after [`PodError::Unknown`] with `connected` false.
-    fn reserve(&self, namespace: String) -> BoxFuture<'static, Result<ReserveSpec, PodError>>;
+    /// What a pod gets without an operator. To be called after [`PodError::Unknown`] with `connected` false. A chained pod has
+    /// its addresses already: for it there need not be a reserve.
+    fn reserve(&self, pod: PodRef) -> BoxFuture<'static, Result<ReserveSpec, PodError>>;
+
+    /// Whether those who have to know of this pod do, as soon as they do or an operator is gone, or at `deadline`. `revision` is
+    /// that of [`EndpointSpec::revision`].
+    fn told(&self, pod_uid: String, revision: u64, deadline: Instant) -> BoxFuture<'static, Told>;
+
+    /// Whether pods can be attached at all.
+    fn network(&self) -> BoxFuture<'static, Result<(), PodError>>;
 }

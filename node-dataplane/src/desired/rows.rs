@@ -9,6 +9,7 @@ use axoneme_proto::{Scope, Table};
 use ipnet::IpNet;
 use prost::Message;
 
+use super::pods::Limits;
 use crate::reconcile::ops::Routing;
 use crate::reconcile::policy::translate;
 
@@ -128,6 +129,10 @@ pub struct Endpoint {
     pub addresses: Vec<IpAddr>,
     /// Ports by name.
     pub named_ports: BTreeMap<String, u16>,
+    /// How fast it may send and get.
+    pub limits: Limits,
+    /// Its ADD must not succeed before its peers were told of it.
+    pub strict_barrier: bool,
 }
 
 /// What this node may assign without asking.
@@ -255,7 +260,17 @@ fn endpoint(row: tables::Endpoint) -> Result<Endpoint, InvalidRow> {
         identity: row.identity,
         addresses: addresses(&row.addresses)?,
         named_ports,
+        limits: Limits {
+            egress: bytes_per_second(row.egress_bits_per_second),
+            ingress: bytes_per_second(row.ingress_bits_per_second),
+        },
+        strict_barrier: row.strict_barrier,
     })
+}
+
+/// Less than a byte a second is not no limit.
+fn bytes_per_second(bits: u64) -> u64 {
+    bits.div_ceil(8)
 }
 
 fn pool(row: &tables::Pool) -> Result<Pool, InvalidRow> {

@@ -1,14 +1,37 @@
 //! ADD.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::Endpoints;
 use super::attachment::{Attachment, AttachmentKey, Phase, PodSandbox};
+use super::chain::{ChainError, Pair};
 use super::error::AttachError;
-use crate::desired::pods::{EndpointSpec, PodError, PodRef, ReserveSpec};
+use super::metrics::AddTimes;
+use crate::desired::pods::{EndpointSpec, Limits, PodError, PodRef, ReserveSpec, Told};
 use crate::link::netns::Namespace;
 use crate::link::{LinkError, Mac, pod};
 use crate::programs::attach::PodProgramFds;
+
+/// How long ADD waits for other nodes to be told of a pod, where its row does not insist.
+const BARRIER: Duration = Duration::from_millis(100);
+
+/// What ADD is asked for.
+#[derive(Clone, Debug)]
+pub struct AddRequest {
+    /// The attachment.
+    pub key: AttachmentKey,
+    /// The pod.
+    pub pod: PodSandbox,
+    /// Path of its network namespace on the host, for people.
+    pub netns: String,
+    /// Name of the network's configuration.
+    pub network: String,
+    /// The addresses that the plugin before gave it, if there is one.
+    pub chained: Option<Vec<IpAddr>>,
+}
 
 /// What the pod gets, and who decides its addresses.
 enum Assigned {
@@ -19,19 +42,17 @@ enum Assigned {
 impl Endpoints {
     /// Attaches a pod, or answers as before when this container is attached already.
     ///
-    /// Waits, within bounds, until the pod's row is known and its policy is in the kernel. When it fails, nothing is left of
-    /// it; when even that fails, what is left is found by the next ADD or DEL, or at the next start.
+    /// Waits, within bounds, until the pod's row is known and its policy is in the kernel, and until those who have to know of
+    /// the pod do. When it fails, nothing is left of it; when even that fails, what is left is found by the next ADD or DEL, or
+    /// at the next start.
     ///
     /// # Errors
     /// With what was wrong; most are worth a retry.
-    pub async fn add(
-        &self,
-        key: &AttachmentKey,
-        pod: &PodSandbox,
-        netns: &str,
-        namespace: &Namespace,
-    ) -> Result<Attachment, AttachError> {
+    pub async fn add(&self, request: &AddRequest, namespace: &Namespace) -> Result<Attachment, AttachError> {
+        let AddRequest { key, pod, .. } = request;
+        let started = Instant::now();
         let _container = self.inner.locks.lock(format!("container {}", key.container_id)).await;
+        self.undefer(key);
         let known = self.state().store.get(key).cloned();
         if let Some(known) = known {
             if known.phase == Phase::Attached && self.missing(&known, namespace).await?.is_empty() {
@@ -40,60 +61,136 @@ impl Endpoints {
             // Another try of an ADD that was interrupted, or whose work somebody took apart.
             self.undo(&known).await?;
         }
-        let assigned = self.assign(pod).await?;
-        let _pod = self.inner.locks.lock(format!("pod {}", pod.uid)).await;
-        let intent = self.intend(key, pod, netns, assigned)?;
-        match self.attach(intent.clone(), namespace).await {
-            Ok(attachment) => {
-                self.report_attached(&attachment);
-                Ok(attachment)
-            }
-            Err(error) => {
-                let began = self.state().store.get(key).cloned().unwrap_or(intent);
-                if let Err(undo) = self.undo(&began).await {
-                    tracing::warn!(%key, error = %undo, "cannot undo a failed attachment yet; the next ADD or DEL will");
-                }
-                Err(error)
-            }
+        let pair = match &request.chained {
+            Some(addresses) => Some(self.chained_pair(request, addresses, namespace).await?),
+            None => None,
+        };
+        let assigned = self.assign(request).await?;
+        let row = Instant::now();
+        let strict = matches!(&assigned, Assigned::ByOperator(spec) if spec.strict_barrier);
+        if strict {
+            self.barrier(pod, &assigned, row).await?;
         }
+        let told = Instant::now();
+        let _pod = self.inner.locks.lock(format!("pod {}", pod.uid)).await;
+        let intent = self.intend(request, &assigned, pair.as_ref())?;
+        let made = async { (self.make(&intent, pair, namespace).await, Instant::now()) };
+        let ((attached, made), _) = tokio::join!(made, async {
+            if !strict {
+                // Never fails where the row does not insist.
+                let _ = self.barrier(pod, &assigned, row).await;
+            }
+        });
+        let attachment = attached?;
+        let done = Instant::now();
+        self.inner.metrics.added(AddTimes {
+            total: done - started,
+            row: row - started,
+            data_path: made - told,
+            barrier: (told - row) + (done - made),
+        });
+        self.report_attached(&attachment);
+        Ok(attachment)
     }
 
-    async fn assign(&self, pod: &PodSandbox) -> Result<Assigned, AttachError> {
-        let reference = PodRef { uid: pod.uid.clone(), namespace: pod.namespace.clone(), name: pod.name.clone() };
-        let answer = self.inner.pods.endpoint(reference, Instant::now() + self.inner.wait).await;
+    /// Makes what is intended; undone on failure.
+    async fn make(
+        &self,
+        intent: &Attachment,
+        pair: Option<Pair>,
+        namespace: &Namespace,
+    ) -> Result<Attachment, AttachError> {
+        let made = match pair {
+            Some(pair) => self.attach_chained(intent.clone(), &pair).await,
+            None => self.attach(intent.clone(), namespace).await,
+        };
+        if made.is_err() {
+            let key = &intent.key;
+            let began = self.state().store.get(key).cloned().unwrap_or_else(|| intent.clone());
+            if let Err(undo) = self.undo(&began).await {
+                tracing::warn!(%key, error = %undo, "cannot undo a failed attachment yet; the next ADD or DEL will");
+            }
+        }
+        made
+    }
+
+    async fn assign(&self, request: &AddRequest) -> Result<Assigned, AttachError> {
+        let PodSandbox { uid, namespace, name } = request.pod.clone();
+        let chained = request.chained.is_some();
+        let reference = PodRef { uid, namespace: namespace.clone(), name: name.clone(), chained };
+        let answer = self.inner.pods.endpoint(reference.clone(), Instant::now() + self.inner.wait).await;
         let spec = match answer {
             Ok(spec) => spec,
             Err(PodError::Unknown { connected: false, .. }) => {
-                return Ok(Assigned::FromReserve(self.inner.pods.reserve(pod.namespace.clone()).await?));
+                return Ok(Assigned::FromReserve(self.inner.pods.reserve(reference).await?));
             }
             Err(error) => return Err(error.into()),
         };
+        if chained {
+            return Ok(Assigned::ByOperator(spec));
+        }
         if spec.addresses.is_empty() {
-            return Err(AttachError::NoAddress { namespace: pod.namespace.clone(), name: pod.name.clone() });
+            return Err(AttachError::NoAddress { namespace, name });
         }
-        let v4 = spec.addresses.iter().filter(|address| address.is_ipv4()).count();
-        if v4 > 1 || spec.addresses.len() - v4 > 1 {
-            return Err(LinkError::Addresses(spec.addresses).into());
-        }
+        one_a_family(&spec.addresses)?;
         Ok(Assigned::ByOperator(spec))
+    }
+
+    /// Waits until those who have to know of the pod do: for as long as for its row if that insists, else for a moment.
+    async fn barrier(&self, pod: &PodSandbox, assigned: &Assigned, since: Instant) -> Result<(), AttachError> {
+        let Assigned::ByOperator(spec) = assigned else { return Ok(()) };
+        let wait = if spec.strict_barrier { self.inner.wait } else { BARRIER };
+        let told = self.inner.pods.told(pod.uid.clone(), spec.revision, since + wait).await;
+        self.inner.metrics.barrier(told, since.elapsed());
+        match told {
+            Told::Timeout | Told::Disconnected if spec.strict_barrier => {
+                let (namespace, name) = (pod.namespace.clone(), pod.name.clone());
+                Err(AttachError::Barrier { namespace, name, connected: told == Told::Timeout })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn chained_pair(
+        &self,
+        request: &AddRequest,
+        addresses: &[IpAddr],
+        namespace: &Namespace,
+    ) -> Result<Pair, AttachError> {
+        if addresses.is_empty() {
+            return Err(ChainError::NoAddress(request.key.interface.clone()).into());
+        }
+        one_a_family(addresses)?;
+        let pair = self.pair(namespace, &request.key.interface).await?;
+        let taken = |other: &Attachment| other.ifindex == pair.host.index && other.key != request.key;
+        if self.attachments().iter().any(taken) {
+            return Err(ChainError::Taken(request.key.interface.clone()).into());
+        }
+        Ok(pair)
     }
 
     /// Writes down what is about to be made. An address of the reserve is taken under the same lock, so that nobody else does.
     fn intend(
         &self,
-        key: &AttachmentKey,
-        pod: &PodSandbox,
-        netns: &str,
-        assigned: Assigned,
+        request: &AddRequest,
+        assigned: &Assigned,
+        pair: Option<&Pair>,
     ) -> Result<Attachment, AttachError> {
+        let AddRequest { key, pod, netns, network, chained } = request;
         let mut state = self.state();
-        let (from_reserve, identity, policy_index, mtu, addresses) = match assigned {
-            Assigned::ByOperator(spec) => (false, spec.identity, spec.policy_index, spec.mtu, spec.addresses),
-            Assigned::FromReserve(spec) => {
-                let addresses = state.reserve.take(&spec, |address| state.store.has_address(address))?;
-                (true, spec.identity, spec.policy_index, spec.mtu, addresses)
+        let (identity, policy_index, limits, mtu) = match assigned {
+            Assigned::ByOperator(spec) => (spec.identity, spec.policy_index, spec.limits, spec.mtu),
+            Assigned::FromReserve(spec) => (spec.identity, spec.policy_index, Limits::default(), spec.mtu),
+        };
+        let (addresses, from_reserve) = match (chained, assigned) {
+            (Some(addresses), _) => (addresses.clone(), false),
+            (None, Assigned::ByOperator(spec)) => (spec.addresses.clone(), false),
+            (None, Assigned::FromReserve(spec)) => {
+                (state.reserve.take(spec, |address| state.store.has_address(address))?, true)
             }
         };
+        let own = || (Mac::derived_from(&format!("host {key}")), Mac::derived_from(&format!("pod {key}")));
+        let (host_mac, pod_mac) = pair.map_or_else(own, |pair| (pair.host.mac.unwrap_or_default(), pair.pod_mac));
         let attachment = Attachment {
             key: key.clone(),
             phase: Phase::Attaching,
@@ -102,17 +199,20 @@ impl Endpoints {
             pod_uid: pod.uid.clone(),
             namespace: pod.namespace.clone(),
             name: pod.name.clone(),
-            netns: netns.to_owned(),
+            netns: netns.clone(),
+            network: network.clone(),
             endpoint_id: state.store.endpoint_id(&pod.uid),
-            device: key.device(),
+            device: pair.map_or_else(|| key.device(), |pair| pair.host.name.clone()),
             ifindex: 0,
-            host_mac: Mac::derived_from(&format!("host {key}")),
-            pod_mac: Mac::derived_from(&format!("pod {key}")),
-            mtu,
+            host_mac,
+            pod_mac,
+            mtu: pair.map_or(mtu, |pair| pair.mtu),
             addresses,
             identity,
             policy_index,
+            limits,
             from_reserve,
+            chained: chained.is_some(),
         };
         state.store.put(attachment.clone())?;
         Ok(attachment)
@@ -133,7 +233,7 @@ impl Endpoints {
             result => result?,
         };
         // Known from here on, so that an undoing finds its entries.
-        let mut attachment = Attachment { ifindex: device.index, ..intent };
+        let attachment = Attachment { ifindex: device.index, ..intent };
         self.state().store.put(attachment.clone())?;
 
         let (inside, outside) = tokio::join!(
@@ -142,15 +242,38 @@ impl Endpoints {
         );
         inside?;
         outside?;
+        self.enter(attachment)
+    }
 
+    /// Puts programs on a device that another plugin has made. Its entries come first: without one, nothing passes.
+    async fn attach_chained(&self, intent: Attachment, pair: &Pair) -> Result<Attachment, AttachError> {
+        let programs = PodProgramFds::open(&self.inner.paths).map_err(AttachError::Programs)?;
+        let attachment = Attachment { ifindex: pair.host.index, ..intent };
+        self.state().store.put(attachment.clone())?;
+        self.state().maps.write(&attachment)?;
+        self.inner.links.set_pod_programs(pair.host.index, programs.as_programs()).await?;
+        self.enter(attachment)
+    }
+
+    /// Writes an attachment's entries, and that it is one.
+    fn enter(&self, mut attachment: Attachment) -> Result<Attachment, AttachError> {
         let mut state = self.state();
         // It may have been relabelled meanwhile.
         if let Some(now) = state.store.get(&attachment.key) {
             (attachment.identity, attachment.policy_index) = (now.identity, now.policy_index);
+            attachment.limits = now.limits;
         }
         state.maps.write(&attachment)?;
         attachment.phase = Phase::Attached;
         state.store.put(attachment.clone())?;
         Ok(attachment)
     }
+}
+
+fn one_a_family(addresses: &[IpAddr]) -> Result<(), LinkError> {
+    let v4 = addresses.iter().filter(|address| address.is_ipv4()).count();
+    if v4 > 1 || addresses.len() - v4 > 1 {
+        return Err(LinkError::Addresses(addresses.to_vec()));
+    }
+    Ok(())
 }

@@ -3,14 +3,17 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use axoneme_bpf::endpoint::Endpoint;
+use axoneme_bpf::endpoint::{Endpoint, EndpointFlags};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::conflist::NETWORK;
 use super::protocol::{self, Request};
+use crate::desired::pods::Limits;
 use crate::link::pod::{PodSpec, gateway};
 use crate::link::veth::VethSpec;
 use crate::link::{Mac, POD_DEVICE_PREFIX};
+use crate::reconcile::ops::Enforcement;
 
 /// What CNI calls an attachment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -100,6 +103,9 @@ pub struct Attachment {
     pub name: String,
     /// Path of its network namespace on the host, for people.
     pub netns: String,
+    /// Name of the network's configuration, to which GC is confined. Files of earlier versions: the only one there was.
+    #[serde(default = "only_network")]
+    pub network: String,
     /// Node-local number, as in CiliumEndpoint's status.
     pub endpoint_id: u32,
     /// Name of the host side.
@@ -118,8 +124,18 @@ pub struct Attachment {
     pub identity: u32,
     /// Index into `ax_policies`.
     pub policy_index: u32,
+    /// How fast it may send and get.
+    #[serde(default)]
+    pub limits: Limits,
     /// The node chose the addresses.
     pub from_reserve: bool,
+    /// Another plugin made the devices and chose the addresses.
+    #[serde(default)]
+    pub chained: bool,
+}
+
+fn only_network() -> String {
+    NETWORK.to_owned()
 }
 
 impl Attachment {
@@ -147,6 +163,12 @@ impl Attachment {
         }
     }
 
+    /// What it is enforced with.
+    #[must_use]
+    pub fn enforcement(&self) -> Enforcement {
+        Enforcement { identity: self.identity, policy_index: self.policy_index, limits: self.limits }
+    }
+
     /// Its entry in `ax_endpoints`.
     #[must_use]
     pub fn entry(&self) -> Endpoint {
@@ -158,7 +180,11 @@ impl Attachment {
             IpAddr::V6(v6) => Some(*v6),
             IpAddr::V4(_) => None,
         });
+        let flag = |set: bool, flag| if set { flag } else { EndpointFlags::NONE };
         Endpoint {
+            flags: flag(self.chained, EndpointFlags::CHAINED)
+                | flag(self.limits.egress > 0, EndpointFlags::EGRESS_LIMITED)
+                | flag(self.limits.ingress > 0, EndpointFlags::INGRESS_LIMITED),
             identity: self.identity,
             policy: self.policy_index,
             id: self.endpoint_id,

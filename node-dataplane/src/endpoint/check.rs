@@ -1,5 +1,7 @@
 //! CHECK.
 
+use std::net::IpAddr;
+
 use super::Endpoints;
 use super::attachment::{Attachment, AttachmentKey, Phase};
 use super::error::AttachError;
@@ -10,17 +12,26 @@ use crate::link::route::Owner;
 use crate::programs::attach::PodProgramFds;
 
 impl Endpoints {
-    /// Examines an attachment: devices, addresses, routes, programs and map entries.
+    /// Examines an attachment: devices, addresses, routes, programs and map entries. `expected`: the addresses that the runtime
+    /// believes the pod to have, if it says.
     ///
     /// # Errors
     /// Naming what is missing.
-    pub async fn check(&self, key: &AttachmentKey, namespace: &Namespace) -> Result<(), AttachError> {
+    pub async fn check(
+        &self,
+        key: &AttachmentKey,
+        expected: &[IpAddr],
+        namespace: &Namespace,
+    ) -> Result<(), AttachError> {
         let _container = self.inner.locks.lock(format!("container {}", key.container_id)).await;
         let known = self.state().store.get(key).cloned();
         let Some(attachment) = known.filter(|known| known.phase == Phase::Attached) else {
             return Err(AttachError::NotAttached(key.clone()));
         };
-        match self.missing(&attachment, namespace).await? {
+        let mut missing = self.missing(&attachment, namespace).await?;
+        let strangers = expected.iter().filter(|address| !attachment.addresses.contains(address));
+        missing.extend(strangers.map(|address| format!("{address} of prevResult is not the pod's")));
+        match missing {
             missing if missing.is_empty() => Ok(()),
             missing => Err(AttachError::Broken { key: key.clone(), missing }),
         }
@@ -51,6 +62,13 @@ impl Endpoints {
             }
         }
         let current = self.is_current(attachment);
+        missing.extend(self.state().maps.examine(attachment, current)?);
+        if attachment.chained {
+            if pod::device_mac(namespace, attachment.key.interface.clone()).await? != Some(attachment.pod_mac) {
+                missing.push(format!("the pod's device {} is another one than at ADD", attachment.key.interface));
+            }
+            return Ok(missing);
+        }
         let routes = links.routes(Owner::Pod).await?;
         for address in attachment.addresses.iter().filter(|_| current) {
             let leads_here = |route: &crate::link::route::RouteEntry| {
@@ -60,9 +78,17 @@ impl Endpoints {
                 missing.push(format!("there is no route to {address}"));
             }
         }
-        missing.extend(self.state().maps.examine(attachment, current)?);
         missing.extend(pod::examine(namespace, attachment.inside()).await?);
         Ok(missing)
+    }
+
+    /// STATUS: whether an ADD would be served.
+    ///
+    /// # Errors
+    /// When the data path is not there, or the node's network is not set up.
+    pub async fn status(&self) -> Result<(), AttachError> {
+        PodProgramFds::open(&self.inner.paths).map_err(AttachError::Unloaded)?;
+        self.inner.pods.network().await.map_err(AttachError::Unready)
     }
 
     /// Whether no later attachment of the same pod has its addresses.

@@ -55,7 +55,10 @@ impl Endpoints {
     async fn remove_from_kernel(&self, attachment: &Attachment) -> Result<(), AttachError> {
         if attachment.boot_id == self.state().store.boot_id() {
             self.state().maps.remove(attachment)?;
-            self.remove_device(&attachment.device).await?;
+            // The device of a chained pod is another plugin's to remove. Its programs stay: without entries, nothing passes.
+            if !attachment.chained {
+                self.remove_device(&attachment.device).await?;
+            }
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ impl EndpointOps for Endpoints {
                 pod_uid: attachment.pod_uid.clone(),
                 namespace: attachment.namespace.clone(),
                 name: attachment.name.clone(),
-                enforcement: Enforcement { identity: attachment.identity, policy_index: attachment.policy_index },
+                enforcement: attachment.enforcement(),
                 addresses: attachment.addresses.clone(),
                 from_reserve: attachment.from_reserve,
             };
@@ -34,9 +34,9 @@ impl EndpointOps for Endpoints {
         let mut attachments: Vec<_> = store.of_pod(pod_uid).filter(|a| a.phase != Phase::Detaching).cloned().collect();
         attachments.sort_by_key(|attachment| attachment.sequence);
         for mut attachment in attachments {
-            let Enforcement { identity, policy_index } = *enforcement;
-            let changed = (attachment.identity, attachment.policy_index) != (identity, policy_index);
-            (attachment.identity, attachment.policy_index) = (identity, policy_index);
+            let changed = attachment.enforcement() != *enforcement;
+            (attachment.identity, attachment.policy_index) = (enforcement.identity, enforcement.policy_index);
+            attachment.limits = enforcement.limits;
             // One in the making writes its entry at its end, with what stands in the store by then.
             if attachment.phase == Phase::Attached {
                 maps.enforce(&attachment)?;

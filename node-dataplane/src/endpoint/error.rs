@@ -3,6 +3,7 @@
 use std::error::Error as _;
 
 use super::attachment::{AttachmentKey, NoPod};
+use super::chain::ChainError;
 use super::protocol::{Failure, code};
 use super::reserve::Exhausted;
 use super::store::StoreError;
@@ -50,6 +51,28 @@ pub enum AttachError {
         /// The pod's name.
         name: String,
     },
+    /// The pod's row insists on its peers being told of it, and they are not.
+    #[error(
+        "the peers of pod {namespace}/{name} are not told of it yet, and a policy that denies it must not be passed by ({})",
+        if *.connected { "nodes that hold it have not answered" } else { "no operator is connected" }
+    )]
+    Barrier {
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod's name.
+        name: String,
+        /// Whether an operator is connected.
+        connected: bool,
+    },
+    /// The plugin before this one left nothing to attach to.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// STATUS: pods cannot be attached yet.
+    #[error(transparent)]
+    Unready(PodError),
+    /// STATUS: the data path is not there.
+    #[error("the programs of pods are not loaded: also what is attached may be cut off")]
+    Unloaded(#[source] std::io::Error),
     /// Devices refused.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -89,7 +112,12 @@ impl AttachError {
             Self::Key { .. } | Self::Pod(_) | Self::NoNamespace(_) | Self::Namespace { .. } => {
                 code::INVALID_ENVIRONMENT
             }
-            Self::Desired(_) | Self::Reserve(_) | Self::NoAddress { .. } | Self::Programs(_) => code::TRY_AGAIN,
+            Self::Chain(_) => code::INVALID_CONFIG,
+            Self::Unready(_) => code::NOT_AVAILABLE,
+            Self::Unloaded(_) => code::LIMITED,
+            Self::Desired(_) | Self::Reserve(_) | Self::NoAddress { .. } | Self::Programs(_) | Self::Barrier { .. } => {
+                code::TRY_AGAIN
+            }
             Self::Map(MapError::Capacity { .. }) => code::TRY_AGAIN,
             Self::Store(_) | Self::Report { .. } => code::IO,
             Self::Link(_) | Self::Map(_) => code::KERNEL,

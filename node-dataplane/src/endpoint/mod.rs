@@ -1,4 +1,4 @@
-//! The pods attached to this node: the CNI server, and what it makes of ADD, DEL and CHECK.
+//! The pods attached to this node: the CNI server, and what it makes of its commands.
 //!
 //! An endpoint is a pod UID; an attachment is a container id and an interface, and several may serve one pod for a while, when
 //! its sandbox is made anew before the old one's DEL arrives. Every attachment has a file that is written before the kernel is
@@ -7,23 +7,29 @@
 
 mod add;
 pub mod attachment;
+mod chain;
 mod check;
 pub mod conflist;
 mod del;
 mod enforce;
 mod error;
+mod gc;
 mod locks;
 mod maps;
+pub mod metrics;
 pub mod protocol;
 pub mod reserve;
 mod restore;
 pub mod server;
 pub mod store;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use add::AddRequest;
 pub use attachment::{Attachment, AttachmentKey, Phase, PodSandbox};
+pub use chain::ChainError;
 pub use error::AttachError;
 pub use maps::EndpointMaps;
 pub use restore::Restored;
@@ -59,6 +65,10 @@ pub struct Parts {
     pub pods: Arc<dyn Pods>,
     /// Is told of attachments.
     pub reports: Arc<dyn Reports>,
+    /// Where the plugin leaves DELs that found no daemon.
+    pub deferred: PathBuf,
+    /// What is counted.
+    pub metrics: metrics::Metrics,
     /// How long ADD waits for the pod's row and policy.
     pub wait: Duration,
 }
@@ -74,6 +84,8 @@ struct Inner {
     paths: Paths,
     pods: Arc<dyn Pods>,
     reports: Arc<dyn Reports>,
+    deferred: PathBuf,
+    metrics: metrics::Metrics,
     wait: Duration,
     /// One command at a time for a container, and one change at a time for a pod.
     locks: KeyLocks,
@@ -91,15 +103,20 @@ impl Endpoints {
     /// With the attachments that `parts.store` has; call [`Endpoints::restore`] next.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { links, paths, store, maps, pods, reports, wait } = parts;
+        let Parts { links, paths, store, maps, pods, reports, deferred, metrics, wait } = parts;
         let state = Mutex::new(State { store, maps, reserve: Reserve::default() });
-        Self { inner: Arc::new(Inner { links, paths, pods, reports, wait, locks: KeyLocks::default(), state }) }
+        let locks = KeyLocks::default();
+        Self { inner: Arc::new(Inner { links, paths, pods, reports, deferred, metrics, wait, locks, state }) }
     }
 
     /// All attachments, also those in the making.
     #[must_use]
     pub fn attachments(&self) -> Vec<Attachment> {
         self.state().store.all().cloned().collect()
+    }
+
+    pub(crate) fn count(&self, command: protocol::Command, response: &protocol::Response, took: Duration) {
+        self.inner.metrics.request(command, response, took);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

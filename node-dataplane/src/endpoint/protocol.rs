@@ -11,11 +11,15 @@ use serde::{Deserialize, Serialize};
 pub const SOCKET: &str = "/run/axoneme/cni.sock";
 /// Where the daemon keeps attachments; the plugin looks there when the daemon is away.
 pub const ATTACHMENTS: &str = "/var/lib/axoneme/attachments";
-/// Longest line, in bytes.
-pub const MAX_LINE: usize = 64 * 1024;
+/// Where the plugin leaves what the daemon was not there to detach. Gone with a reboot, like what it would detach.
+pub const DEFERRED: &str = "/run/axoneme/deferred";
+/// Longest line, in bytes: GC names all attachments of the node.
+pub const MAX_LINE: usize = 1 << 20;
 
 /// CNI's error codes (specification 1.1, "Error").
 pub mod code {
+    /// This version of the specification is not spoken, or has no such command.
+    pub const VERSION: u32 = 1;
     /// A variable of the environment is missing or invalid.
     pub const INVALID_ENVIRONMENT: u32 = 4;
     /// Reading or writing failed.
@@ -28,6 +32,8 @@ pub mod code {
     pub const TRY_AGAIN: u32 = 11;
     /// STATUS: no ADD would succeed now.
     pub const NOT_AVAILABLE: u32 = 50;
+    /// STATUS: no ADD would succeed now, and what is attached may be cut off.
+    pub const LIMITED: u32 = 51;
     /// First of those that plugins choose: the kernel refused.
     pub const KERNEL: u32 = 100;
     /// CHECK found something missing.
@@ -46,6 +52,8 @@ pub enum Command {
     Check,
     /// Whether ADD would be served.
     Status,
+    /// Detach what the runtime does not know.
+    Gc,
 }
 
 /// What the plugin sends, with the namespace's descriptor unless that is gone.
@@ -65,6 +73,47 @@ pub struct Request {
     /// `CNI_ARGS`
     #[serde(default)]
     pub args: String,
+    /// Name of the network's configuration.
+    #[serde(default)]
+    pub network: String,
+    /// ADD: another plugin has made the devices.
+    #[serde(default)]
+    pub chained: bool,
+    /// Addresses of the pod's interface in `prevResult`. ADD after another plugin: the pod's. CHECK: what there should be.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+    /// GC: what the runtime still knows. Nothing is removed without it.
+    #[serde(default)]
+    pub valid: Option<Vec<ValidAttachment>>,
+}
+
+impl Request {
+    /// A request that names nothing yet.
+    #[must_use]
+    pub fn new(command: Command) -> Self {
+        Self {
+            command,
+            container_id: String::new(),
+            interface: String::new(),
+            netns: String::new(),
+            args: String::new(),
+            network: String::new(),
+            chained: false,
+            addresses: Vec::new(),
+            valid: None,
+        }
+    }
+}
+
+/// An attachment that the runtime still knows, as `cni.dev/valid-attachments` has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValidAttachment {
+    /// `CNI_CONTAINERID` of its ADD.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// `CNI_IFNAME` of its ADD.
+    #[serde(rename = "ifname")]
+    pub interface: String,
 }
 
 /// What the daemon answers.
@@ -73,7 +122,7 @@ pub struct Request {
 pub enum Response {
     /// ADD succeeded.
     Attached(Attached),
-    /// DEL, CHECK or STATUS succeeded.
+    /// Anything else succeeded.
     Done,
     /// It did not.
     Failed(Failure),
@@ -157,11 +206,11 @@ mod tests {
     #[test]
     fn lines_round_trip() {
         let request = Request {
-            command: Command::Add,
             container_id: "c".into(),
             interface: "eth0".into(),
             netns: "/run/netns/x".into(),
             args: "K8S_POD_UID=1".into(),
+            ..Request::new(Command::Add)
         };
         let line = serde_json::to_string(&request).unwrap();
         assert!(line.contains("\"ADD\"") && !line.contains('\n'));

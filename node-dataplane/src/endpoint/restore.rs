@@ -102,7 +102,7 @@ impl Endpoints {
                 links.set_filter(device.index, direction, name, fd).await?;
             }
         }
-        if current {
+        if current && !attachment.chained {
             links.set_pod_routes(device.index, attachment.pod_mac, &attachment.addresses).await?;
         }
         Ok(())

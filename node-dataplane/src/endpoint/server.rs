@@ -13,6 +13,7 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::Endpoints;
+use super::add::AddRequest;
 use super::attachment::{self, PodSandbox};
 use super::error::AttachError;
 use super::protocol::{Command, Failure, MAX_LINE, Request, Response, code};
@@ -109,9 +110,10 @@ async fn answer(request: Request, namespace: Option<OwnedFd>, endpoints: &Endpoi
     let span = tracing::info_span!("cni", command = ?request.command, container = %request.container_id);
     let started = tokio::time::Instant::now();
     let result = tracing::Instrument::instrument(handle(&request, namespace, endpoints), span.clone()).await;
-    let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let took = started.elapsed();
+    let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let _entered = span.entered();
-    match result {
+    let response = match result {
         Ok(response) => {
             tracing::info!(milliseconds, "served");
             response
@@ -121,12 +123,18 @@ async fn answer(request: Request, namespace: Option<OwnedFd>, endpoints: &Endpoi
             tracing::warn!(milliseconds, error = failure.message, code = failure.code, "failed");
             Response::Failed(failure)
         }
-    }
+    };
+    endpoints.count(request.command, &response, took);
+    response
 }
 
 async fn handle(request: &Request, namespace: Option<OwnedFd>, endpoints: &Endpoints) -> Result<Response, AttachError> {
-    if request.command == Command::Status {
-        return Ok(Response::Done);
+    match (request.command, &request.valid) {
+        (Command::Status, _) => return endpoints.status().await.map(|()| Response::Done),
+        (Command::Gc, Some(valid)) => return endpoints.gc(&request.network, valid).await.map(|_| Response::Done),
+        // Nothing is removed because it was not named by a list that is not there.
+        (Command::Gc, None) => return Ok(Response::Done),
+        (Command::Add | Command::Del | Command::Check, _) => {}
     }
     let key = attachment::key(request).ok_or_else(|| AttachError::Key {
         container_id: request.container_id.clone(),
@@ -138,13 +146,19 @@ async fn handle(request: &Request, namespace: Option<OwnedFd>, endpoints: &Endpo
     };
     match request.command {
         Command::Add => {
-            let pod = PodSandbox::parse(&request.args)?;
-            let attachment = endpoints.add(&key, &pod, &request.netns, &namespace()?).await?;
+            let add = AddRequest {
+                key,
+                pod: PodSandbox::parse(&request.args)?,
+                netns: request.netns.clone(),
+                network: request.network.clone(),
+                chained: request.chained.then(|| request.addresses.clone()),
+            };
+            let attachment = endpoints.add(&add, &namespace()?).await?;
             Ok(Response::Attached(attachment.result()))
         }
-        Command::Check => endpoints.check(&key, &namespace()?).await.map(|()| Response::Done),
+        Command::Check => endpoints.check(&key, &request.addresses, &namespace()?).await.map(|()| Response::Done),
         Command::Del => endpoints.del(&key).await.map(|()| Response::Done),
-        Command::Status => Ok(Response::Done),
+        Command::Status | Command::Gc => Ok(Response::Done),
     }
 }
 

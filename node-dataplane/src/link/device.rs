@@ -21,6 +21,8 @@ pub struct Device {
     pub up: bool,
     /// Resolves no neighbours.
     pub noarp: bool,
+    /// The number of the device at its other end (of a veth) or below it, which may be in another namespace.
+    pub link: Option<u32>,
     /// What `ip link set alias` set.
     pub alias: Option<String>,
     /// Settings, of VXLAN devices only.
@@ -44,6 +46,19 @@ impl Links {
     pub async fn device(&self, name: &str) -> Result<Option<Device>, LinkError> {
         let found = self.handle.link().get().match_name(name).execute().try_next().await;
         match found.map_err(LinkError::netlink(Operation::List, format_args!("device {name}"))) {
+            Ok(message) => Ok(message.map(device)),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The device with this number, if there is one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn device_at(&self, index: u32) -> Result<Option<Device>, LinkError> {
+        let found = self.handle.link().get().match_index(index).execute().try_next().await;
+        match found.map_err(LinkError::netlink(Operation::List, format_args!("device {index}"))) {
             Ok(message) => Ok(message.map(device)),
             Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(error),
@@ -91,6 +106,7 @@ fn device(message: LinkMessage) -> Device {
             LinkAttribute::IfName(name) => device.name = name,
             LinkAttribute::Mtu(mtu) => device.mtu = mtu,
             LinkAttribute::Address(bytes) => device.mac = bytes.try_into().ok().map(Mac),
+            LinkAttribute::Link(index) => device.link = Some(index),
             LinkAttribute::IfAlias(alias) => device.alias = Some(alias),
             LinkAttribute::LinkInfo(infos) => device.vxlan = infos.into_iter().find_map(vxlan),
             _ => {}

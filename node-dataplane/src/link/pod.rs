@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use rtnetlink::LinkUnspec;
 
+use super::device::Device;
 use super::netns::Namespace;
 use super::route::{Owner, RouteEntry};
 use super::{LinkError, Links, Mac, sysctl};
@@ -64,12 +65,20 @@ pub async fn examine(namespace: &Namespace, spec: PodSpec) -> Result<Vec<String>
     namespace.run(move |links| async move { links.examine_pod(&spec).await }).await
 }
 
+/// A pod's device, if there is one.
+///
+/// # Errors
+/// When the namespace cannot be entered or the kernel refuses.
+pub async fn device(namespace: &Namespace, device: String) -> Result<Option<Device>, LinkError> {
+    namespace.run(move |links| async move { links.device(&device).await }).await
+}
+
 /// The Ethernet address of a pod's device, if there is one.
 ///
 /// # Errors
 /// When the namespace cannot be entered or the kernel refuses.
-pub async fn device_mac(namespace: &Namespace, device: String) -> Result<Option<Mac>, LinkError> {
-    namespace.run(move |links| async move { Ok(links.device(&device).await?.and_then(|device| device.mac)) }).await
+pub async fn device_mac(namespace: &Namespace, name: String) -> Result<Option<Mac>, LinkError> {
+    Ok(device(namespace, name).await?.and_then(|device| device.mac))
 }
 
 impl Links {

@@ -76,9 +76,7 @@ impl Links {
         addresses: &[IpAddr],
         programs: PodPrograms<'_>,
     ) -> Result<(), LinkError> {
-        self.ensure_clsact(device.index).await?;
-        self.set_filter(device.index, Direction::Ingress, axoneme_bpf::programs::FROM_POD, programs.from_pod).await?;
-        self.set_filter(device.index, Direction::Egress, axoneme_bpf::programs::TO_POD, programs.to_pod).await?;
+        self.set_pod_programs(device.index, programs).await?;
         sysctl::prepare_device(&device.name)?;
         let mut change = LinkUnspec::new_with_index(device.index).alias(spec.alias.clone()).up();
         if sysctl::get(&["ipv6", "conf", &device.name, "disable_ipv6"]).is_some() {
@@ -88,6 +86,16 @@ impl Links {
         }
         self.set_device(&device.name, change).await?;
         self.set_pod_routes(device.index, spec.pod_mac, addresses).await
+    }
+
+    /// Puts the programs of pods on the host side of a pair, whoever made it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn set_pod_programs(&self, device: u32, programs: PodPrograms<'_>) -> Result<(), LinkError> {
+        self.ensure_clsact(device).await?;
+        self.set_filter(device, Direction::Ingress, axoneme_bpf::programs::FROM_POD, programs.from_pod).await?;
+        self.set_filter(device, Direction::Egress, axoneme_bpf::programs::TO_POD, programs.to_pod).await
     }
 
     /// Leads the host's packets for a pod to its device, away from an earlier device of the same pod.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use axoneme_bpf::address::{Address, AddressKey, CidrKey};
+use axoneme_bpf::bandwidth::{Bandwidth, BandwidthKey};
 use axoneme_bpf::config::Config;
 use axoneme_bpf::endpoint::Endpoint;
 use axoneme_bpf::maps;
@@ -20,6 +21,8 @@ pub struct Pinned {
     pub endpoints: KernelMap<u32, Endpoint>,
     /// `ax_addresses`
     pub addresses: KernelMap<AddressKey, Address>,
+    /// `ax_bandwidth`
+    pub bandwidth: KernelMap<BandwidthKey, Bandwidth>,
     /// `ax_cidrs`
     pub cidrs: KernelMap<CidrKey, Address>,
     /// `ax_policies`
@@ -46,6 +49,7 @@ impl Pinned {
             config: KernelMap::open(directory, maps::CONFIG)?,
             endpoints: KernelMap::open(directory, maps::ENDPOINTS)?,
             addresses: KernelMap::open(directory, maps::ADDRESSES)?,
+            bandwidth: KernelMap::open(directory, maps::BANDWIDTH)?,
             cidrs: KernelMap::open(directory, maps::CIDRS)?,
             policies: KernelMap::open(directory, maps::POLICIES)?,
             generation: KernelMap::open(directory, maps::GENERATION)?,

@@ -63,7 +63,7 @@ impl Endpoints {
             let message = format!("the policy of identity {} is not applied", endpoint.identity);
             return Err(Failure::dependency(message).of(row()));
         };
-        let enforcement = Enforcement { identity: endpoint.identity, policy_index };
+        let enforcement = Enforcement { identity: endpoint.identity, policy_index, limits: endpoint.limits };
         let old = attached.enforcement.identity;
         if attached.enforcement == enforcement && !force {
             return Ok(None);

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use axoneme_proto::nodesync::FailureCode;
+use axoneme_proto::{Scope, Table};
 use tokio::time::Instant;
 
 use super::engine::Engine;
+use crate::desired::RowId;
 use crate::desired::pods::{CLOSED_POLICY, EndpointSpec, INIT_IDENTITY, OPEN_POLICY, PodError, PodRef, ReserveSpec};
+use crate::desired::rows::Endpoint;
 
 /// How long a policy stays for a pod that CNI was told of and that is not attached yet.
 const GRANTED: Duration = Duration::from_secs(60);
@@ -18,7 +21,8 @@ impl Engine {
     /// When something that it needs is not there yet; ask again after the next round.
     pub fn grant(&mut self, pod: &PodRef, connected: bool, now: Instant) -> Result<EndpointSpec, PodError> {
         let PodRef { namespace, name, .. } = pod.clone();
-        let endpoint = self.desired.endpoint(&pod.uid).filter(|endpoint| !endpoint.addresses.is_empty());
+        let known = |endpoint: &Endpoint| pod.chained || !endpoint.addresses.is_empty();
+        let endpoint = self.desired.endpoint(&pod.uid).filter(known);
         let Some(endpoint) = endpoint else { return Err(PodError::Unknown { namespace, name, connected }) };
         let identity = endpoint.identity;
         let waits = |code, message| PodError::Policy { namespace, name, identity, code, message };
@@ -32,26 +36,49 @@ impl Engine {
         if self.policies.queue.is_open(&identity) || self.peers.queue.lowest_pending().is_some() {
             return Err(waits(FailureCode::Dependency, "a change of it is being written".into()));
         }
+        let row = RowId::new(Scope::Node(self.desired.node_name().into()), Table::Endpoint, &pod.uid);
+        let revision = self.desired.row_revision(&row).unwrap_or(0);
+        if self.lowest_pending().is_some_and(|pending| pending <= revision) {
+            return Err(waits(FailureCode::Dependency, "what came before its row is being written".into()));
+        }
         let (gateways, mtu) = self.gateways()?;
         self.granted.insert(identity, now + GRANTED);
-        let (addresses, named_ports) = (endpoint.addresses, endpoint.named_ports);
-        Ok(EndpointSpec { identity, policy_index, addresses, gateways, named_ports, mtu })
+        let Endpoint { addresses, named_ports, limits, strict_barrier, .. } = endpoint;
+        Ok(EndpointSpec {
+            identity,
+            policy_index,
+            addresses,
+            limits,
+            revision,
+            strict_barrier,
+            gateways,
+            named_ports,
+            mtu,
+        })
     }
 
-    /// What a pod of this namespace gets without an operator.
+    /// What a pod gets without an operator.
     ///
     /// # Errors
     /// When the node never heard of a reserve, or its network is not set up.
-    pub fn reserve(&self, namespace: &str) -> Result<ReserveSpec, PodError> {
+    pub fn reserve(&self, pod: &PodRef) -> Result<ReserveSpec, PodError> {
         let ranges: Vec<_> = self.desired.pools().flat_map(|pool| pool.reserve).collect();
-        if ranges.is_empty() {
+        if ranges.is_empty() && !pod.chained {
             return Err(PodError::NoReserve);
         }
         let (gateways, mtu) = self.gateways()?;
         // A namespace that was never heard of may have a policy.
-        let open = self.desired.namespace_has_policy(namespace) == Some(false);
+        let open = self.desired.namespace_has_policy(&pod.namespace) == Some(false);
         let policy_index = if open { OPEN_POLICY } else { CLOSED_POLICY };
         Ok(ReserveSpec { ranges, identity: INIT_IDENTITY, policy_index, gateways, mtu })
+    }
+
+    /// Whether pods can be attached at all.
+    ///
+    /// # Errors
+    /// When the node's network is not set up.
+    pub fn ready(&self) -> Result<(), PodError> {
+        self.gateways().map(drop)
     }
 
     fn gateways(&self) -> Result<(Vec<std::net::IpAddr>, u32), PodError> {

@@ -8,6 +8,7 @@
 //! Order: devices, addresses, policies, services, endpoints; removals of policies and addresses come last.
 
 mod adopt;
+pub mod barrier;
 pub mod endpoints;
 pub mod engine;
 pub mod grant;

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use futures::future::BoxFuture;
 use ipnet::IpNet;
 
+use crate::desired::pods::Limits;
+
 /// What can be a key of a map: plain bytes, as in the kernel.
 pub trait MapKey: Copy + Eq + Hash + fmt::Debug + Send + 'static {}
 impl<T: Copy + Eq + Hash + fmt::Debug + Send + 'static> MapKey for T {}
@@ -179,6 +181,8 @@ pub struct Enforcement {
     pub identity: u32,
     /// Index into `ax_policies`; written there already.
     pub policy_index: u32,
+    /// How fast it may send and get.
+    pub limits: Limits,
 }
 
 /// Why an endpoint could not be changed.
@@ -217,7 +221,7 @@ pub trait EndpointOps: Send + Sync {
     /// All that are attached, by pod UID.
     fn attached(&self) -> Vec<AttachedEndpoint>;
 
-    /// Writes `ax_endpoints` and `ax_addresses` of an attached pod as `enforcement` says, and persists it. A pod that is not
+    /// Writes `ax_endpoints` and `ax_bandwidth` of an attached pod as `enforcement` says, and persists it. A pod that is not
     /// attached (any more) is no error. Called on relabels and once per attached pod after a restart.
     ///
     /// # Errors

@@ -3,18 +3,20 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use axoneme_proto::nodesync::{Cursor, HeldScope};
+use axoneme_proto::Table;
+use axoneme_proto::nodesync::{Cursor, HeldScope, ToldPod};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::barrier::{self, Barrier};
 use super::engine::Engine;
 use super::metrics::Metrics;
 use super::status::Status;
 use crate::desired::Change;
 use crate::desired::checkpoint::{Checkpoint, CheckpointError, PolicyIndex};
-use crate::desired::pods::{EndpointSpec, PodError, PodRef, Pods, ReserveSpec};
+use crate::desired::pods::{EndpointSpec, PodError, PodRef, Pods, ReserveSpec, Told};
 
 /// Commits that come within this time are checkpointed together.
 const CHECKPOINT_DELAY: Duration = Duration::from_secs(1);
@@ -38,7 +40,10 @@ enum Command {
     Commit(Box<Change>, oneshot::Sender<Cursor>),
     Held(oneshot::Sender<Held>),
     Endpoint(Waiter),
-    Reserve(String, oneshot::Sender<Result<ReserveSpec, PodError>>),
+    Reserve(PodRef, oneshot::Sender<Result<ReserveSpec, PodError>>),
+    AwaitTold(barrier::Waiter),
+    Told(Vec<ToldPod>),
+    Ready(oneshot::Sender<Result<(), PodError>>),
     Attached(String, u32),
     Detached(String, Vec<IpAddr>),
     Connected(bool),
@@ -119,6 +124,11 @@ impl State {
         self.tell(Command::Connected(connected));
     }
 
+    /// Who has to know of these pods does.
+    pub fn peers_told(&self, pods: Vec<ToldPod>) {
+        self.tell(Command::Told(pods));
+    }
+
     /// Addresses of operators, to be kept for a restart.
     pub fn operators(&self, addresses: Vec<String>) {
         self.tell(Command::Operators(addresses));
@@ -148,9 +158,21 @@ impl Pods for State {
         async move { answer.await.unwrap_or(Err(PodError::Stopping)) }.boxed()
     }
 
-    fn reserve(&self, namespace: String) -> BoxFuture<'static, Result<ReserveSpec, PodError>> {
+    fn reserve(&self, pod: PodRef) -> BoxFuture<'static, Result<ReserveSpec, PodError>> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Command::Reserve(namespace, reply));
+        self.tell(Command::Reserve(pod, reply));
+        async move { answer.await.unwrap_or(Err(PodError::Stopping)) }.boxed()
+    }
+
+    fn told(&self, pod_uid: String, revision: u64, deadline: Instant) -> BoxFuture<'static, Told> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::AwaitTold(barrier::Waiter { pod_uid, revision, deadline, reply }));
+        async move { answer.await.unwrap_or(Told::Disconnected) }.boxed()
+    }
+
+    fn network(&self) -> BoxFuture<'static, Result<(), PodError>> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::Ready(reply));
         async move { answer.await.unwrap_or(Err(PodError::Stopping)) }.boxed()
     }
 }
@@ -164,6 +186,7 @@ pub struct Task {
     commands: mpsc::UnboundedReceiver<Command>,
     status: watch::Sender<Status>,
     waiters: Vec<Waiter>,
+    barrier: Barrier,
     /// Since when no operator is connected.
     alone_since: Option<Instant>,
     /// Until then the kernel is left as an earlier run had it: its checkpoint may be older than what it wrote.
@@ -192,6 +215,7 @@ impl Task {
             commands,
             status,
             waiters: Vec::new(),
+            barrier: Barrier::default(),
             alone_since: Some(Instant::now()),
             hold,
             checkpoint_due: None,
@@ -229,7 +253,7 @@ impl Task {
         let waiter =
             waiters.map(|waiter| Some(self.deadline(waiter)).filter(|d| *d > now).unwrap_or(waiter.deadline)).min();
         let checkpoint = self.checkpoint_due.filter(|_| self.writing.is_none());
-        waiter.into_iter().chain(checkpoint).fold(round, Instant::min)
+        waiter.into_iter().chain(self.barrier.next_due()).chain(checkpoint).fold(round, Instant::min)
     }
 
     fn handle(&mut self, command: Command) {
@@ -238,6 +262,9 @@ impl Task {
                 let now = Instant::now();
                 self.hold = None;
                 self.metrics.committed(&change);
+                self.barrier.committed(change.to_revision);
+                let endpoints = change.removals.iter().filter(|id| id.table == Table::Endpoint as i32);
+                endpoints.for_each(|id| self.barrier.forget(&id.key));
                 let policies = self.engine.commit(*change);
                 self.metrics.policies_wanted(policies, now);
                 self.checkpoint_due.get_or_insert(now + CHECKPOINT_DELAY);
@@ -249,13 +276,19 @@ impl Task {
                 let _ = reply.send(held);
             }
             Command::Endpoint(waiter) => self.waiters.push(waiter),
-            Command::Reserve(namespace, reply) => {
-                let _ = reply.send(self.engine.reserve(&namespace));
+            Command::Reserve(pod, reply) => {
+                let _ = reply.send(self.engine.reserve(&pod));
+            }
+            Command::AwaitTold(waiter) => self.barrier.wait(waiter),
+            Command::Told(pods) => self.barrier.told(pods),
+            Command::Ready(reply) => {
+                let _ = reply.send(self.engine.ready());
             }
             Command::Attached(pod_uid, identity) => self.engine.attached(&pod_uid, identity),
             Command::Detached(pod_uid, addresses) => self.engine.detached(&pod_uid, &addresses),
             Command::Connected(true) => {
                 self.alone_since = None;
+                self.barrier.connected();
                 // What is newer comes now, or there is nothing.
                 self.hold = self.hold.map(|until| until.min(Instant::now() + NEWS));
             }
@@ -301,6 +334,7 @@ impl Task {
     }
 
     fn answer(&mut self, now: Instant) {
+        self.barrier.answer(self.alone_since.is_none(), now);
         for waiter in std::mem::take(&mut self.waiters) {
             if waiter.reply.is_closed() {
                 continue;

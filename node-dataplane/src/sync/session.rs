@@ -191,9 +191,9 @@ impl Session {
                         Some(operator_message::Message::Welcome(_)) => {
                             return Err(SessionError::Protocol("a second Welcome"));
                         }
-                        // The barrier is not waited for yet; the rest is something that a newer operator says and that can be
-                        // left out.
-                        Some(operator_message::Message::Told(_)) | None => {}
+                        Some(operator_message::Message::Told(told)) => state.peers_told(told.pods),
+                        // Something that a newer operator says and that can be left out.
+                        None => {}
                     }
                 }
                 changed = status.changed() => changed.map_err(|_| Stopped)?,

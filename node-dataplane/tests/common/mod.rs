@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::future::Future;
 use std::net::IpAddr;
@@ -10,7 +10,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use axoneme_node::desired::pods::{CLOSED_POLICY, EndpointSpec, INIT_IDENTITY, PodError, PodRef, Pods, ReserveSpec};
+use axoneme_node::desired::pods::{
+    CLOSED_POLICY, EndpointSpec, INIT_IDENTITY, Limits, PodError, PodRef, Pods, ReserveSpec, Told,
+};
 use axoneme_node::link::netns::Namespace;
 use axoneme_node::maps::bpf;
 use axoneme_node::observe::outbox::Reports;
@@ -162,6 +164,9 @@ pub struct FakePods {
 struct FakeState {
     pods: HashMap<String, Result<EndpointSpec, PodError>>,
     connected: bool,
+    /// Pods of which peers are not told yet.
+    untold: HashSet<String>,
+    network: Option<PodError>,
     reserve: Option<ReserveSpec>,
 }
 
@@ -190,12 +195,42 @@ impl FakePods {
             identity,
             policy_index,
             addresses,
+            limits: Limits::default(),
+            revision: 1,
+            strict_barrier: false,
             gateways: vec![],
             named_ports: Default::default(),
             mtu: 1450,
         };
         self.state.lock().unwrap().pods.insert(uid.to_owned(), Ok(spec));
         self.changed.notify_waiters();
+    }
+
+    /// Changes what a pod gets.
+    pub fn change(&self, uid: &str, change: impl FnOnce(&mut EndpointSpec)) {
+        change(self.state.lock().unwrap().pods.get_mut(uid).unwrap().as_mut().unwrap());
+    }
+
+    /// Nobody is told of this pod for now.
+    pub fn untold(&self, uid: &str) {
+        self.state.lock().unwrap().untold.insert(uid.to_owned());
+    }
+
+    /// Everybody is told of this pod.
+    pub fn tell(&self, uid: &str) {
+        self.state.lock().unwrap().untold.remove(uid);
+        self.changed.notify_waiters();
+    }
+
+    /// No operator any more.
+    pub fn disconnect(&self) {
+        self.state.lock().unwrap().connected = false;
+        self.changed.notify_waiters();
+    }
+
+    /// The node's network is not set up.
+    pub fn unready(&self, error: PodError) {
+        self.state.lock().unwrap().network = Some(error);
     }
 
     pub fn fail(&self, uid: &str, error: PodError) {
@@ -229,7 +264,33 @@ impl Pods for SharedPods {
         .boxed()
     }
 
-    fn reserve(&self, _namespace: String) -> BoxFuture<'static, Result<ReserveSpec, PodError>> {
+    fn told(&self, pod_uid: String, _revision: u64, deadline: Instant) -> BoxFuture<'static, Told> {
+        let fake = Arc::clone(&self.0);
+        async move {
+            loop {
+                let changed = fake.changed.notified();
+                {
+                    let state = fake.state.lock().unwrap();
+                    if !state.untold.contains(&pod_uid) {
+                        return Told::Told { skipped: 0 };
+                    } else if !state.connected {
+                        return Told::Disconnected;
+                    }
+                }
+                if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                    return Told::Timeout;
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn network(&self) -> BoxFuture<'static, Result<(), PodError>> {
+        let error = self.0.state.lock().unwrap().network.clone();
+        async move { error.map_or(Ok(()), Err) }.boxed()
+    }
+
+    fn reserve(&self, _pod: PodRef) -> BoxFuture<'static, Result<ReserveSpec, PodError>> {
         let reserve = self.0.state.lock().unwrap().reserve.clone();
         async move { reserve.ok_or(PodError::NoReserve) }.boxed()
     }

@@ -208,7 +208,7 @@ impl Teller {
             pod_uid: uid.clone(),
             namespace: "ns".into(),
             name: uid.clone(),
-            enforcement: Enforcement { identity: spec.identity, policy_index: spec.policy_index },
+            enforcement: Enforcement { identity: spec.identity, policy_index: spec.policy_index, limits: spec.limits },
             addresses: spec.addresses,
             from_reserve: false,
         });
@@ -253,5 +253,5 @@ pub async fn settle(engine: &mut Engine) {
 }
 
 fn pod(uid: &str) -> PodRef {
-    PodRef { uid: uid.into(), namespace: "ns".into(), name: uid.into() }
+    PodRef { uid: uid.into(), namespace: "ns".into(), name: uid.into(), chained: false }
 }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axoneme_node::desired::Desired;
+use axoneme_node::desired::pods::{Pods, Told};
 use axoneme_node::observe::outbox::{Outbox, Reports};
 use axoneme_node::observe::reporter::Reporter;
 use axoneme_node::reconcile::metrics::Metrics;
@@ -237,6 +238,36 @@ async fn acks_are_coalesced_but_a_barrier_is_told_at_once() {
     session.delta(Delta { ack_at_once: true, ..delta(40, 41) }).await;
     assert_eq!(session.ack().await.attempted, 41);
     assert!(start.elapsed() < Duration::from_millis(5), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_barrier_hears_what_the_operator_says() {
+    let authority = Authority::new();
+    let mut node = Node::new(&authority);
+    let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
+    node.start();
+    let mut first = session(&mut operator).await;
+    first.welcome(1, false).await;
+    first.delta(delta(0, 7)).await;
+    while first.ack().await.attempted < 7 {}
+    first.told("a", 0).await;
+    let state = node.state().clone();
+    let barrier =
+        |uid: &str, revision| state.told(uid.to_owned(), revision, Instant::now() + Duration::from_millis(100));
+    // As it was when the session began; later; never.
+    assert_eq!(barrier("a", 7).await, Told::Told { skipped: 1 });
+    let newer = barrier("a", 9);
+    first.told("a", 9).await;
+    assert_eq!(newer.await, Told::Told { skipped: 1 });
+    let start = Instant::now();
+    assert_eq!(barrier("b", 3).await, Told::Timeout);
+    assert_eq!(start.elapsed(), Duration::from_millis(100));
+    // Nobody is left who could say so; what was said still holds.
+    let waiting = barrier("b", 3);
+    node.network.close(ONE);
+    drop(first);
+    assert_eq!(waiting.await, Told::Disconnected);
+    assert_eq!(barrier("a", 9).await, Told::Told { skipped: 1 });
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use axoneme_proto::OPERATOR_SERVER_NAME;
 use axoneme_proto::nodesync::node_sync_server::{NodeSync, NodeSyncServer};
 use axoneme_proto::nodesync::{
     Certificate, Delta, Drain, Hello, JoinRequest, JoinResponse, NodeMessage, Observation, ObservationAck,
-    OperatorMessage, Welcome, node_message, operator_message,
+    OperatorMessage, Told, ToldPod, Welcome, node_message, operator_message,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -106,6 +106,11 @@ impl Session {
         self.send(operator_message::Message::Delta(delta)).await;
     }
 
+    pub async fn told(&self, pod_uid: &str, revision: u64) {
+        let pods = vec![ToldPod { pod_uid: pod_uid.into(), revision, skipped: 1 }];
+        self.send(operator_message::Message::Told(Told { pods })).await;
+    }
+
     pub async fn certificate(&self, certificate: Certificate) {
         self.send(operator_message::Message::Certificate(certificate)).await;
     }
@@ -175,6 +180,11 @@ impl Dial for Network {
 }
 
 impl Network {
+    /// Nobody at `address` any more.
+    pub fn close(&self, address: &str) {
+        self.listeners.lock().unwrap().remove(address);
+    }
+
     /// An operator at `address`, instead of whoever was there.
     pub fn operator(&self, address: &str, behaviour: Behaviour) -> Operator {
         let (connections, mut accepted) = mpsc::channel::<DuplexStream>(4);
