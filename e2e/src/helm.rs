@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::Value;
 
+use crate::address::Family;
 use crate::cluster::Cluster;
 use crate::kubectl::run;
 use crate::progress::{note, slow_step, step};
@@ -53,6 +54,9 @@ fn shape_values(state: &State) -> Vec<String> {
     for pods in state.addresses().pods() {
         let family = if pods.addr().is_ipv4() { "IPv4" } else { "IPv6" };
         values.push(format!("ipam.operator.clusterPool{family}PodCIDRList={{{pods}}}"));
+    }
+    if state.family == Family::Ipv6 {
+        values.push("underlayProtocol=ipv6".to_owned());
     }
     if state.routing == Routing::Native {
         values.extend(["routingMode=native", "autoDirectNodeRoutes=true"].map(str::to_owned));

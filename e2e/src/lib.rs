@@ -25,6 +25,7 @@ pub mod machine;
 pub mod metrics;
 pub mod node;
 pub mod node_config;
+pub mod outside;
 pub mod paths;
 pub mod pki;
 pub mod pod;

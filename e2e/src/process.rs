@@ -14,7 +14,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::Namespaces;
+use crate::sandbox::{Namespaces, enter_network};
 
 /// A process: its id and when it started, in clock ticks since boot (field 22 of `/proc/PID/stat`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -106,13 +106,21 @@ pub struct Daemon<'a> {
     arguments: Vec<OsString>,
     log: PathBuf,
     inside: Option<&'a Namespaces>,
+    network: Option<File>,
     cgroup: Option<PathBuf>,
 }
 
 impl<'a> Daemon<'a> {
     /// `program`, writing what it says to `log` (appending, so that a restart keeps the story).
     pub fn new(program: impl Into<PathBuf>, log: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), arguments: Vec::new(), log: log.into(), inside: None, cgroup: None }
+        Self {
+            program: program.into(),
+            arguments: Vec::new(),
+            log: log.into(),
+            inside: None,
+            network: None,
+            cgroup: None,
+        }
     }
 
     /// Adds arguments.
@@ -124,6 +132,12 @@ impl<'a> Daemon<'a> {
     /// Runs in a node's namespaces.
     pub fn inside(mut self, namespaces: &'a Namespaces) -> Self {
         self.inside = Some(namespaces);
+        self
+    }
+
+    /// Runs in this network namespace, and in no other of a node's.
+    pub fn network(mut self, namespace: File) -> Self {
+        self.network = Some(namespace);
         self
     }
 
@@ -143,6 +157,9 @@ impl<'a> Daemon<'a> {
         }
         if let Some(namespaces) = self.inside {
             namespaces.enter(&mut command)?;
+        }
+        if let Some(network) = self.network {
+            enter_network(&mut command, network);
         }
         let child = command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?;
         ProcessId::of(child.id() as i32)

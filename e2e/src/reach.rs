@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -60,6 +60,14 @@ pub fn probe(network: &File, target: SocketAddr) -> Result<Outcome> {
     inside(network, || outcome(ask(target)))
 }
 
+/// Whom `target` sees when it is asked by HTTP, as agnhost's netexec tells: the address that a request comes from.
+pub fn seen_as(network: &File, target: SocketAddr) -> Result<IpAddr> {
+    let answer = inside(network, || get(target, "/clientip"))?;
+    let answer = answer.with_context(|| format!("no answer from {target}"))?;
+    let seen: SocketAddr = answer.parse().with_context(|| format!("{answer} is no address"))?;
+    Ok(seen.ip().to_canonical())
+}
+
 /// Asks `target` for its host name by UDP, as agnhost's netexec understands it.
 pub fn probe_udp(network: &File, target: SocketAddr) -> Result<Outcome> {
     inside(network, || outcome(ask_udp(target)))
@@ -85,9 +93,13 @@ fn ask_udp(target: SocketAddr) -> std::io::Result<String> {
 }
 
 fn ask(target: SocketAddr) -> std::io::Result<String> {
+    get(target, "/hostname")
+}
+
+fn get(target: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET /hostname HTTP/1.0\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.trim().to_owned());

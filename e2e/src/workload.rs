@@ -111,6 +111,14 @@ pub fn condition(object: &Value, kind: &str) -> bool {
     conditions.is_some_and(|all| all.iter().any(|c| c["type"] == kind && c["status"] == "True"))
 }
 
+/// All addresses of a pod, at most one a family.
+pub fn pod_ips(pod: &Value) -> Result<Vec<std::net::IpAddr>> {
+    let ips = pod["status"]["podIPs"].as_array().context("the pod has no address")?;
+    let parse =
+        |ip: &Value| ip["ip"].as_str().unwrap_or_default().parse().with_context(|| format!("{ip} is no address"));
+    ips.iter().map(parse).collect()
+}
+
 /// A pod's first address.
 pub fn pod_ip(pod: &Value) -> Result<std::net::IpAddr> {
     let ip = pod["status"]["podIP"].as_str().context("the pod has no address")?;

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use axoneme_e2e::api::Api;
 use axoneme_e2e::cluster::Cluster;
 use axoneme_e2e::images;
+use axoneme_e2e::kubectl::run;
 use axoneme_e2e::paths::Paths;
 use axoneme_e2e::reach::{self, Outcome};
-use axoneme_e2e::workload::{Workload, pod_ip};
+use axoneme_e2e::state::State;
+use axoneme_e2e::workload::{Workload, pod_ip, pod_ips};
 use serde_json::Value;
 
 pub(crate) const HTTP: u16 = 8080;
@@ -27,7 +29,10 @@ pub(crate) struct Lab {
 /// A pod that serves its name, by HTTP at [`HTTP`] and by UDP at [`UDP`].
 pub(crate) struct Server {
     pub(crate) name: String,
+    /// Its first address.
     pub(crate) ip: IpAddr,
+    /// All of them, one a family.
+    pub(crate) ips: Vec<IpAddr>,
     pub(crate) network: File,
     pub(crate) object: Value,
 }
@@ -35,6 +40,16 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn http(&self) -> SocketAddr {
         SocketAddr::new(self.ip, HTTP)
+    }
+
+    /// Where it serves, in each family.
+    pub(crate) fn everywhere(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.ips.iter().map(|ip| SocketAddr::new(*ip, HTTP))
+    }
+
+    /// Its address of the same family as `other`.
+    pub(crate) fn like(&self, other: IpAddr) -> IpAddr {
+        of_family(&self.ips, other).unwrap_or_else(|| panic!("{} has no address like {other}", self.name))
     }
 
     /// What comes of asking `target` by HTTP.
@@ -78,7 +93,13 @@ impl Lab {
     pub(crate) fn server(&self, workload: &Workload<'_>, name: &str) -> Server {
         let object = workload.ready(name).unwrap();
         let network = self.cluster.pod_network(&object).unwrap();
-        let server = Server { name: name.to_owned(), ip: pod_ip(&object).unwrap(), network, object };
+        let server = Server {
+            name: name.to_owned(),
+            ip: pod_ip(&object).unwrap(),
+            ips: pod_ips(&object).unwrap(),
+            network,
+            object,
+        };
         // Ready means that the process runs, not that it listens already.
         eventually(&format!("{name} serves"), || server.ask(SocketAddr::new([127, 0, 0, 1].into(), HTTP)).reached());
         server
@@ -101,12 +122,40 @@ impl Lab {
         all.iter().filter(about).map(|event| event["note"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
+    /// What the cluster is like.
+    pub(crate) fn state(&self) -> State {
+        self.cluster.folder.expect().unwrap()
+    }
+
+    /// The number of the `n`th node, beginning again after the last.
+    pub(crate) fn index(&self, n: usize) -> u8 {
+        let nodes = self.cluster.nodes().unwrap();
+        nodes[n % nodes.len()]
+    }
+
+    /// The addresses of the `n`th node, one a family.
+    pub(crate) fn node_ips(&self, n: usize) -> Vec<IpAddr> {
+        self.state().addresses().node(self.index(n)).iter().map(ipnet::IpNet::addr).collect()
+    }
+
+    /// Runs a command on the `n`th node; fails when it does.
+    pub(crate) fn on_node(&self, n: usize, line: &str) -> String {
+        let mut words = line.split_whitespace();
+        let mut command = self.cluster.node_command(self.index(n), words.next().unwrap()).unwrap();
+        run(command.args(words)).unwrap()
+    }
+
     /// The network namespace of a node.
     pub(crate) fn node_network(&self, n: usize) -> File {
         let state = self.cluster.folder.expect().unwrap();
         let nodes: Vec<_> = state.nodes.values().collect();
         File::open(format!("/proc/{}/ns/net", nodes[n % nodes.len()].init.pid)).unwrap()
     }
+}
+
+/// The address of the same family as `other`.
+pub(crate) fn of_family(ips: &[IpAddr], other: IpAddr) -> Option<IpAddr> {
+    ips.iter().copied().find(|ip| ip.is_ipv4() == other.is_ipv4())
 }
 
 /// Waits until `condition` holds; fails after 20 seconds.

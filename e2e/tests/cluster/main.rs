@@ -12,6 +12,8 @@ mod bad_input;
 mod lab;
 mod lifecycle;
 mod operators;
+mod outside;
+mod packets;
 mod pods;
 mod policy;
 mod resources;

@@ -14,9 +14,12 @@ fn pods_reach_each_other_on_a_node_and_across_nodes() {
     let servers = lab.servers(&workload, &[("a", 0), ("b", 0), ("c", 1), ("d", 2)]);
     for from in &servers {
         for to in &servers {
-            assert_eq!(from.ask(to.http()), Outcome::Reached(to.name.clone()), "{} to {}", from.name, to.name);
-            let udp = reach::probe_udp(&from.network, SocketAddr::new(to.ip, UDP)).unwrap();
-            assert_eq!(udp, Outcome::Reached(to.name.clone()), "{} to {} by UDP", from.name, to.name);
+            for target in to.everywhere() {
+                assert_eq!(from.ask(target), Outcome::Reached(to.name.clone()), "{} to {target}", from.name);
+                let target = SocketAddr::new(target.ip(), UDP);
+                let udp = reach::probe_udp(&from.network, target).unwrap();
+                assert_eq!(udp, Outcome::Reached(to.name.clone()), "{} to {target} by UDP", from.name);
+            }
         }
     }
 }
@@ -26,13 +29,14 @@ fn nodes_reach_all_pods_and_pods_reach_all_nodes() {
     let lab = Lab::open();
     let workload = lab.workload("pods-nodes");
     let servers = lab.servers(&workload, &[("a", 0), ("b", 1)]);
-    let addresses = lab.cluster.folder.expect().unwrap().addresses();
     for (n, index) in lab.cluster.nodes().unwrap().into_iter().enumerate() {
         for server in &servers {
-            let outcome = reach::probe(&lab.node_network(n), server.http()).unwrap();
-            assert_eq!(outcome, Outcome::Reached(server.name.clone()), "node {index} to {}", server.name);
+            for target in server.everywhere() {
+                let outcome = reach::probe(&lab.node_network(n), target).unwrap();
+                assert_eq!(outcome, Outcome::Reached(server.name.clone()), "node {index} to {target}");
+            }
             // The kubelet answers requests without a certificate with an error, but it answers.
-            let kubelet = SocketAddr::new(addresses.node(index)[0].addr(), 10250);
+            let kubelet = SocketAddr::new(lab.node_ips(n)[0], 10250);
             reach::Conversation::open(&server.network, kubelet).unwrap();
         }
     }
