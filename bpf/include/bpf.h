@@ -37,6 +37,7 @@ HELPER(void *, bpf_map_lookup_elem, void *map, const void *key) = (void *)BPF_FU
 HELPER(long, bpf_map_update_elem, void *map, const void *key, const void *value, __u64 flags) = (void *)BPF_FUNC_map_update_elem;
 HELPER(long, bpf_map_delete_elem, void *map, const void *key) = (void *)BPF_FUNC_map_delete_elem;
 HELPER(__u64, bpf_ktime_get_coarse_ns, void) = (void *)BPF_FUNC_ktime_get_coarse_ns;
+HELPER(__u64, bpf_ktime_get_ns, void) = (void *)BPF_FUNC_ktime_get_ns;
 HELPER(__u32, bpf_get_prandom_u32, void) = (void *)BPF_FUNC_get_prandom_u32;
 HELPER(long, bpf_skb_store_bytes, struct __sk_buff *skb, __u32 offset, const void *from, __u32 len, __u64 flags) =
 	(void *)BPF_FUNC_skb_store_bytes;
@@ -48,6 +49,13 @@ HELPER(long, bpf_l4_csum_replace, struct __sk_buff *skb, __u32 offset, __u64 fro
 HELPER(__s64, bpf_csum_diff, __be32 *from, __u32 from_size, __be32 *to, __u32 to_size, __u32 seed) = (void *)BPF_FUNC_csum_diff;
 HELPER(long, bpf_redirect, __u32 ifindex, __u64 flags) = (void *)BPF_FUNC_redirect;
 HELPER(long, bpf_redirect_peer, __u32 ifindex, __u64 flags) = (void *)BPF_FUNC_redirect_peer;
+HELPER(long, bpf_redirect_neigh, __u32 ifindex, struct bpf_redir_neigh *hop, int size, __u64 flags) = (void *)BPF_FUNC_redirect_neigh;
+HELPER(long, bpf_fib_lookup, void *ctx, struct bpf_fib_lookup *lookup, int size, __u32 flags) = (void *)BPF_FUNC_fib_lookup;
+HELPER(struct bpf_sock *, bpf_skc_lookup_tcp, void *ctx, struct bpf_sock_tuple *tuple, __u32 size, __u64 netns, __u64 flags) =
+	(void *)BPF_FUNC_skc_lookup_tcp;
+HELPER(struct bpf_sock *, bpf_sk_lookup_udp, void *ctx, struct bpf_sock_tuple *tuple, __u32 size, __u64 netns, __u64 flags) =
+	(void *)BPF_FUNC_sk_lookup_udp;
+HELPER(long, bpf_sk_release, void *sock) = (void *)BPF_FUNC_sk_release;
 HELPER(long, bpf_skb_get_tunnel_key, struct __sk_buff *skb, struct bpf_tunnel_key *key, __u32 size, __u64 flags) =
 	(void *)BPF_FUNC_skb_get_tunnel_key;
 HELPER(long, bpf_skb_set_tunnel_key, struct __sk_buff *skb, struct bpf_tunnel_key *key, __u32 size, __u64 flags) =

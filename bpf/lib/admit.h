@@ -41,17 +41,87 @@ static __inline enum ct_state admit_turn(struct tuple *key, enum ct_state state)
 	return state == CT_REPLY ? CT_ORIGINAL : CT_REPLY;
 }
 
+/* The entry of the flow that a key names, either way around. *key becomes the entry's, *state says which way. */
+static __inline struct ct *admit_find(struct tuple *key, enum ct_state *state)
+{
+	struct ct *ct;
+
+	*state = CT_ORIGINAL;
+	/* Most servers have lower ports than their clients: begin with what is likely. */
+	if (host16(key->source_port) < host16(key->destination_port))
+		*state = admit_turn(key, *state);
+	ct = ct_find(key);
+	if (!ct) {
+		*state = admit_turn(key, *state);
+		ct = ct_find(key);
+	}
+	return ct;
+}
+
 /*
- * Whether an endpoint may send (egress) or get (ingress) a packet. Returns enum ct_state, or -reason.
- * A reply through a service gets its frontend back as source.
+ * An ICMP error: about a flow that the endpoint takes part in it passes, whatever policies say. The client of a service knows of no
+ * backend, so what the error quotes becomes a packet to the frontend.
  */
-__global int admit(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint, const struct peer *peer,
+__global int admit_error(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint, const struct peer *peer,
+			 enum direction direction)
+{
+	struct rewrite rewrite = {.end = END_DESTINATION};
+	const struct policy *policy;
+	struct tuple key = {};
+	enum ct_state state;
+	int error, offset;
+	struct ct *ct;
+
+	if (!packet || !endpoint || !peer)
+		return -REASON_INVALID_PACKET;
+	packet->endpoint = endpoint->id;
+	offset = packet_related(skb, packet, &key);
+	if (offset < 0)
+		return offset;
+	key.direction = direction;
+	ct = admit_find(&key, &state);
+	/* Only who took part in a flow may complain about it, or hear of it. */
+	if (!ct || !endpoint_owns(endpoint, key.direction == DIRECTION_EGRESS ? &key.source : &key.destination, key.family)) {
+		policy = policy_find(endpoint->policy);
+		return policy ? admit_judge(packet, policy, peer, direction, 0) : -REASON_NO_CONFIG;
+	}
+	if (state != CT_REPLY || direction != DIRECTION_INGRESS || !ct->service)
+		return state;
+	rewrite.old_address = key.destination;
+	rewrite.old_port = key.destination_port;
+	rewrite.address = ct->service_address;
+	rewrite.port = ct->service_port;
+	error = related_rewrite(skb, packet, offset, &rewrite);
+	return error ? error : state;
+}
+
+/* Enters a flow. Returns CT_NEW or -reason. */
+static __noinline int admit_open(const struct packet *packet, const struct peer *peer, const struct tuple *key, __u32 generation,
+				 enum direction direction)
+{
+	struct ct new = {
+		.generation = generation,
+		.peer_identity = peer->identity,
+		.service_address = packet->frontend,
+		.service_port = packet->frontend_port,
+	};
+	int error;
+
+	/* Only the source's entry undoes the service. */
+	if (direction == DIRECTION_EGRESS)
+		new.service = packet->service;
+	error = ct_create(key, &new, packet->tcp_flags);
+	return error ? error : CT_NEW;
+}
+
+/* Any other packet. A reply through a service gets its frontend back as source. */
+__global int admit_packet(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint, const struct peer *peer,
 		   enum direction direction)
 {
 	const struct policy *policy;
-	enum ct_state state = CT_ORIGINAL;
-	struct tuple key = {};
+	enum ct_state state;
 	__u32 generation;
+	struct tuple key;
 	struct ct *ct;
 	int verdict;
 
@@ -64,28 +134,9 @@ __global int admit(struct __sk_buff *skb, struct packet *packet, const struct en
 	/* Before the rows are read: if they change meanwhile, the entry is stale at once. */
 	generation = *(volatile const __u32 *)&policy->generation;
 
-	if (packet->flags & PACKET_ICMP_ERROR) {
-		verdict = packet_related(skb, packet, &key);
-		if (verdict < 0)
-			return verdict;
-	} else {
-		key = packet->tuple;
-	}
+	key = packet->tuple;
 	key.direction = direction;
-	/* Most servers have lower ports than their clients: begin with what is likely. */
-	if (host16(key.source_port) < host16(key.destination_port))
-		state = admit_turn(&key, state);
-	ct = ct_find(&key);
-	if (!ct) {
-		state = admit_turn(&key, state);
-		ct = ct_find(&key);
-	}
-	if (ct && (packet->flags & PACKET_ICMP_ERROR)) {
-		/* Only who took part in a flow may complain about it, or hear of it. */
-		if (endpoint_owns(endpoint, key.direction == DIRECTION_EGRESS ? &key.source : &key.destination, key.family))
-			return state;
-		ct = 0;
-	}
+	ct = admit_find(&key, &state);
 	/* A port used again after its connection was closed. */
 	if (ct && state == CT_ORIGINAL && (packet->tcp_flags & TCP_SYN) && ct_is_closed(ct))
 		ct = 0;
@@ -101,25 +152,10 @@ __global int admit(struct __sk_buff *skb, struct packet *packet, const struct en
 				ct->peer_identity = peer->identity;
 		}
 	}
-
 	if (!ct) {
-		struct ct new = {
-			.generation = generation,
-			.peer_identity = peer->identity,
-			.service = packet->service,
-			.service_address = packet->frontend,
-			.service_port = packet->frontend_port,
-		};
-
-		if (packet->flags & PACKET_ICMP_ERROR)
-			return CT_NEW;
 		if (state == CT_REPLY)
 			admit_turn(&key, state);
-		/* Only the source's entry undoes the service. */
-		if (direction == DIRECTION_INGRESS)
-			new.service = 0;
-		verdict = ct_create(&key, &new, packet->tcp_flags);
-		return verdict < 0 ? verdict : CT_NEW;
+		return admit_open(packet, peer, &key, generation, direction);
 	}
 
 	if (state == CT_ORIGINAL && direction == DIRECTION_EGRESS && packet->service && packet->service != ct->service) {
@@ -136,4 +172,13 @@ __global int admit(struct __sk_buff *skb, struct packet *packet, const struct en
 			return verdict;
 	}
 	return state;
+}
+
+/* Whether an endpoint may send (egress) or get (ingress) a packet. Returns enum ct_state, or -reason. */
+static __inline int admit(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint, const struct peer *peer,
+			  enum direction direction)
+{
+	if (packet->flags & PACKET_ICMP_ERROR)
+		return admit_error(skb, packet, endpoint, peer, direction);
+	return admit_packet(skb, packet, endpoint, peer, direction);
 }

@@ -62,6 +62,31 @@ static __noinline int balance_choose(const struct packet *packet, const struct s
 	return ct_create(&key, &new, packet->tcp_flags);
 }
 
+/*
+ * A client complains about what a service answered: what it quotes came from the backend, and that is who is to hear of it.
+ * Returns 0 or -reason.
+ */
+static __noinline int balance_error(struct __sk_buff *skb, struct packet *packet)
+{
+	struct rewrite rewrite = {.end = END_SOURCE};
+	struct tuple key = {};
+	int offset = packet_related(skb, packet, &key);
+	struct ct *ct;
+
+	/* Judged without translation, which names the reason. */
+	if (offset < 0)
+		return 0;
+	key.direction = DIRECTION_SERVICE;
+	ct = ct_find(&key);
+	if (!ct)
+		return 0;
+	rewrite.old_address = key.destination;
+	rewrite.old_port = key.destination_port;
+	rewrite.address = ct->service_address;
+	rewrite.port = ct->service_port;
+	return related_rewrite(skb, packet, offset, &rewrite);
+}
+
 /* Turns a packet to a frontend into one to a backend. Returns 0 or -reason. */
 static __noinline int balance(struct __sk_buff *skb, struct packet *packet)
 {
@@ -110,6 +135,34 @@ static __noinline int hairpin_request(struct __sk_buff *skb, struct packet *pack
 			return error;
 	}
 	return packet_rewrite(skb, packet, END_SOURCE, &source, packet->tuple.source_port);
+}
+
+/* The pod complains about its own packet, which came from the address that stands in for it. Returns 0 or -reason. */
+static __noinline int hairpin_error(struct __sk_buff *skb, struct packet *packet)
+{
+	struct rewrite source = {.end = END_SOURCE}, destination = {.end = END_DESTINATION};
+	struct tuple key = {};
+	int error, offset = packet_related(skb, packet, &key);
+	struct ct *ct;
+
+	if (offset < 0)
+		return offset;
+	/* The pod as server and the stand-in as client; before translation both were the pod. */
+	tuple_reverse(&key);
+	source.old_address = key.source;
+	key.source = key.destination;
+	key.direction = DIRECTION_EGRESS;
+	ct = ct_find(&key);
+	if (!ct || !(ct->flags & CT_HAIRPIN))
+		return -REASON_NO_ENDPOINT;
+	source.address = key.source;
+	source.old_port = source.port = key.source_port;
+	destination.old_address = key.destination;
+	destination.old_port = key.destination_port;
+	destination.address = ct->service_address;
+	destination.port = ct->service_port;
+	error = related_rewrite(skb, packet, offset, &source);
+	return error ? error : related_rewrite(skb, packet, offset, &destination);
 }
 
 /* The pod's answer to itself. Returns 0 or -reason. */

@@ -12,3 +12,25 @@ enum identity : __u32 {
 	/* From here on identities mean something on one node only and are refused on the wire. */
 	IDENTITY_LOCAL_MIN = 1 << 24,
 };
+
+/*
+ * What the sender's node said of a packet that the stack delivers, as Cilium marks packets: sixteen bits on top, eight at the bottom.
+ * Marks do not leave their network namespace, so that no pod can say so.
+ */
+#define MARK_KIND 0x0f00U
+#define MARK_IDENTITY 0x0f00U
+
+static __inline __u32 identity_mark(__u32 identity)
+{
+	return identity << 16 | MARK_IDENTITY | (identity >> 16 & 0xff);
+}
+
+static __inline int identity_is_marked(__u32 mark)
+{
+	return (mark & MARK_KIND) == MARK_IDENTITY;
+}
+
+static __inline __u32 identity_of_mark(__u32 mark)
+{
+	return mark >> 16 | (mark & 0xff) << 16;
+}

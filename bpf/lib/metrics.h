@@ -10,6 +10,7 @@ enum reason : __u8 {
 	REASON_FORWARDED = 0,
 	/* No packet was lost, but the ring had no room to tell of a dropped one. */
 	REASON_EVENT_LOST = 1,
+	REASON_INVALID_SOURCE_MAC = 130,
 	REASON_INVALID_SOURCE_IP = 132,
 	REASON_POLICY_DEFAULT_DENY = 133,
 	REASON_INVALID_PACKET = 134,
@@ -30,12 +31,15 @@ enum reason : __u8 {
 	REASON_TUNNEL_FROM_POD = 170,
 	REASON_INVALID_IDENTITY = 171,
 	REASON_UNKNOWN_SENDER = 172,
+	/* A later fragment of a datagram whose first one was not seen. */
+	REASON_FRAG_NOT_FOUND = 175,
 	REASON_FORBIDDEN_ICMPV6 = 176,
 	REASON_POLICY_DENY = 181,
 	REASON_TTL_EXCEEDED = 196,
 	/* From here on: reasons that only this project has. */
 	REASON_V4_MAPPED_IPV6 = 224,
 	REASON_NAT_NO_PORT = 225,
+	REASON_BANDWIDTH_LIMIT = 226,
 };
 
 struct metrics_key {

@@ -107,8 +107,58 @@ static __inline int nat_is_for(const struct nat *nat, const struct inet *address
 	return nat->port == port && inet_equal(&nat->address, address);
 }
 
-/* Takes a port for a flow: fills in what its replies look like. Returns 0 or -reason. */
-static __noinline int nat_allocate(const struct config *config, const struct packet *packet, struct tuple *reply)
+/* Whether a flow's destination sees pods' own addresses. */
+static __noinline int nat_excludes(const struct config *config, const struct packet *packet)
+{
+	struct cidr_key key = {
+		.prefixlen = CIDR_STATIC_BITS + (packet->tuple.family == FAMILY_IPV4 ? 32 : 128),
+		.family = packet->tuple.family,
+		.address = packet->tuple.destination,
+	};
+
+	return (config->flags & CONFIG_EXCLUSIONS) && bpf_map_lookup_elem(&ax_no_masquerade, &key);
+}
+
+/* Whether a socket of the host would get a reply, be it connected or only listening at that port. */
+__global int nat_host_listens(struct __sk_buff *skb, const struct tuple *reply)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sock;
+	__u32 size;
+
+	if (!reply)
+		return 0;
+	if (reply->family == FAMILY_IPV4) {
+		tuple.ipv4.saddr = reply->source.words[0];
+		tuple.ipv4.daddr = reply->destination.words[0];
+		tuple.ipv4.sport = reply->source_port;
+		tuple.ipv4.dport = reply->destination_port;
+		size = sizeof(tuple.ipv4);
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, &reply->source, sizeof(tuple.ipv6.saddr));
+		__builtin_memcpy(tuple.ipv6.daddr, &reply->destination, sizeof(tuple.ipv6.daddr));
+		tuple.ipv6.sport = reply->source_port;
+		tuple.ipv6.dport = reply->destination_port;
+		size = sizeof(tuple.ipv6);
+	}
+	if (reply->protocol == IPPROTO_TCP)
+		sock = bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	else if (reply->protocol == IPPROTO_UDP)
+		sock = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	else
+		return 0;
+	if (!sock)
+		return 0;
+	bpf_sk_release(sock);
+	return 1;
+}
+
+/*
+ * Takes a port for a flow: fills in what its replies look like. own: the flow is the host's, whose port is its own already.
+ * Returns 0 or -reason.
+ */
+static __noinline int nat_allocate(struct __sk_buff *skb, const struct config *config, const struct packet *packet,
+				   struct tuple *reply, int own)
 {
 	__u32 range = config->nat_port_max - config->nat_port_min + 1;
 	__be16 port = packet->tuple.source_port;
@@ -134,6 +184,8 @@ static __noinline int nat_allocate(const struct config *config, const struct pac
 			flags = BPF_NOEXIST;
 		else if (owner->expires > bpf_ktime_get_coarse_ns() && !nat_is_for(owner, &to_pod.address, to_pod.port))
 			continue;
+		if (!(own && !i) && nat_host_listens(skb, reply))
+			continue;
 		if (!bpf_map_update_elem(&ax_nat, reply, &to_pod, flags))
 			return 0;
 	}
@@ -141,10 +193,10 @@ static __noinline int nat_allocate(const struct config *config, const struct pac
 }
 
 /*
- * Gives a flow the node's address, keeping its port if it is free. The host's own flows take their port the same way.
- * Returns 0 or -reason.
+ * Gives a flow the node's address, keeping its port if it is free. The host's own flows take their port the same way. A new flow of a
+ * pod to an excluded destination stays as it is. Returns 0 or -reason.
  */
-static __noinline int nat_masquerade(struct __sk_buff *skb, struct packet *packet, const struct config *config)
+static __noinline int nat_masquerade(struct __sk_buff *skb, struct packet *packet, const struct config *config, int own)
 {
 	struct tuple key = packet->tuple, reply = packet->tuple;
 	struct nat *nat, *back;
@@ -171,7 +223,9 @@ static __noinline int nat_masquerade(struct __sk_buff *skb, struct packet *packe
 		}
 	}
 
-	error = nat_allocate(config, packet, &reply);
+	if (!own && nat_excludes(config, packet))
+		return 0;
+	error = nat_allocate(skb, config, packet, &reply, own);
 	if (error)
 		return error;
 	struct nat to_node = {
@@ -227,13 +281,7 @@ static __noinline int nat_translate_error(struct __sk_buff *skb, struct packet *
 		return 0;
 	rewrite.address = nat->address;
 	rewrite.port = nat->port;
-	rewrite.echo = key.protocol == IPPROTO_ICMP || key.protocol == IPPROTO_ICMPV6;
-	error = packet_rewrite_inner(skb, packet, offset, &rewrite);
-	if (error)
-		return error;
-	/* A router on the way complains in its own name. */
-	if (out && !inet_equal(&packet->tuple.source, &rewrite.old_address))
-		return 1;
-	error = packet_rewrite(skb, packet, out ? END_SOURCE : END_DESTINATION, &rewrite.address, 0);
+	rewrite.echo = protocol_echoes(key.protocol);
+	error = related_rewrite(skb, packet, offset, &rewrite);
 	return error ? error : 1;
 }

@@ -8,6 +8,7 @@
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#include "fragment.h"
 #include "inet.h"
 #include "metrics.h"
 
@@ -26,7 +27,9 @@ enum {
 };
 
 #define IPV4_FRAGMENT_OFFSET 0x1fff
+#define IPV4_FRAGMENTS_MORE 0x2000
 #define IPV6_FRAGMENT_OFFSET 0xfff8
+#define IPV6_FRAGMENTS_MORE 0x0001
 
 enum packet_flags : __u8 {
 	/* Source and destination have ports (not those that echo ids stand for). */
@@ -37,6 +40,10 @@ enum packet_flags : __u8 {
 	/* ARP, neighbour discovery, multicast listeners: between the two ends of a link. */
 	PACKET_NEIGHBOUR = 1 << 3,
 	PACKET_ECHO_REPLY = 1 << 4,
+	/* Others follow that have no transport header. */
+	PACKET_FRAGMENT_FIRST = 1 << 5,
+	/* Has no transport header; the ports are those of the first fragment. */
+	PACKET_FRAGMENT_LATER = 1 << 6,
 };
 
 struct packet {
@@ -52,9 +59,13 @@ struct packet {
 	/* Endpoint whose policy is asked, and what its policy blames. */
 	__u32 endpoint;
 	__u32 cookie;
+	/* Of its datagram, if it is a fragment. */
+	__be32 fragment;
 	enum packet_flags flags;
 	__u8 tcp_flags;
 	__u8 ttl;
+	/* Bytes of the transport header that every segment has, of TCP and UDP. */
+	__u8 l4_size;
 };
 
 union network {
@@ -107,8 +118,11 @@ static __inline int packet_ports(struct __sk_buff *skb, struct packet *packet)
 		if (!l4)
 			return -REASON_CT_INVALID_HEADER;
 		packet->tcp_flags = l4->bytes[13];
+		packet->l4_size = l4->bytes[12] >> 4 << 2;
 		break;
 	case IPPROTO_UDP:
+		packet->l4_size = 8;
+		__attribute__((fallthrough));
 	case IPPROTO_SCTP:
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
@@ -170,8 +184,16 @@ static __inline int packet_ports(struct __sk_buff *skb, struct packet *packet)
 	return 0;
 }
 
+/* What a network header says beside the tuple. */
+struct hop {
+	__u8 ttl;
+	/* PACKET_FRAGMENT_FIRST, PACKET_FRAGMENT_LATER or 0. */
+	__u8 fragmented;
+	__be32 fragment;
+};
+
 /* An IPv4 header at an offset. Returns where its payload begins, or -reason. */
-static __inline int tuple_ipv4(const struct iphdr *ip, __u32 offset, struct tuple *tuple, __u8 *ttl)
+static __inline int tuple_ipv4(const struct iphdr *ip, __u32 offset, struct tuple *tuple, struct hop *hop)
 {
 	if (!ip || ip->version != 4 || ip->ihl < 5)
 		return -REASON_INVALID_PACKET;
@@ -179,14 +201,16 @@ static __inline int tuple_ipv4(const struct iphdr *ip, __u32 offset, struct tupl
 	tuple->protocol = ip->protocol;
 	tuple->source.words[0] = ip->saddr;
 	tuple->destination.words[0] = ip->daddr;
-	*ttl = ip->ttl;
-	if (ip->frag_off & be16(IPV4_FRAGMENT_OFFSET))
-		return -REASON_FRAG_UNSUPPORTED;
+	hop->ttl = ip->ttl;
+	if (ip->frag_off & be16(IPV4_FRAGMENT_OFFSET | IPV4_FRAGMENTS_MORE)) {
+		hop->fragmented = ip->frag_off & be16(IPV4_FRAGMENT_OFFSET) ? PACKET_FRAGMENT_LATER : PACKET_FRAGMENT_FIRST;
+		hop->fragment = ip->id;
+	}
 	return offset + ip->ihl * 4;
 }
 
 /* An IPv6 header and what stands between it and the transport header. */
-static __inline int tuple_ipv6(struct __sk_buff *skb, const struct ipv6hdr *ip, __u32 offset, struct tuple *tuple, __u8 *ttl)
+static __inline int tuple_ipv6(struct __sk_buff *skb, const struct ipv6hdr *ip, __u32 offset, struct tuple *tuple, struct hop *hop)
 {
 	__u8 next;
 
@@ -195,7 +219,7 @@ static __inline int tuple_ipv6(struct __sk_buff *skb, const struct ipv6hdr *ip, 
 	tuple->family = FAMILY_IPV6;
 	__builtin_memcpy(&tuple->source, &ip->saddr, sizeof(tuple->source));
 	__builtin_memcpy(&tuple->destination, &ip->daddr, sizeof(tuple->destination));
-	*ttl = ip->hop_limit;
+	hop->ttl = ip->hop_limit;
 	next = ip->nexthdr;
 	offset += sizeof(*ip);
 	if (inet_is_v4_mapped(&tuple->source) || inet_is_v4_mapped(&tuple->destination))
@@ -215,9 +239,17 @@ static __inline int tuple_ipv6(struct __sk_buff *skb, const struct ipv6hdr *ip, 
 		if (bpf_skb_load_bytes(skb, offset, &extension, sizeof(extension)))
 			return -REASON_INVALID_EXTENSION_HEADER;
 		if (next == IPPROTO_FRAGMENT) {
-			if (extension.fragment & be16(IPV6_FRAGMENT_OFFSET))
-				return -REASON_FRAG_UNSUPPORTED;
+			if (bpf_skb_load_bytes(skb, offset + 4, &hop->fragment, sizeof(hop->fragment)))
+				return -REASON_INVALID_EXTENSION_HEADER;
 			offset += 8;
+			if (extension.fragment & be16(IPV6_FRAGMENT_OFFSET)) {
+				/* What follows is payload, whatever comes next in the first fragment. */
+				hop->fragmented = PACKET_FRAGMENT_LATER;
+				tuple->protocol = extension.next;
+				return offset;
+			}
+			if (extension.fragment & be16(IPV6_FRAGMENTS_MORE))
+				hop->fragmented = PACKET_FRAGMENT_FIRST;
 		} else if (next == IPPROTO_AH) {
 			offset += (extension.length + 2) * 4;
 		} else {
@@ -228,9 +260,42 @@ static __inline int tuple_ipv6(struct __sk_buff *skb, const struct ipv6hdr *ip, 
 	return -REASON_INVALID_EXTENSION_HEADER;
 }
 
+/* What a later fragment inherits. */
+#define PACKET_INHERITED (PACKET_PORTS | PACKET_ECHO | PACKET_ECHO_REPLY)
+
+/*
+ * Remembers the ports of a first fragment; called when its source is known to be no pretence, or others could be given ports that
+ * are not theirs. The key is as the packet came, the map is full never: the oldest datagram goes.
+ */
+static __noinline void packet_remember(const struct packet *packet)
+{
+	struct fragment_key key = fragment_key(&packet->tuple, packet->fragment);
+	struct fragment fragment = {
+		.source_port = packet->tuple.source_port,
+		.destination_port = packet->tuple.destination_port,
+		.flags = packet->flags & PACKET_INHERITED,
+	};
+
+	bpf_map_update_elem(&ax_fragments, &key, &fragment, BPF_ANY);
+}
+
+static __noinline int packet_ports_of_first(struct packet *packet)
+{
+	struct fragment_key key = fragment_key(&packet->tuple, packet->fragment);
+	const struct fragment *fragment = bpf_map_lookup_elem(&ax_fragments, &key);
+
+	if (!fragment)
+		return -REASON_FRAG_NOT_FOUND;
+	packet->tuple.source_port = fragment->source_port;
+	packet->tuple.destination_port = fragment->destination_port;
+	packet->flags |= fragment->flags;
+	return 0;
+}
+
 /* Fills a zeroed packet. Returns 0 or -reason; what was understood until then is kept. */
 __global int packet_parse(struct __sk_buff *skb, struct packet *packet)
 {
+	struct hop hop = {};
 	union network copy;
 	int offset;
 
@@ -239,11 +304,10 @@ __global int packet_parse(struct __sk_buff *skb, struct packet *packet)
 
 	switch (skb->protocol) {
 	case be16(ETH_P_IP):
-		offset = tuple_ipv4(packet_at(skb, ETH_HLEN, sizeof(copy.v4), &copy.v4), ETH_HLEN, &packet->tuple, &packet->ttl);
+		offset = tuple_ipv4(packet_at(skb, ETH_HLEN, sizeof(copy.v4), &copy.v4), ETH_HLEN, &packet->tuple, &hop);
 		break;
 	case be16(ETH_P_IPV6):
-		offset = tuple_ipv6(skb, packet_at(skb, ETH_HLEN, sizeof(copy.v6), &copy.v6), ETH_HLEN, &packet->tuple,
-				    &packet->ttl);
+		offset = tuple_ipv6(skb, packet_at(skb, ETH_HLEN, sizeof(copy.v6), &copy.v6), ETH_HLEN, &packet->tuple, &hop);
 		break;
 	case be16(ETH_P_ARP):
 		packet->flags |= PACKET_NEIGHBOUR;
@@ -251,10 +315,13 @@ __global int packet_parse(struct __sk_buff *skb, struct packet *packet)
 	default:
 		return -REASON_UNSUPPORTED_L3;
 	}
+	packet->ttl = hop.ttl;
 	if (offset < 0)
 		return offset;
 	packet->l4_offset = offset;
-	return packet_ports(skb, packet);
+	packet->flags |= hop.fragmented;
+	packet->fragment = hop.fragment;
+	return hop.fragmented == PACKET_FRAGMENT_LATER ? packet_ports_of_first(packet) : packet_ports(skb, packet);
 }
 
 /*
@@ -265,17 +332,19 @@ static __noinline int packet_related(struct __sk_buff *skb, const struct packet 
 {
 	__u32 inner = packet->l4_offset + 8;
 	union network copy;
+	struct hop hop = {};
 	__be16 ports[4];
 	int offset;
-	__u8 ttl;
 
 	if (packet->tuple.family == FAMILY_IPV4)
-		offset = tuple_ipv4(bpf_skb_load_bytes(skb, inner, &copy.v4, sizeof(copy.v4)) ? 0 : &copy.v4, inner, tuple, &ttl);
+		offset = tuple_ipv4(bpf_skb_load_bytes(skb, inner, &copy.v4, sizeof(copy.v4)) ? 0 : &copy.v4, inner, tuple, &hop);
 	else
 		offset = tuple_ipv6(skb, bpf_skb_load_bytes(skb, inner, &copy.v6, sizeof(copy.v6)) ? 0 : &copy.v6, inner, tuple,
-				    &ttl);
+				    &hop);
 	if (offset < 0)
 		return offset;
+	if (hop.fragmented == PACKET_FRAGMENT_LATER)
+		return -REASON_FRAG_UNSUPPORTED;
 	/* A complaint holds at least 8 bytes of transport header. */
 	if (bpf_skb_load_bytes(skb, offset, ports, sizeof(ports)))
 		return -REASON_CT_INVALID_HEADER;

@@ -40,7 +40,10 @@ static __inline long csum_replace_addresses(struct __sk_buff *skb, const struct 
 	return error;
 }
 
-/* Replaces address and port (or echo id) of one end. Returns 0 or -reason. */
+/*
+ * Replaces address and port (or echo id) of one end. A later fragment has nothing but the address, the rest follows in the tuple.
+ * Returns 0 or -reason.
+ */
 __global int packet_rewrite(struct __sk_buff *skb, struct packet *packet, enum end end, const struct inet *address, __be16 port)
 {
 	__u32 size, address_offset, port_offset, checksum = 0;
@@ -61,7 +64,7 @@ __global int packet_rewrite(struct __sk_buff *skb, struct packet *packet, enum e
 	/* IPv4 leaves the rest of the 16 bytes zero, so that the sum over all of them is the sum over its four. */
 	diff = bpf_csum_diff(old->words, sizeof(*old), new.words, sizeof(new), 0);
 
-	switch (packet->tuple.protocol) {
+	switch (packet->flags & PACKET_FRAGMENT_LATER ? 0 : packet->tuple.protocol) {
 	case IPPROTO_TCP:
 		checksum = packet->l4_offset + 16;
 		break;
@@ -80,16 +83,19 @@ __global int packet_rewrite(struct __sk_buff *skb, struct packet *packet, enum e
 	/* ICMP over IPv4 has no pseudo header. */
 	if (checksum && packet->tuple.protocol != IPPROTO_ICMP && csum_replace_addresses(skb, packet, checksum, diff, flags))
 		return -REASON_WRITE_FAILED;
-	if (bpf_skb_store_bytes(skb, address_offset, &new, size, 0))
+	/* skb->csum covers the address; where no checksum changed along with it, it has to be told. */
+	if (bpf_skb_store_bytes(skb, address_offset, &new, size, v4 || checksum ? 0 : BPF_F_RECOMPUTE_CSUM))
 		return -REASON_WRITE_FAILED;
 	*old = new;
 
 	if (!(packet->flags & (PACKET_PORTS | PACKET_ECHO)) || port == old_port)
 		return 0;
-	if (checksum && bpf_l4_csum_replace(skb, checksum, old_port, port, flags | sizeof(port)))
-		return -REASON_WRITE_FAILED;
-	if (bpf_skb_store_bytes(skb, port_offset, &port, sizeof(port), 0))
-		return -REASON_WRITE_FAILED;
+	if (!(packet->flags & PACKET_FRAGMENT_LATER)) {
+		if (checksum && bpf_l4_csum_replace(skb, checksum, old_port, port, flags | sizeof(port)))
+			return -REASON_WRITE_FAILED;
+		if (bpf_skb_store_bytes(skb, port_offset, &port, sizeof(port), checksum ? 0 : BPF_F_RECOMPUTE_CSUM))
+			return -REASON_WRITE_FAILED;
+	}
 	if (end == END_SOURCE || (packet->flags & PACKET_ECHO))
 		packet->tuple.source_port = port;
 	if (end == END_DESTINATION || (packet->flags & PACKET_ECHO))
@@ -122,6 +128,27 @@ static __noinline int packet_rewrite_inner(struct __sk_buff *skb, const struct p
 	    bpf_skb_store_bytes(skb, port_offset, &port, sizeof(port), 0))
 		return -REASON_WRITE_FAILED;
 	return 0;
+}
+
+/*
+ * Replaces one end of the packet that an ICMP error complains about, and the same address where the error itself has it: it goes
+ * to the source, and comes from the destination unless a router on the way complains in its own name. Returns 0 or -reason.
+ */
+static __noinline int related_rewrite(struct __sk_buff *skb, struct packet *packet, __u32 l4, const struct rewrite *rewrite)
+{
+	enum end end = rewrite->end == END_SOURCE ? END_DESTINATION : END_SOURCE;
+	int error = packet_rewrite_inner(skb, packet, l4, rewrite);
+
+	if (error)
+		return error;
+	if (!inet_equal(end == END_SOURCE ? &packet->tuple.source : &packet->tuple.destination, &rewrite->old_address))
+		return 0;
+	return packet_rewrite(skb, packet, end, &rewrite->address, 0);
+}
+
+static __inline int protocol_echoes(__u8 protocol)
+{
+	return protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
 }
 
 /*

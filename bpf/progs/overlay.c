@@ -55,6 +55,8 @@ static __inline int overlay_receive(struct __sk_buff *skb, struct packet *packet
 	if (error)
 		return error;
 
+	if (packet->flags & PACKET_FRAGMENT_FIRST)
+		packet_remember(packet);
 	row = address_find(&packet->tuple.destination, packet->tuple.family);
 	if (!row)
 		return -REASON_NO_ENDPOINT;
@@ -68,6 +70,11 @@ static __inline int overlay_receive(struct __sk_buff *skb, struct packet *packet
 	endpoint = endpoint_find(row->ifindex);
 	if (!endpoint)
 		return -REASON_NO_ENDPOINT;
+	if (endpoint->flags & ENDPOINT_CHAINED) {
+		/* to_pod judges, and may know the address as nobody's in particular. */
+		skb->mark = identity_mark(origin.identity);
+		bpf_skb_change_type(skb, PACKET_HOST);
+	}
 	peer.identity = origin.identity;
 	peer.scope = origin.identity == IDENTITY_REMOTE_NODE ? SCOPE_NODE : SCOPE_POD;
 	return deliver(skb, packet, endpoint, row->ifindex, &peer);
@@ -84,28 +91,39 @@ SEC("classifier/from_overlay") int from_overlay(struct __sk_buff *skb)
 /* Returns a tc action or -reason. */
 static __inline int overlay_send(struct __sk_buff *skb, struct packet *packet)
 {
+	enum identity identity = IDENTITY_REMOTE_NODE;
+	const struct endpoint *endpoint;
 	const struct address *row;
 	int error = packet_parse(skb, packet);
 
-	if (error)
+	/* Nobody asks for ports here. */
+	if (error && error != -REASON_FRAG_NOT_FOUND)
 		return error;
 	/* The device throws away what has no key. */
 	if (packet->flags & PACKET_NEIGHBOUR)
 		return TC_ACT_OK;
-	/* What is not the host's own would get the identity of a node. */
 	row = address_find(&packet->tuple.source, packet->tuple.family);
-	if (!address_is_host(address_kind(row)))
+	if (row && row->kind == ADDRESS_ENDPOINT) {
+		/* from_pod let it out, and left it to the stack. */
+		endpoint = endpoint_find(row->ifindex);
+		if (!endpoint)
+			return -REASON_NO_ENDPOINT;
+		packet->source_identity = identity = endpoint->identity;
+	} else if (address_is_host(address_kind(row))) {
+		packet->source_identity = IDENTITY_HOST;
+	} else {
+		/* Would get the identity of a node. */
 		return -REASON_INVALID_SOURCE_IP;
-	packet->source_identity = IDENTITY_HOST;
+	}
 	row = address_find(&packet->tuple.destination, packet->tuple.family);
 	if (!row)
 		return -REASON_NO_TUNNEL_ENDPOINT;
 	packet->destination_identity = row->identity;
-	error = tunnel_to(skb, row, IDENTITY_REMOTE_NODE);
+	error = tunnel_to(skb, row, identity);
 	return error ? error : TC_ACT_OK;
 }
 
-/* The host's packets to other nodes' pods. Those of pods come with a key and are judged. */
+/* The host's packets to other nodes' pods, and what the stack forwards for pods. What from_pod redirects has a key already. */
 SEC("classifier/to_overlay") int to_overlay(struct __sk_buff *skb)
 {
 	struct packet packet = {};

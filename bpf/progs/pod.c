@@ -8,7 +8,50 @@
 #include "../lib/config.h"
 #include "../lib/deliver.h"
 #include "../lib/drop.h"
+#include "../lib/forward.h"
+#include "../lib/neighbour.h"
 #include "../lib/tunnel.h"
+
+/* Whether a packet comes from whom it says. Returns 0 or -reason. */
+static __inline int pod_verify(struct __sk_buff *skb, const struct packet *packet, const struct endpoint *endpoint)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+	if (data + ETH_HLEN > end)
+		return -REASON_INVALID_PACKET;
+	/* A chained pod's device may be a bridge's port. */
+	if (!(endpoint->flags & ENDPOINT_CHAINED) && !mac_equal(data + 6, endpoint->pod_mac))
+		return -REASON_INVALID_SOURCE_MAC;
+	if (!(packet->flags & PACKET_NEIGHBOUR) && !endpoint_owns(endpoint, &packet->tuple.source, packet->tuple.family))
+		return -REASON_INVALID_SOURCE_IP;
+	return 0;
+}
+
+/* Where a packet goes that was let out and is for no pod of this node. Returns a tc action or -reason. */
+static __inline int pod_leaves(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint,
+			       const struct config *config, const struct address *row)
+{
+	int native = config->flags & CONFIG_NATIVE_ROUTING, error;
+	enum address_kind kind = address_kind(row);
+	int pods = kind == ADDRESS_POD || kind == ADDRESS_NODE_OVERLAY;
+
+	/* For this host. Or the stack routes, and tells the pod of packets that live too short or are too long. */
+	if (address_is_host(kind) || (endpoint->flags & ENDPOINT_CHAINED) || packet->ttl <= 1 || forward_stays_on_link(packet))
+		return TC_ACT_OK;
+	if (row && kind != ADDRESS_WORLD && config->pod_mtu && forward_size(skb, packet) > config->pod_mtu)
+		return TC_ACT_OK;
+	if (row && pods && !native) {
+		if (!config->tunnel_ifindex)
+			return -REASON_NO_CONFIG;
+		error = packet_route(skb, packet, 0);
+		if (!error)
+			error = tunnel_to(skb, row, endpoint->identity);
+		return error ? error : bpf_redirect(config->tunnel_ifindex, 0);
+	}
+	if (forward_is_direct(row, packet))
+		return forward_direct(skb, packet, row);
+	return forward_routed(skb, packet);
+}
 
 /* Returns a tc action or -reason. *direction is whose side decided. */
 static __inline int pod_send(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint,
@@ -22,8 +65,6 @@ static __inline int pod_send(struct __sk_buff *skb, struct packet *packet, const
 	__u32 ifindex;
 	int verdict;
 
-	if (!endpoint_owns(endpoint, &packet->tuple.source, packet->tuple.family))
-		return -REASON_INVALID_SOURCE_IP;
 	/* Else a pod could speak for any identity. */
 	if (packet->tuple.protocol == IPPROTO_UDP && packet->tuple.destination_port == config->tunnel_port &&
 	    !(config->flags & CONFIG_NATIVE_ROUTING))
@@ -31,14 +72,14 @@ static __inline int pod_send(struct __sk_buff *skb, struct packet *packet, const
 
 	hairpin = hairpin_address(packet->tuple.family);
 	if (inet_equal(&packet->tuple.destination, &hairpin)) {
-		verdict = hairpin_reply(skb, packet);
+		verdict = packet->flags & PACKET_ICMP_ERROR ? hairpin_error(skb, packet) : hairpin_reply(skb, packet);
 		return verdict < 0 ? verdict : deliver_unjudged(skb, packet, endpoint, skb->ifindex);
 	}
 
 	row = address_exact(&packet->tuple.destination, packet->tuple.family);
 	/* No service has a pod's address. */
 	if (!row || (row->kind != ADDRESS_POD && row->kind != ADDRESS_ENDPOINT)) {
-		verdict = balance(skb, packet);
+		verdict = packet->flags & PACKET_ICMP_ERROR ? balance_error(skb, packet) : balance(skb, packet);
 		if (verdict < 0)
 			return verdict;
 		if (packet->service && inet_equal(&packet->tuple.destination, &packet->tuple.source)) {
@@ -65,22 +106,29 @@ static __inline int pod_send(struct __sk_buff *skb, struct packet *packet, const
 	verdict = admit(skb, packet, endpoint, &peer, DIRECTION_EGRESS);
 	if (verdict < 0)
 		return verdict;
+	if (endpoint->flags & ENDPOINT_EGRESS_LIMITED) {
+		verdict = bandwidth_take(skb, packet, skb->ifindex, DIRECTION_EGRESS);
+		if (verdict)
+			return verdict;
+	}
 
+	/* A chained pod's packet comes by to_pod of the other one. */
+	if (destination && (endpoint->flags & ENDPOINT_CHAINED))
+		return TC_ACT_OK;
 	if (destination) {
 		*direction = DIRECTION_INGRESS;
 		peer.identity = endpoint->identity;
 		return deliver(skb, packet, destination, ifindex, &peer);
 	}
-	if (row && (kind == ADDRESS_POD || kind == ADDRESS_NODE_OVERLAY) && !(config->flags & CONFIG_NATIVE_ROUTING)) {
-		if (!config->tunnel_ifindex)
-			return -REASON_NO_CONFIG;
-		verdict = packet_route(skb, packet, 0);
-		if (!verdict)
-			verdict = tunnel_to(skb, row, endpoint->identity);
-		return verdict < 0 ? verdict : bpf_redirect(config->tunnel_ifindex, 0);
-	}
-	/* This host, other nodes, the world: routed by the stack. */
-	return TC_ACT_OK;
+	return pod_leaves(skb, packet, endpoint, config, row);
+}
+
+/* Returns a tc action or -reason. */
+static __inline int pod_neighbour(struct __sk_buff *skb, const struct packet *packet, const struct endpoint *endpoint)
+{
+	if (endpoint->flags & ENDPOINT_CHAINED)
+		return TC_ACT_OK;
+	return skb->protocol == be16(ETH_P_ARP) ? neighbour_arp(skb, endpoint) : neighbour_discovery(skb, packet, endpoint);
 }
 
 SEC("classifier/from_pod") int from_pod(struct __sk_buff *skb)
@@ -96,8 +144,15 @@ SEC("classifier/from_pod") int from_pod(struct __sk_buff *skb)
 	packet.source_identity = endpoint->identity;
 	packet.endpoint = endpoint->id;
 	verdict = packet_parse(skb, &packet);
-	if (!verdict && !(packet.flags & PACKET_NEIGHBOUR))
+	if (!verdict)
+		verdict = pod_verify(skb, &packet, endpoint);
+	if (!verdict && (packet.flags & PACKET_NEIGHBOUR)) {
+		verdict = pod_neighbour(skb, &packet, endpoint);
+	} else if (!verdict) {
+		if (packet.flags & PACKET_FRAGMENT_FIRST)
+			packet_remember(&packet);
 		verdict = pod_send(skb, &packet, endpoint, config, &direction);
+	}
 	return finish(skb, &packet, verdict, direction);
 }
 
@@ -117,6 +172,8 @@ SEC("classifier/to_pod") int to_pod(struct __sk_buff *skb)
 	if (verdict || (packet.flags & PACKET_NEIGHBOUR))
 		return finish(skb, &packet, verdict, DIRECTION_INGRESS);
 
+	if (packet.flags & PACKET_FRAGMENT_FIRST)
+		packet_remember(&packet);
 	row = address_find(&packet.tuple.source, packet.tuple.family);
 	peer = address_peer(row);
 	if (row && row->kind == ADDRESS_ENDPOINT) {
@@ -127,7 +184,11 @@ SEC("classifier/to_pod") int to_pod(struct __sk_buff *skb)
 		/* Forwarded with the host's address: whoever it was, it was not the host. */
 		peer = address_peer(0);
 	}
+	if (row && row->kind == ADDRESS_POD && peer.identity == IDENTITY_UNKNOWN && identity_is_marked(skb->mark))
+		peer.identity = identity_of_mark(skb->mark);
 	packet.source_identity = peer.identity;
 	verdict = admit(skb, &packet, endpoint, &peer, DIRECTION_INGRESS);
+	if (verdict >= 0 && (endpoint->flags & ENDPOINT_INGRESS_LIMITED))
+		verdict = bandwidth_take(skb, &packet, skb->ifindex, DIRECTION_INGRESS);
 	return finish(skb, &packet, verdict < 0 ? verdict : TC_ACT_OK, DIRECTION_INGRESS);
 }

@@ -19,10 +19,19 @@ static __inline int uplink_is_tunnel(const struct config *config, const struct p
 }
 
 /* Returns a tc action or -reason. */
+static __noinline int uplink_deliver(struct __sk_buff *skb, struct packet *packet, const struct address *destination,
+				     const struct peer *peer)
+{
+	__u32 ifindex = destination->ifindex;
+	const struct endpoint *endpoint = endpoint_find(ifindex);
+
+	return endpoint ? deliver(skb, packet, endpoint, ifindex, peer) : -REASON_NO_ENDPOINT;
+}
+
+/* Returns a tc action or -reason. */
 static __inline int uplink_receive(struct __sk_buff *skb, struct packet *packet, const struct config *config)
 {
 	const struct address *source, *destination;
-	const struct endpoint *endpoint;
 	struct peer peer;
 	int error;
 
@@ -44,8 +53,15 @@ static __inline int uplink_receive(struct __sk_buff *skb, struct packet *packet,
 		break;
 	}
 
-	if (!inet_equal(&packet->tuple.destination, nat_address(config, packet->tuple.family)))
-		return TC_ACT_OK;
+	if (packet->flags & PACKET_FRAGMENT_FIRST)
+		packet_remember(packet);
+	if (!inet_equal(&packet->tuple.destination, nat_address(config, packet->tuple.family))) {
+		/* Pods that the underlay knows, in native routing all of them. The stack answers to the last hop. */
+		destination = address_exact(&packet->tuple.destination, packet->tuple.family);
+		if (!destination || destination->kind != ADDRESS_ENDPOINT || packet->ttl <= 1)
+			return TC_ACT_OK;
+		return uplink_deliver(skb, packet, destination, &peer);
+	}
 	if (packet->flags & PACKET_ICMP_ERROR) {
 		error = nat_translate_error(skb, packet, DIRECTION_INGRESS);
 		/* What it quotes may be no flow of pods, or not understood here: then it is the host's. */
@@ -68,10 +84,7 @@ static __inline int uplink_receive(struct __sk_buff *skb, struct packet *packet,
 		return TC_ACT_OK;
 	if (!destination || destination->kind != ADDRESS_ENDPOINT)
 		return -REASON_NO_ENDPOINT;
-	endpoint = endpoint_find(destination->ifindex);
-	if (!endpoint)
-		return -REASON_NO_ENDPOINT;
-	return deliver(skb, packet, endpoint, destination->ifindex, &peer);
+	return uplink_deliver(skb, packet, destination, &peer);
 }
 
 SEC("classifier/from_uplink") int from_uplink(struct __sk_buff *skb)
@@ -80,7 +93,8 @@ SEC("classifier/from_uplink") int from_uplink(struct __sk_buff *skb)
 	struct packet packet = {};
 	int verdict;
 
-	if (!config || packet_parse(skb, &packet) < 0 || (packet.flags & PACKET_NEIGHBOUR) || uplink_is_tunnel(config, &packet))
+	/* What a switch floods is somebody else's. */
+	if (!config || skb->pkt_type != PACKET_HOST || packet_parse(skb, &packet) < 0 || (packet.flags & PACKET_NEIGHBOUR) || uplink_is_tunnel(config, &packet))
 		return TC_ACT_OK;
 	verdict = uplink_receive(skb, &packet, config);
 	return verdict == TC_ACT_OK ? verdict : finish(skb, &packet, verdict, DIRECTION_INGRESS);
@@ -110,15 +124,18 @@ static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, co
 		break;
 	case ADDRESS_HOST:
 		packet->source_identity = IDENTITY_HOST;
+		/* The host's later fragments need no port: their address stays as it is. */
 		if (error || !nat_supports(packet) || (packet->flags & PACKET_ECHO_REPLY) ||
 		    !nat_port_in_range(config, packet->tuple.source_port) ||
 		    !inet_equal(&packet->tuple.source, nat_address(config, packet->tuple.family)))
 			return TC_ACT_OK;
-		error = nat_masquerade(skb, packet, config);
+		error = nat_masquerade(skb, packet, config, 1);
 		return error ? error : TC_ACT_OK;
 	default:
 		return TC_ACT_OK;
 	}
+	if (packet->flags & PACKET_FRAGMENT_FIRST)
+		packet_remember(packet);
 
 	row = address_find(&packet->tuple.destination, packet->tuple.family);
 	packet->destination_identity = address_peer(row).identity;
@@ -144,11 +161,13 @@ static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, co
 		return TC_ACT_OK;
 	if (packet->flags & PACKET_ICMP_ERROR) {
 		error = nat_translate_error(skb, packet, DIRECTION_EGRESS);
-		return error < 0 ? error : error ? TC_ACT_OK : -REASON_NAT_NO_MAPPING;
+		if (error)
+			return error < 0 ? error : TC_ACT_OK;
+		return nat_excludes(config, packet) ? TC_ACT_OK : -REASON_NAT_NO_MAPPING;
 	}
 	if (!nat_supports(packet))
-		return -REASON_NAT_UNSUPPORTED_PROTOCOL;
-	error = nat_masquerade(skb, packet, config);
+		return nat_excludes(config, packet) ? TC_ACT_OK : -REASON_NAT_UNSUPPORTED_PROTOCOL;
+	error = nat_masquerade(skb, packet, config, 0);
 	return error ? error : TC_ACT_OK;
 }
 

@@ -8,6 +8,7 @@ pub mod config;
 pub mod conntrack;
 pub mod endpoint;
 pub mod event;
+pub mod fragment;
 pub mod identity;
 pub mod inet;
 pub mod maps;

@@ -13,6 +13,7 @@ pub const SERVICE_BACKENDS: &str = "ax_service_backends";
 pub const CT_TCP: &str = "ax_ct_tcp";
 pub const CT_ANY: &str = "ax_ct_any";
 pub const NAT: &str = "ax_nat";
+pub const FRAGMENTS: &str = "ax_fragments";
 pub const NO_MASQUERADE: &str = "ax_no_masquerade";
 pub const BANDWIDTH: &str = "ax_bandwidth";
 pub const SOCK_REVERSE: &str = "ax_sock_reverse";
@@ -34,6 +35,7 @@ pub const ALL: &[&str] = &[
     CT_TCP,
     CT_ANY,
     NAT,
+    FRAGMENTS,
     NO_MASQUERADE,
     BANDWIDTH,
     SOCK_REVERSE,

@@ -9,6 +9,7 @@ numbers! {
         FORWARDED = 0,
         /// No packet was lost, but the ring had no room to tell of a dropped one.
         EVENT_LOST = 1,
+        INVALID_SOURCE_MAC = 130,
         INVALID_SOURCE_IP = 132,
         POLICY_DEFAULT_DENY = 133,
         INVALID_PACKET = 134,
@@ -29,11 +30,14 @@ numbers! {
         TUNNEL_FROM_POD = 170,
         INVALID_IDENTITY = 171,
         UNKNOWN_SENDER = 172,
+        /// A later fragment of a datagram whose first one was not seen.
+        FRAG_NOT_FOUND = 175,
         FORBIDDEN_ICMPV6 = 176,
         POLICY_DENY = 181,
         TTL_EXCEEDED = 196,
         V4_MAPPED_IPV6 = 224,
         NAT_NO_PORT = 225,
+        BANDWIDTH_LIMIT = 226,
     }
 }
 

@@ -232,7 +232,8 @@ privileged! {
             kernel.forwarded(FROM_POD, &packet::udp(at(net.client(), 40000), at(net.server(), 53)));
             kernel.policy(SERVER_POLICY, isolating(SERVER_POLICY, 2));
             // The server's device takes the place of the client's.
-            kernel.endpoint(node::CLIENT_IFINDEX, node::server());
+            let pod_mac = packet::SOURCE_MAC;
+            kernel.endpoint(node::CLIENT_IFINDEX, axoneme_bpf::endpoint::Endpoint { pod_mac, ..node::server() });
             kernel.endpoint(node::SERVER_IFINDEX, node::client());
             kernel.address(net.client(), Address::endpoint(node::SERVER_IFINDEX));
             kernel.address(net.server(), Address::endpoint(node::CLIENT_IFINDEX));

@@ -10,6 +10,7 @@ use axoneme_bpf::config::{Config, ConfigFlags};
 use axoneme_bpf::conntrack::{Ct, CtFlags};
 use axoneme_bpf::endpoint::{Endpoint, EndpointFlags};
 use axoneme_bpf::event::{Event, EventKind};
+use axoneme_bpf::fragment::{Fragment, FragmentKey};
 use axoneme_bpf::identity::Identity;
 use axoneme_bpf::inet::{Direction, Family, Inet, Tuple};
 use axoneme_bpf::metrics::{Metrics, MetricsKey, Reason};
@@ -116,6 +117,8 @@ fn structs_have_the_layout_of_the_object() {
     );
     same_struct!(layout, "nat", Nat { expires, address, port, flags, reserved });
     same_struct!(layout, "exclusion", Exclusion { reserved });
+    same_struct!(layout, "fragment_key", FragmentKey { source, destination, id, protocol, family, reserved });
+    same_struct!(layout, "fragment", Fragment { source_port, destination_port, flags, reserved });
     same_struct!(layout, "bandwidth_key", BandwidthKey { ifindex, direction, reserved });
     same_struct!(layout, "bandwidth", Bandwidth { bytes_per_second, free_at, reserved });
     same_struct!(layout, "sock_reverse_key", SockReverseKey { cookie, address, port, protocol, family, reserved });

@@ -12,7 +12,7 @@ use axoneme_bpf::policy::{Action, RulePeer};
 use common::cluster::{Cluster, remote_endpoint};
 use common::node::{self, Net, at, isolating, normal, port_rule, rule};
 use common::packet::{TCP, UDP};
-use common::traffic::{tcp, udp};
+use common::traffic::{datagrams, tcp, udp};
 
 const MEGABYTE: usize = 1 << 20;
 const INGRESS: Direction = Direction::INGRESS;
@@ -45,6 +45,29 @@ privileged! {
 
             let seen = tcp(&cluster.client.netns, &cluster.remote.netns, 80, at(net.remote(), 80), MEGABYTE).expect("TCP");
             assert_eq!(seen.client.ip(), net.client());
+        }
+        assert_eq!((cluster.here.kernel.drops(), cluster.there.kernel.drops()), (vec![], vec![]));
+    }
+}
+
+privileged! {
+    fn large_datagrams_travel_in_fragments_everywhere() {
+        let mut cluster = Cluster::new();
+        for net in Net::BOTH {
+            let frontend = at(net.cluster_ip(), 53);
+            cluster.here.kernel.service(frontend, UDP, 5, 1, &[at(net.remote(), 5353)]);
+            let (client, remote, there) = (&cluster.client.netns, &cluster.remote.netns, &cluster.there.netns);
+            let seen = datagrams(client, &cluster.server.netns, 53, at(net.server(), 53), 5000).expect("a pod of the node");
+            assert_eq!(seen.client.ip(), net.client());
+            let seen = datagrams(client, remote, 53, at(net.remote(), 53), 5000).expect("a pod of the other node");
+            assert_eq!(seen.client.ip(), net.client());
+            let seen = datagrams(client, remote, 5353, frontend, 5000).expect("a service");
+            assert_eq!(seen.server, frontend);
+            let seen = datagrams(client, there, 53, at(net.node(), 53), 5000).expect("the other node");
+            assert_eq!(seen.client.ip(), net.host(), "masqueraded");
+            let seen = datagrams(client, &cluster.here.netns, 53, at(net.host(), 53), 5000).expect("the host");
+            assert_eq!(seen.client.ip(), net.client());
+            datagrams(&cluster.here.netns, remote, 53, at(net.remote(), 53), 5000).expect("from the host");
         }
         assert_eq!((cluster.here.kernel.drops(), cluster.there.kernel.drops()), (vec![], vec![]));
     }

@@ -42,7 +42,7 @@ privileged! {
 }
 
 privileged! {
-    fn a_packet_to_the_host_other_nodes_or_the_world_goes_to_the_stack() {
+    fn a_packet_to_the_host_or_to_where_no_route_leads_goes_to_the_stack() {
         for net in Net::BOTH {
             for destination in [net.host(), net.host_overlay(), net.node(), net.world()] {
                 let packet = packet::echo(net.client(), destination, 7, false);
@@ -89,20 +89,14 @@ privileged! {
 }
 
 privileged! {
-    fn arp_and_neighbour_discovery_pass_to_the_stack_but_router_advertisements_do_not() {
-        let mut kernel = node::kernel();
-        let mut arp = [packet::DESTINATION_MAC, packet::SOURCE_MAC].concat();
-        arp.extend([0x08, 0x06]);
-        arp.extend([0; 28]);
-        assert_eq!(kernel.run(FROM_POD, &arp).0, Verdict::Pass);
-
-        let link_local = "fe80::1".parse().unwrap();
-        let icmpv6 = |kind: u8| packet::ip(link_local, "ff02::1".parse().unwrap(), packet::ICMPV6, vec![kind, 0, 0, 0, 0, 0, 0, 0]);
-        for kind in [133, 135, 136, 143] {
-            assert_eq!(kernel.run(FROM_POD, &icmpv6(kind)).0, Verdict::Pass);
-        }
-        for kind in [134, 137] {
-            assert_eq!(kernel.dropped(FROM_POD, &icmpv6(kind)).reason, Reason::FORBIDDEN_ICMPV6);
+    fn a_frame_with_the_source_mac_of_another_pod_is_dropped() {
+        for net in Net::BOTH {
+            let mut kernel = node::kernel();
+            let mut frame = packet::udp(at(net.client(), 40000), at(net.remote(), 53));
+            frame[6..12].copy_from_slice(&node::server().pod_mac);
+            let event = kernel.dropped(FROM_POD, &frame);
+            assert_eq!((event.reason, event.direction), (Reason::INVALID_SOURCE_MAC, Direction::EGRESS));
+            assert_eq!(event.source.to_ip(event.family), Some(net.client()));
         }
     }
 }
@@ -113,14 +107,6 @@ privileged! {
         frame[12..14].copy_from_slice(&[0x88, 0x47]);
         let event = node::kernel().dropped(FROM_POD, &frame);
         assert_eq!((event.reason, event.family), (Reason::UNSUPPORTED_L3, Family::NONE));
-    }
-}
-
-privileged! {
-    fn later_fragments_are_dropped_as_unsupported() {
-        let mut frame = packet::udp(at(Net::V4.client(), 1), at(Net::V4.server(), 2));
-        frame[20..22].copy_from_slice(&[0x00, 0xb9]);
-        assert_eq!(node::kernel().dropped(FROM_POD, &frame).reason, Reason::FRAG_UNSUPPORTED);
     }
 }
 
@@ -220,19 +206,6 @@ privileged! {
             assert_eq!(kernel.run(TO_POD, &got).0, Verdict::Pass);
             let error = packet::unreachable(net.client(), &got);
             assert_eq!(kernel.run(FROM_POD, &error), (Verdict::Pass, error));
-        }
-    }
-}
-
-privileged! {
-    fn native_routing_leaves_remote_pods_to_the_stack() {
-        for net in Net::BOTH {
-            let mut kernel = node::kernel();
-            let mut config = node::config();
-            config.flags |= axoneme_bpf::config::ConfigFlags::NATIVE_ROUTING;
-            kernel.config(config);
-            let packet = packet::udp(at(net.client(), 40000), at(net.remote(), 53));
-            assert_eq!(kernel.run(FROM_POD, &packet), (Verdict::Pass, packet));
         }
     }
 }

@@ -256,17 +256,6 @@ privileged! {
 }
 
 privileged! {
-    fn a_later_fragment_does_not_leave_with_a_pods_address() {
-        let mut packet = packet::udp(client(Net::V4, 40000), at(Net::V4.world(), 53));
-        packet[20..22].copy_from_slice(&[0x00, 0xb9]);
-        assert_eq!(node::kernel().dropped(TO_UPLINK, &packet).reason, Reason::FRAG_UNSUPPORTED);
-        let mut packet = packet::udp(at(Net::V4.host(), 40000), at(Net::V4.world(), 53));
-        packet[20..22].copy_from_slice(&[0x00, 0xb9]);
-        assert_eq!(node::kernel().run(TO_UPLINK, &packet), (Verdict::Pass, packet), "the host's may");
-    }
-}
-
-privileged! {
     fn this_nodes_own_addresses_do_not_come_from_the_wire() {
         for net in Net::BOTH {
             let mut kernel = node::kernel();
@@ -286,7 +275,37 @@ privileged! {
             assert_eq!(kernel.dropped(FROM_UPLINK, &packet).reason, Reason::INVALID_SOURCE_IP);
             let config = node::config();
             kernel.config(Config { flags: config.flags | ConfigFlags::NATIVE_ROUTING, ..config });
-            assert_eq!(kernel.run(FROM_UPLINK, &packet), (Verdict::Pass, packet));
+            let (verdict, seen) = kernel.forwarded(FROM_UPLINK, &packet);
+            assert_eq!((verdict, seen.destination_mac), (Verdict::Redirect, node::client().pod_mac));
+        }
+    }
+}
+
+privileged! {
+    fn a_pod_that_the_underlay_knows_is_reached_from_outside_past_the_stack() {
+        for net in Net::BOTH {
+            for native in [ConfigFlags::default(), ConfigFlags::NATIVE_ROUTING] {
+                let mut kernel = node::kernel();
+                kernel.config(Config { flags: node::config().flags | native, ..node::config() });
+                let packet = packet::tcp(at(net.world(), 50000), client(net, 80), SYN);
+                let (verdict, seen) = kernel.forwarded(FROM_UPLINK, &packet);
+                assert_eq!((verdict, seen.destination_mac, seen.ttl), (Verdict::Redirect, node::client().pod_mac, 63));
+
+                kernel.policy(CLIENT_POLICY, isolating(CLIENT_POLICY, 9));
+                let event = kernel.dropped(FROM_UPLINK, &packet);
+                assert_eq!((event.reason, event.direction), (Reason::POLICY_DEFAULT_DENY, Direction::INGRESS));
+            }
+        }
+    }
+}
+
+privileged! {
+    fn what_a_switch_floods_is_left_alone() {
+        for net in Net::BOTH {
+            let mut kernel = node::kernel();
+            let mut frame = packet::tcp(at(net.world(), 50000), client(net, 80), SYN);
+            frame[..6].copy_from_slice(&[2, 0, 0, 0, 9, 9]);
+            assert_eq!(kernel.run(FROM_UPLINK, &frame), (Verdict::Pass, frame));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use axoneme_bpf::address::Address;
-use axoneme_bpf::config::Config;
+use axoneme_bpf::config::{Config, ConfigFlags};
 use axoneme_bpf::endpoint::Endpoint;
 use axoneme_bpf::inet::Inet;
 use axoneme_bpf::programs::{FROM_OVERLAY, FROM_POD, FROM_UPLINK, TO_OVERLAY, TO_POD, TO_UPLINK};
@@ -30,6 +30,16 @@ pub struct Node {
     pub kernel: Kernel,
 }
 
+/// How pods of one node reach those of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routing {
+    Vxlan,
+    /// Native, and nobody but the programs knows how: the hosts have no routes to pods and do not forward at all.
+    Direct,
+    /// Native, by the hosts' routes. What comes from the uplink is not forwarded by the stack.
+    Routed,
+}
+
 /// `here` has the pods client and server, `there` has the pod remote.
 pub struct Cluster {
     pub here: Node,
@@ -43,6 +53,7 @@ pub struct Cluster {
 struct Addresses {
     host: fn(Net) -> IpAddr,
     overlay: fn(Net) -> IpAddr,
+    other_host: fn(Net) -> IpAddr,
     other_pods: fn(Net) -> IpAddr,
 }
 
@@ -55,10 +66,11 @@ fn text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-fn set_up(addresses: &Addresses) -> Node {
+fn set_up(addresses: &Addresses, routing: Routing) -> Node {
     let netns = Netns::new();
-    netns.sysctl("ipv4/ip_forward", "1");
-    netns.sysctl("ipv6/conf/all/forwarding", "1");
+    let forwarding = if routing == Routing::Direct { "0" } else { "1" };
+    netns.sysctl("ipv4/ip_forward", forwarding);
+    netns.sysctl("ipv6/conf/all/forwarding", forwarding);
     for device in ["all", "default"] {
         netns.sysctl(&format!("ipv4/conf/{device}/rp_filter"), "0");
     }
@@ -74,15 +86,26 @@ fn set_up(addresses: &Addresses) -> Node {
 }
 
 /// What needs both ends of the wire: routes, programs, rows.
-fn connect(node: &mut Node, addresses: &Addresses) {
+fn connect(node: &mut Node, addresses: &Addresses, routing: Routing) {
     node.netns.ip("link set uplink0 up");
+    if routing == Routing::Routed {
+        for family in ["ipv4", "ipv6"] {
+            node.netns.sysctl(&format!("{family}/conf/uplink0/forwarding"), "0");
+        }
+    }
     for net in Net::BOTH {
         let (host, overlay, pods) = ((addresses.host)(net), (addresses.overlay)(net), (addresses.other_pods)(net));
         let (host_length, pods_length) = if net == Net::V4 { (24, 24) } else { (64, 64) };
         node.netns.ip(&format!("addr add {host}/{host_length} dev uplink0 nodad"));
         let prefix = Inet::from(pods).masked(pods_length);
         let prefix = prefix.to_ip(axoneme_bpf::inet::Family::of(pods)).unwrap();
-        node.netns.ip(&format!("route add {prefix}/{pods_length} dev ax_vxlan src {overlay}"));
+        match routing {
+            Routing::Vxlan => node.netns.ip(&format!("route add {prefix}/{pods_length} dev ax_vxlan src {overlay}")),
+            Routing::Routed => {
+                node.netns.ip(&format!("route add {prefix}/{pods_length} via {}", (addresses.other_host)(net)))
+            }
+            Routing::Direct => {}
+        }
     }
     let Node { netns, kernel } = node;
     netns.run(|| {
@@ -92,7 +115,10 @@ fn connect(node: &mut Node, addresses: &Addresses) {
         attach(kernel, FROM_OVERLAY, "ax_vxlan", TcAttachType::Ingress, tcx());
         attach(kernel, TO_OVERLAY, "ax_vxlan", TcAttachType::Egress, tcx());
     });
+    let native = if routing == Routing::Vxlan { ConfigFlags::default() } else { ConfigFlags::NATIVE_ROUTING };
     node.kernel.config(Config {
+        flags: node::config().flags | native,
+        pod_mtu: MTU,
         tunnel_ifindex: node.netns.ifindex("ax_vxlan"),
         uplink_ifindex: node.netns.ifindex("uplink0"),
         node_ipv4: (addresses.host)(Net::V4).into(),
@@ -164,26 +190,36 @@ pub fn remote_endpoint() -> Endpoint {
 }
 
 impl Cluster {
-    /// All policies are open, every pod is listed at both nodes.
+    /// Nodes that tunnel. All policies are open, every pod is listed at both nodes.
     pub fn new() -> Self {
-        let here_addresses = Addresses { host: Net::host, overlay: Net::host_overlay, other_pods: Net::remote };
-        let there_addresses = Addresses { host: Net::node, overlay: Net::node_overlay, other_pods: Net::client };
-        let mut here = set_up(&here_addresses);
-        let mut there = set_up(&there_addresses);
+        Self::routed(Routing::Vxlan)
+    }
+
+    /// As [`new`](Self::new), with other ways between the nodes.
+    pub fn routed(routing: Routing) -> Self {
+        let here_addresses =
+            Addresses { host: Net::host, overlay: Net::host_overlay, other_host: Net::node, other_pods: Net::remote };
+        let there_addresses =
+            Addresses { host: Net::node, overlay: Net::node_overlay, other_host: Net::host, other_pods: Net::client };
+        let mut here = set_up(&here_addresses, routing);
+        let mut there = set_up(&there_addresses, routing);
         here.netns.ip(&format!("link add uplink0 type veth peer name uplink0 netns {}", there.netns.path()));
-        connect(&mut here, &here_addresses);
-        connect(&mut there, &there_addresses);
+        connect(&mut here, &here_addresses, routing);
+        connect(&mut there, &there_addresses, routing);
+        let (uplink_here, uplink_there) = (here.netns.ifindex("uplink0"), there.netns.ifindex("uplink0"));
+        let way = |row: Address, uplink| if routing == Routing::Direct { row.direct(uplink) } else { row };
         let client = add_pod(&mut here, Net::host, "axclient", Net::client, node::client());
         let server = add_pod(&mut here, Net::host, "axserver", Net::server, node::server());
         let remote = add_pod(&mut there, Net::node, "axremote", Net::remote, remote_endpoint());
         for net in Net::BOTH {
             here.kernel.address(net.node(), Address::node());
             here.kernel.address(net.node_overlay(), Address::node_overlay(net.node()));
-            here.kernel.address(net.remote(), Address::pod(node::REMOTE_IDENTITY, net.node()));
+            here.kernel.address(net.remote(), way(Address::pod(node::REMOTE_IDENTITY, net.node()), uplink_here));
             there.kernel.address(net.host(), Address::node());
             there.kernel.address(net.host_overlay(), Address::node_overlay(net.host()));
-            there.kernel.address(net.client(), Address::pod(node::CLIENT_IDENTITY, net.host()));
-            there.kernel.address(net.server(), Address::pod(node::SERVER_IDENTITY, net.host()));
+            for (pod, identity) in [(net.client(), node::CLIENT_IDENTITY), (net.server(), node::SERVER_IDENTITY)] {
+                there.kernel.address(pod, way(Address::pod(identity, net.host()), uplink_there));
+            }
         }
         Self { here, there, client, server, remote }
     }

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axoneme_bpf::address::{Address, AddressKey, CidrKey};
+use axoneme_bpf::bandwidth::{Bandwidth, BandwidthKey};
 use axoneme_bpf::config::Config;
 use axoneme_bpf::conntrack::Ct;
 use axoneme_bpf::endpoint::Endpoint;
 use axoneme_bpf::event::Event;
 use axoneme_bpf::inet::{Direction, Tuple};
 use axoneme_bpf::metrics::{Metrics, MetricsKey, Reason};
-use axoneme_bpf::nat::Nat;
+use axoneme_bpf::nat::{Exclusion, Nat};
 use axoneme_bpf::policy::{Policy, PolicyClass, PolicyClassKey, PolicyRuleKey, Verdicts};
 use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceKey};
 use axoneme_bpf::sock::{SockReverse, SockReverseKey};
@@ -104,6 +105,18 @@ impl Kernel {
         self.set_prefix::<_, [u8; 20], _>(maps::CIDRS, CidrKey::new(address, length), row);
     }
 
+    /// Destinations outside that see pods' own addresses.
+    pub fn exclude(&mut self, address: IpAddr, length: u8) {
+        let key = CidrKey::new(address, length);
+        self.set_prefix::<_, [u8; 20], _>(maps::NO_MASQUERADE, key, Exclusion::default());
+    }
+
+    /// Limits what a pod sends (egress) or gets (ingress).
+    pub fn bandwidth(&mut self, ifindex: u32, direction: Direction, bytes_per_second: u64) {
+        let key = BandwidthKey { ifindex, direction, ..BandwidthKey::default() };
+        self.set(maps::BANDWIDTH, key, Bandwidth { bytes_per_second, ..Bandwidth::default() });
+    }
+
     pub fn policy(&mut self, index: u32, policy: Policy) {
         Array::<&mut MapData, Policy>::try_from(self.map(maps::POLICIES)).unwrap().set(index, policy, 0).unwrap();
     }
@@ -185,6 +198,22 @@ impl Kernel {
 
     /// As [`run`](Self::run), of a packet that came in through `ingress_ifindex` (0: the host made it).
     pub fn run_from(&mut self, program: &str, packet: &[u8], ingress_ifindex: u32) -> (Verdict, Vec<u8>) {
+        // struct __sk_buff: ingress_ifindex is its tenth word.
+        self.run_with(program, packet, &[(9, ingress_ifindex)])
+    }
+
+    /// As [`run`](Self::run), of a packet that is to be cut into segments of `size` bytes of payload.
+    pub fn run_segmented(&mut self, program: &str, packet: &[u8], size: u32) -> (Verdict, Vec<u8>) {
+        self.run_with(program, packet, &[(44, size)])
+    }
+
+    /// As [`run`](Self::run), of a packet with a mark.
+    pub fn run_marked(&mut self, program: &str, packet: &[u8], mark: u32) -> (Verdict, Vec<u8>) {
+        self.run_with(program, packet, &[(2, mark)])
+    }
+
+    /// As [`run`](Self::run), with words of struct __sk_buff.
+    fn run_with(&mut self, program: &str, packet: &[u8], words: &[(usize, u32)]) -> (Verdict, Vec<u8>) {
         let name = program;
         let program = self.ebpf.program_mut(name).unwrap();
         if program.fd().is_err() {
@@ -192,9 +221,10 @@ impl Kernel {
         }
         let program: &SchedClassifier = (&*program).try_into().unwrap();
         let mut out = vec![0; packet.len() + 256];
-        // struct __sk_buff: ingress_ifindex is its tenth word.
         let mut context = [0; 192];
-        context[36..40].copy_from_slice(&ingress_ifindex.to_ne_bytes());
+        for (word, value) in words {
+            context[word * 4..][..4].copy_from_slice(&value.to_ne_bytes());
+        }
         let result = program
             .test_run(TestRunOptions {
                 data_in: Some(packet),
@@ -228,6 +258,11 @@ impl Kernel {
         let (verdict, out) = self.run(program, packet);
         assert_ne!(verdict, Verdict::Drop, "{program} dropped {:?}: {:?}", Seen::read(packet), self.events());
         (verdict, Seen::read(&out))
+    }
+
+    /// As [`forwarded`](Self::forwarded), of a fragment, whose checksum is that of the whole.
+    pub fn forwarded_fragment(&mut self, program: &str, packet: &[u8]) {
+        assert_ne!(self.run(program, packet).0, Verdict::Drop, "{:?}", self.events());
     }
 
     /// Runs a program that drops the packet, and returns the event.

@@ -12,6 +12,35 @@ pub struct Netns {
     file: File,
 }
 
+/// Moves the calling thread, which is the test's own, into a namespace that nobody knows.
+pub fn isolate() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+    for forwarding in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        std::fs::write(format!("/proc/sys/net/{forwarding}"), "0").unwrap();
+    }
+}
+
+/// Gives the calling thread's namespace, once [`isolate`]d, a way to the world that its host forwards to: a device of this MTU.
+/// Returns its ifindex.
+pub fn open(mtu: u32) -> u32 {
+    let ip = |arguments: String| {
+        let status = Command::new("ip").args(arguments.split_whitespace()).status().expect("iproute2");
+        assert!(status.success(), "ip {arguments}");
+    };
+    ip("link set lo up".to_owned());
+    ip(format!("link add uplink0 mtu {mtu} type veth peer name wire mtu {mtu}"));
+    ip("link set uplink0 up".to_owned());
+    ip("link set wire up".to_owned());
+    for (address, gateway) in [("192.0.2.1/24", "192.0.2.254"), ("2001:db8::1/64", "2001:db8::fe")] {
+        ip(format!("addr add {address} dev uplink0"));
+        ip(format!("route add default via {gateway} dev uplink0"));
+    }
+    for forwarding in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        std::fs::write(format!("/proc/sys/net/{forwarding}"), "1").unwrap();
+    }
+    nix::net::if_::if_nametoindex("uplink0").unwrap()
+}
+
 impl Netns {
     pub fn new() -> Self {
         let file = std::thread::spawn(|| {

@@ -11,6 +11,7 @@ use axoneme_bpf::policy::{
 };
 
 use super::kernel::Kernel;
+use super::netns;
 
 /// The family that a test runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +118,7 @@ pub fn client() -> Endpoint {
         id: CLIENT_ID,
         ipv4: Net::V4.client().into(),
         ipv6: Net::V6.client().into(),
-        pod_mac: [2, 0, 0, 0, 1, 10],
+        pod_mac: super::packet::SOURCE_MAC,
         host_mac: [2, 0, 0, 0, 0xff, 10],
         ..Endpoint::default()
     }
@@ -174,8 +175,10 @@ pub fn port_rule(slot: u32, peer: RulePeer, direction: Direction, protocol: u8, 
     PolicyRuleKey::new(slot, peer, direction, RulePorts::Prefix { protocol, port, bits: 16 })
 }
 
-/// A node with a client and a server pod under open policies, and a second node with one listed pod.
+/// A node with a client and a server pod under open policies, and a second node with one listed pod. The host has no routes and
+/// does not forward.
 pub fn kernel() -> Kernel {
+    netns::isolate();
     let mut kernel = Kernel::with(&[]);
     kernel.config(config());
     kernel.endpoint(CLIENT_IFINDEX, client());

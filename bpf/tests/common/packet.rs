@@ -12,8 +12,10 @@ pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 pub const ACK: u8 = 0x10;
 
-pub const SOURCE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-pub const DESTINATION_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+/// The client's.
+pub const SOURCE_MAC: [u8; 6] = [2, 0, 0, 0, 1, 10];
+/// That of the device that test runs pretend, so that packets are addressed to it.
+pub const DESTINATION_MAC: [u8; 6] = [0; 6];
 
 const ETHERNET: usize = 14;
 
@@ -90,16 +92,27 @@ pub fn tcp(source: SocketAddr, destination: SocketAddr, flags: u8) -> Vec<u8> {
 }
 
 pub fn udp(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+    datagram(source, destination, b"data")
+}
+
+/// A UDP packet with this payload.
+pub fn datagram(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let mut datagram = Vec::new();
     datagram.extend(source.port().to_be_bytes());
     datagram.extend(destination.port().to_be_bytes());
-    datagram.extend([0, 12, 0, 0]);
-    datagram.extend(b"data");
+    datagram.extend((8 + payload.len() as u16).to_be_bytes());
+    datagram.extend([0, 0]);
+    datagram.extend(payload);
     ip(source.ip(), destination.ip(), UDP, datagram)
 }
 
 /// An echo request or reply.
 pub fn echo(source: IpAddr, destination: IpAddr, id: u16, reply: bool) -> Vec<u8> {
+    large_echo(source, destination, id, reply, b"ping")
+}
+
+/// An echo request or reply with this payload.
+pub fn large_echo(source: IpAddr, destination: IpAddr, id: u16, reply: bool, payload: &[u8]) -> Vec<u8> {
     let (protocol, kind) = match (source.is_ipv4(), reply) {
         (true, false) => (ICMP, 8),
         (true, true) => (ICMP, 0),
@@ -109,14 +122,25 @@ pub fn echo(source: IpAddr, destination: IpAddr, id: u16, reply: bool) -> Vec<u8
     let mut message = vec![kind, 0, 0, 0];
     message.extend(id.to_be_bytes());
     message.extend([0, 1]);
-    message.extend(b"ping");
+    message.extend(payload);
     ip(source, destination, protocol, message)
 }
 
 /// "Port unreachable" about a packet, from `source` to whoever sent it.
 pub fn unreachable(source: IpAddr, about: &[u8]) -> Vec<u8> {
+    let (kind, code) = if source.is_ipv4() { (3, 3) } else { (1, 4) };
+    complaint(source, about, kind, code)
+}
+
+/// "Fragmentation needed" or "packet too big" about a packet, from `source` to whoever sent it.
+pub fn too_big(source: IpAddr, about: &[u8]) -> Vec<u8> {
+    let (kind, code) = if source.is_ipv4() { (3, 4) } else { (2, 0) };
+    complaint(source, about, kind, code)
+}
+
+fn complaint(source: IpAddr, about: &[u8], kind: u8, code: u8) -> Vec<u8> {
     let seen = Seen::read(about);
-    let (protocol, kind, code) = if source.is_ipv4() { (ICMP, 3, 3) } else { (ICMPV6, 1, 4) };
+    let protocol = if source.is_ipv4() { ICMP } else { ICMPV6 };
     let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
     let kept = about.len().min(ETHERNET + 48);
     message.extend(&about[ETHERNET..kept]);
@@ -200,4 +224,70 @@ pub fn quoted(error: &[u8]) -> (SocketAddr, SocketAddr) {
     let port = |at: usize| u16::from_be_bytes([l4[at], l4[at + 1]]);
     let (first, second) = if matches!(protocol, ICMP | ICMPV6) { (port(4), port(4)) } else { (port(0), port(2)) };
     (SocketAddr::new(source, first), SocketAddr::new(destination, second))
+}
+
+/// A packet in two fragments, the first with `kept` bytes of payload, a multiple of 8.
+pub fn fragments(packet: &[u8], id: u32, kept: usize) -> [Vec<u8>; 2] {
+    assert_eq!(kept % 8, 0);
+    let v4 = packet[12] == 0x08;
+    let start = ETHERNET + if v4 { 20 } else { 40 };
+    let payload = &packet[start..];
+    [(0, &payload[..kept], true), (kept, &payload[kept..], false)].map(|(offset, part, more)| {
+        let mut fragment = packet[..start].to_vec();
+        if v4 {
+            fragment[16..18].copy_from_slice(&(20 + part.len() as u16).to_be_bytes());
+            fragment[18..20].copy_from_slice(&(id as u16).to_be_bytes());
+            fragment[20..22].copy_from_slice(&((offset as u16 / 8) | if more { 0x2000 } else { 0 }).to_be_bytes());
+            seal_ipv4(&mut fragment[ETHERNET..start]);
+        } else {
+            fragment[18..20].copy_from_slice(&(8 + part.len() as u16).to_be_bytes());
+            let next = std::mem::replace(&mut fragment[20], 44);
+            fragment.extend([next, 0]);
+            fragment.extend((offset as u16 | u16::from(more)).to_be_bytes());
+            fragment.extend(id.to_be_bytes());
+        }
+        fragment.extend(part);
+        fragment
+    })
+}
+
+/// The packet that two fragments are parts of.
+pub fn reassembled(fragments: &[Vec<u8>; 2]) -> Vec<u8> {
+    let [first, later] = fragments;
+    if first[12] == 0x08 {
+        for fragment in fragments {
+            assert_eq!(fold(sum(&fragment[ETHERNET..ETHERNET + 20])), 0xffff, "IPv4 header checksum");
+        }
+        assert_eq!(first[26..34], later[26..34], "addresses");
+        let mut whole = [first.as_slice(), &later[ETHERNET + 20..]].concat();
+        let length = (whole.len() - ETHERNET) as u16;
+        whole[16..18].copy_from_slice(&length.to_be_bytes());
+        whole[20..22].fill(0);
+        seal_ipv4(&mut whole[ETHERNET..ETHERNET + 20]);
+        whole
+    } else {
+        assert_eq!(first[22..54], later[22..54], "addresses");
+        let mut whole = [&first[..54], &first[62..], &later[62..]].concat();
+        let length = (whole.len() - 54) as u16;
+        whole[18..20].copy_from_slice(&length.to_be_bytes());
+        whole[20] = first[54];
+        whole
+    }
+}
+
+fn seal_ipv4(header: &mut [u8]) {
+    header[10..12].fill(0);
+    let value = !fold(sum(header));
+    header[10..12].copy_from_slice(&value.to_be_bytes());
+}
+
+/// The packet with another TTL.
+pub fn with_ttl(mut packet: Vec<u8>, ttl: u8) -> Vec<u8> {
+    if packet[12] == 0x08 {
+        packet[22] = ttl;
+        seal_ipv4(&mut packet[ETHERNET..ETHERNET + 20]);
+    } else {
+        packet[21] = ttl;
+    }
+    packet
 }

@@ -44,17 +44,27 @@ pub struct Exchange {
 /// One datagram there, one back. `port` is where the server listens, `destination` where the client sends to.
 /// `None`: nothing arrived.
 pub fn udp(client: &Netns, server: &Netns, port: u16, destination: SocketAddr) -> Option<Exchange> {
+    exchange(client, server, port, destination, 4)
+}
+
+/// As [`udp`], with this many bytes of payload, and some attempts: a busy machine may turn fragments around.
+pub fn datagrams(client: &Netns, server: &Netns, port: u16, destination: SocketAddr, size: usize) -> Option<Exchange> {
+    (0..5).find_map(|_| exchange(client, server, port, destination, size))
+}
+
+fn exchange(client: &Netns, server: &Netns, port: u16, destination: SocketAddr, size: usize) -> Option<Exchange> {
+    let sent: Vec<u8> = (0..size).map(|i| (i * 7 + i / 251) as u8).collect();
     let listener = listen(server, || UdpSocket::bind(any(destination, port)));
     let socket = client.run(|| UdpSocket::bind(any(destination, 0)).unwrap());
     listener.set_read_timeout(Some(SILENCE)).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut buffer = [0; 16];
-    socket.send_to(b"ping", destination).ok()?;
+    let mut buffer = vec![0; size + 1];
+    socket.send_to(&sent, destination).ok()?;
     let (length, seen_by_server) = listener.recv_from(&mut buffer).ok()?;
-    assert_eq!(&buffer[..length], b"ping");
-    listener.send_to(b"pong", seen_by_server).unwrap();
+    assert!(buffer[..length] == sent, "{length} of {size} bytes arrived");
+    listener.send_to(&sent, seen_by_server).unwrap();
     let (length, seen_by_client) = socket.recv_from(&mut buffer).expect("the answer");
-    assert_eq!(&buffer[..length], b"pong");
+    assert!(buffer[..length] == sent, "{length} of {size} bytes came back");
     Some(Exchange { client: seen_by_server, server: seen_by_client })
 }
 
