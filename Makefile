@@ -57,9 +57,9 @@ conformance: harness ## SUITE=netpol FOCUS=regex: upstream's specs against a clu
 	@$(UP) > /dev/null
 	@$(HARNESS) conformance --suite $(SUITE) $(if $(FOCUS),--focus '$(FOCUS)')
 
-bench: harness ## SET=daemon|watches|cni|policy|throughput: figures, as a table and in target/bench/
+bench: harness ## SET=name ROUNDS=n: figures, as a table and in target/bench/; all sets, with enough rounds, without them
 	@$(UP) > /dev/null
-	@$(HARNESS) bench $(if $(SET),--set $(SET))
+	@$(HARNESS) bench $(if $(SET),--set $(SET)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 lint: harness ## format, clippy, licences
 	@$(HARNESS) lint

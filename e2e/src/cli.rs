@@ -103,6 +103,8 @@ enum Command {
         /// Only this set.
         #[arg(long, value_enum)]
         set: Option<Set>,
+        #[command(flatten)]
+        options: bench::Options,
     },
     /// Fails, with a list, if anything of a cluster is left on this machine. Other clusters may run.
     Leaks {
@@ -168,12 +170,8 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         Command::Lint => ci::lint(&cluster)?,
         Command::Test => ci::test(&cluster)?,
-        Command::Bench { set } => {
-            let sets = set.map_or(Set::ALL.to_vec(), |set| vec![set]);
-            let mut hold = true;
-            for set in sets {
-                hold &= bench::run(&cluster, set)?;
-            }
+        Command::Bench { set, options } => {
+            let hold = bench::run(&cluster, set, &options)?;
             return Ok(if hold { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Leaks { all } => return leaks(&cluster, all),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Goal, Report, Set, median};
+use super::statistics::median;
+use super::{Goal, Report, Row, Set};
 use crate::api::Api;
 use crate::cluster::Cluster;
 use crate::images::PAUSE;
@@ -12,10 +13,10 @@ use crate::process::ProcessId;
 use crate::progress::slow_step;
 use crate::workload::Workload;
 
-const PROGRAM: &str = "axoneme-node";
+pub(super) const PROGRAM: &str = "axoneme-node";
 const PODS: u32 = 50;
 
-/// What a process holds, in MiB.
+/// What a process holds, in MB.
 #[derive(Debug, Clone, Copy)]
 struct Memory {
     resident: f64,
@@ -41,10 +42,12 @@ pub(super) fn measure(cluster: &Cluster, api: &Api) -> Result<Report> {
 
     let mut report = Report::new(Set::Daemon);
     let middle = |value: fn(&Memory) -> f64| median(&idle.iter().map(value).collect::<Vec<_>>());
-    report.add("RSS, idle", middle(|m| m.resident), "MiB", Some(Goal::AtMost(178.0)), Some(178.0));
-    report.add("of it anonymous, idle", middle(|m| m.anonymous), "MiB", None, None);
-    report.add(format!("RSS, {PODS} pods"), busy.resident, "MiB", Some(Goal::AtMost(222.0)), Some(222.0));
-    report.add(format!("of it anonymous, {PODS} pods"), busy.anonymous, "MiB", None, None);
+    let row = Row::new(format!("RSS, idle, {} nodes", nodes.len()), middle(|m| m.resident), "MB");
+    report.add(row.reach(Goal::AtMost(20.0)).baseline(178.0));
+    report.add(Row::new("of it anonymous, idle", middle(|m| m.anonymous), "MB"));
+    let row = Row::new(format!("RSS, {PODS} pods"), busy.resident, "MB");
+    report.add(row.reach(Goal::AtMost(25.0)).baseline(222.0));
+    report.add(Row::new(format!("of it anonymous, {PODS} pods"), busy.anonymous, "MB"));
     Ok(report)
 }
 
@@ -54,7 +57,7 @@ fn memory(process: ProcessId) -> Result<Memory> {
         let line =
             status.lines().find(|l| l.starts_with(name)).with_context(|| format!("no {name} in /proc/PID/status"))?;
         let kib: f64 = line.split_whitespace().nth(1).unwrap_or_default().parse()?;
-        Ok(kib / 1024.0)
+        Ok(kib * 1024.0 / 1e6)
     };
     Ok(Memory { resident: field("VmRSS:")?, anonymous: field("RssAnon:")? })
 }

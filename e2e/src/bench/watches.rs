@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use super::{Goal, Report, Set};
+use super::{Goal, Report, Row, Set};
 use crate::api::Api;
 use crate::cluster::Cluster;
 use crate::table::{plain, render};
@@ -33,11 +33,11 @@ pub(super) fn measure(cluster: &Cluster, api: &Api) -> Result<Report> {
     let held = |holder: Holder| counts.iter().filter(|((h, _), _)| *h == holder).map(|(_, n)| *n as f64).sum::<f64>();
     let nodes = cluster.nodes()?.len() as f64;
     let mut report = Report::new(Set::Watches);
-    let per_node = held(Holder::Daemon) / nodes;
-    report.add("held by a node's daemon", per_node, "watches", Some(Goal::AtMost(0.0)), Some(CILIUM_PER_NODE));
-    report.add("held by all operators", held(Holder::Operator), "watches", None, None);
-    report.add("held by a kubelet", held(Holder::Kubelet) / nodes, "watches", None, None);
-    report.add("open at the API server, by its own count", total(&api.raw("/metrics")?), "watches", None, None);
+    let row = Row::new("held by a node's daemon", held(Holder::Daemon) / nodes, "watches");
+    report.add(row.reach(Goal::AtMost(0.0)).baseline(CILIUM_PER_NODE));
+    report.add(Row::new("held by all operators", held(Holder::Operator), "watches"));
+    report.add(Row::new("held by a kubelet", held(Holder::Kubelet) / nodes, "watches"));
+    report.add(Row::new("open at the API server, by its own count", total(&api.raw("/metrics")?), "watches"));
     Ok(report)
 }
 

@@ -1,0 +1,220 @@
+//! Lanes: ways that packets go, measured against each other. Rounds are interleaved and begin with another lane each time, so
+//! that what the machine does meanwhile hits all of them alike; client and server are pinned to different CPUs, because where
+//! the scheduler puts them decides more than what is measured.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::programs::Programs;
+use super::statistics::ratios;
+use crate::process::{join_cgroup, wait_until};
+use crate::progress::step;
+use crate::sandbox::enter_network;
+
+const SECONDS: &str = "2";
+const CLIENT_CPU: usize = 0;
+const SERVER_CPU: usize = 1;
+const TOOLS: &str = "cannot run iperf3 and sockperf; run `make deps`";
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// One TCP stream, in Gbit/s.
+    Stream,
+    /// One byte there and back over TCP, in us.
+    PingPong,
+    /// New TCP connections per second.
+    Connections,
+}
+
+impl Kind {
+    pub(super) const fn port(self) -> u16 {
+        match self {
+            Self::Stream => 5201,
+            Self::PingPong => 5202,
+            Self::Connections => 5203,
+        }
+    }
+}
+
+/// Where programs of a lane run: in a network namespace, and in the cgroup where programs that translate at the socket hang,
+/// if the lane is to pay for those.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) network: File,
+    pub(super) cgroup: Option<PathBuf>,
+}
+
+impl End {
+    fn command(&self, program: impl AsRef<OsStr>, cpu: usize) -> Result<Command> {
+        let mut command = Command::new(program);
+        if let Some(cgroup) = &self.cgroup {
+            join_cgroup(&mut command, cgroup)?;
+        }
+        enter_network(&mut command, self.network.try_clone()?);
+        pin(&mut command, cpu)?;
+        command.stdin(Stdio::null());
+        Ok(command)
+    }
+}
+
+/// One way that packets go.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) name: &'static str,
+    pub(super) client: End,
+    pub(super) server: End,
+    /// Where the client reaches the server.
+    pub(super) address: IpAddr,
+}
+
+/// All values, by lane and kind, in the order of the rounds.
+#[derive(Debug, Default)]
+pub(super) struct Samples(HashMap<(&'static str, Kind), Vec<f64>>);
+
+impl Samples {
+    pub(super) fn of(&self, lane: &str, kind: Kind) -> &[f64] {
+        self.0.iter().find(|((name, k), _)| *name == lane && *k == kind).map_or(&[], |(_, values)| values)
+    }
+
+    /// Ratios of two lanes, round by round.
+    pub(super) fn ratios(&self, ours: &str, theirs: &str, kind: Kind) -> Vec<f64> {
+        ratios(self.of(ours, kind), self.of(theirs, kind))
+    }
+}
+
+/// Measures `kinds` on `lanes`, in `rounds` rounds.
+pub(super) fn measure(lanes: &[Lane], kinds: &[Kind], rounds: usize, programs: &Programs) -> Result<Samples> {
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+        bail!("this needs two CPUs");
+    }
+    let connections = programs.native("connections")?;
+    let mut servers = Servers(Vec::new());
+    for lane in lanes {
+        for kind in kinds {
+            servers.start(lane, *kind, &connections)?;
+        }
+    }
+    let mut samples = Samples::default();
+    for round in 0..rounds {
+        step(&format!("round {} of {rounds}", round + 1), || {
+            for kind in kinds {
+                for turn in 0..lanes.len() {
+                    let lane = &lanes[(round + turn) % lanes.len()];
+                    let value = lane.run(*kind, &connections).with_context(|| format!("{}, {kind:?}", lane.name))?;
+                    samples.0.entry((lane.name, *kind)).or_default().push(value);
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(samples)
+}
+
+/// Servers that end with the measurement.
+struct Servers(Vec<Child>);
+
+impl Servers {
+    fn start(&mut self, lane: &Lane, kind: Kind, connections: &PathBuf) -> Result<()> {
+        let port = kind.port().to_string();
+        let mut command = match kind {
+            Kind::Stream => lane.server.command("iperf3", SERVER_CPU)?,
+            Kind::PingPong => lane.server.command("sockperf", SERVER_CPU)?,
+            Kind::Connections => lane.server.command(connections, SERVER_CPU)?,
+        };
+        match kind {
+            Kind::Stream => command.args(["-s", "-p", &port]),
+            Kind::PingPong => command.args(["server", "--tcp", "-p", &port]),
+            Kind::Connections => command.args(["serve", &port]),
+        };
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context(TOOLS)?;
+        let pid = child.id();
+        self.0.push(child);
+        if !wait_until(Duration::from_secs(10), || listens(pid, kind.port())) {
+            bail!("the server of {}, {kind:?}, does not listen on port {port}", lane.name);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Whether somebody listens on a TCP port in the network namespace of a process.
+fn listens(pid: u32, port: u16) -> bool {
+    let table = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
+    [table("tcp"), table("tcp6")].iter().flat_map(|table| table.lines()).any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // State 0A: listening.
+        fields.get(1).is_some_and(|local| local.ends_with(&format!(":{port:04X}"))) && fields.get(3) == Some(&"0A")
+    })
+}
+
+impl Lane {
+    fn run(&self, kind: Kind, connections: &PathBuf) -> Result<f64> {
+        let (address, port) = (self.address.to_string(), kind.port().to_string());
+        match kind {
+            Kind::Stream => {
+                let mut command = self.client.command("iperf3", CLIENT_CPU)?;
+                command.args(["-c", &address, "-p", &port, "-t", SECONDS, "-O", "1", "-J"]);
+                let answer: Value = serde_json::from_str(&run(command)?).context("iperf3 answers with no JSON")?;
+                let bits = answer["end"]["sum_received"]["bits_per_second"].as_f64();
+                Ok(bits.with_context(|| format!("iperf3: {}", answer["error"]))? / 1e9)
+            }
+            Kind::PingPong => {
+                let mut command = self.client.command("sockperf", CLIENT_CPU)?;
+                command.args(["ping-pong", "--tcp", "-i", &address, "-p", &port, "-t", SECONDS]);
+                let answer = run(command)?;
+                let average = answer.split("avg-latency=").nth(1).and_then(|a| a.split_whitespace().next());
+                Ok(average.with_context(|| format!("sockperf: {answer}"))?.parse()?)
+            }
+            Kind::Connections => {
+                let mut command = self.client.command(connections, CLIENT_CPU)?;
+                let answer = run_or_say(command.args([&address, &port, SECONDS]))?;
+                answer.trim().parse().with_context(|| format!("connections: {answer}"))
+            }
+        }
+    }
+}
+
+/// What a client prints; those that fail say why there.
+fn run(mut command: Command) -> Result<String> {
+    let output = command.output().context(TOOLS)?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn run_or_say(command: &mut Command) -> Result<String> {
+    let output = command.output().context("cannot run the client")?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Keeps a command on one CPU.
+fn pin(command: &mut Command, cpu: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    // SAFETY: sched_setaffinity is a system call that reads a mask on the closure's own memory and allocates nothing.
+    unsafe {
+        command.pre_exec(move || Ok(sched_setaffinity(Pid::from_raw(0), &set)?));
+    }
+    Ok(())
+}
