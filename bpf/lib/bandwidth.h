@@ -30,11 +30,11 @@ struct {
 } ax_bandwidth SEC(".maps");
 
 /*
- * How far ahead of the clock a line may be sold. A queue could hold as much without harm to others; there is none, so a shorter one
- * would throw away what TCP sends in one go, and TCP would stay below its rate.
+ * How far ahead of the clock a line may be sold. There is no queue: what TCP sends beyond is thrown away, often all of it, and then TCP
+ * is silent for at least 200 ms. What the line saves up meanwhile must be sellable at once, or TCP stays below its rate (with 50 ms
+ * at 0.3 of it, with 250 ms at 1.0).
  */
-#define BANDWIDTH_AHEAD (50 * 1000000ULL)
-/* At low rates that is less than the largest packet that a pod hands over at once. */
+#define BANDWIDTH_AHEAD (250 * 1000000ULL)
 #define BANDWIDTH_AHEAD_BYTES (128 * 1024ULL)
 /* How often a packet asks again when others took their place in the line meanwhile. */
 #define BANDWIDTH_ATTEMPTS 4

@@ -31,8 +31,8 @@ pub fn open(mtu: u32) -> u32 {
     ip(format!("link add uplink0 mtu {mtu} type veth peer name wire mtu {mtu}"));
     ip("link set uplink0 up".to_owned());
     ip("link set wire up".to_owned());
-    for (address, gateway) in [("192.0.2.1/24", "192.0.2.254"), ("2001:db8::1/64", "2001:db8::fe")] {
-        ip(format!("addr add {address} dev uplink0"));
+    for (address, gateway) in [("192.0.2.1/24", "192.0.2.254"), ("2001:db8::1/64 nodad", "2001:db8::fe")] {
+        ip(format!("addr add dev uplink0 {address}"));
         ip(format!("route add default via {gateway} dev uplink0"));
     }
     for forwarding in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
