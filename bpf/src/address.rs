@@ -114,12 +114,22 @@ impl Address {
 
     /// The overlay address of the node with the underlay address `tunnel`.
     pub fn node_overlay(tunnel: IpAddr) -> Self {
-        Self { kind: AddressKind::NODE_OVERLAY, identity: Identity::REMOTE_NODE.0, ..Self::default() }.behind(tunnel)
+        Self::of_node_overlay().behind(tunnel)
+    }
+
+    /// The overlay address of a node to which only routes lead.
+    pub fn of_node_overlay() -> Self {
+        Self { kind: AddressKind::NODE_OVERLAY, identity: Identity::REMOTE_NODE.0, ..Self::default() }
     }
 
     /// A pod on the node with the underlay address `tunnel`, or in `ax_cidrs` that node's pods (identity 0: not listed).
     pub fn pod(identity: u32, tunnel: IpAddr) -> Self {
-        Self { kind: AddressKind::POD, identity, ..Self::default() }.behind(tunnel)
+        Self::of_pod(identity).behind(tunnel)
+    }
+
+    /// A pod on a node to which only routes lead, or on none that is known.
+    pub fn of_pod(identity: u32) -> Self {
+        Self { kind: AddressKind::POD, identity, ..Self::default() }
     }
 
     /// The same, of a node that is a neighbour on the uplink `ifindex`.
@@ -127,7 +137,8 @@ impl Address {
         Self { path: AddressPath::DIRECT, ifindex, ..self }
     }
 
-    fn behind(self, tunnel: IpAddr) -> Self {
+    /// The same, of the node with the underlay address `tunnel`.
+    pub fn behind(self, tunnel: IpAddr) -> Self {
         Self { tunnel: tunnel.into(), tunnel_family: Family::of(tunnel), ..self }
     }
 }

@@ -26,6 +26,8 @@ use crate::endpoint::store::Store;
 use crate::endpoint::{self, EndpointMaps, Endpoints, Parts, server};
 use crate::link::Links;
 use crate::link::devices::Devices;
+use crate::link::monitor::Monitor;
+use crate::link::uplink::Patterns;
 use crate::maps::{Pinned, per_cpu};
 use crate::observe::counters::Packets;
 use crate::observe::outbox::Outbox;
@@ -184,12 +186,14 @@ impl Daemon {
             metrics: cni.clone(),
             wait: Duration::from_secs(config.cni.wait_seconds),
         });
+        tasks.spawn(endpoints.clone().follow_network());
         let restored = endpoints.restore().await;
         tracing::info!(?restored, "attachments");
 
         let checkpoint = Checkpoint::new(config.state_directory.join("checkpoint"));
         let (desired, operators, indexes) = restore(&checkpoint, node);
-        let kernel = kernel(&paths, links, endpoints.clone())?;
+        let kernel = kernel(&paths, links, Patterns::new(config.devices.clone()), endpoints.clone())?;
+        tasks.spawn(follow(Monitor::new()?, state.clone()));
         let now = Instant::now();
         let hold = desired.cursor().is_some().then_some(now + HOLD);
         let mut registry = Registry::default();
@@ -302,10 +306,25 @@ fn restore(checkpoint: &Checkpoint, node: &str) -> (Desired, Vec<String>, BTreeM
     (Desired::new(node), Vec::new(), BTreeMap::new())
 }
 
-fn kernel(paths: &Paths, links: Links, endpoints: Endpoints) -> anyhow::Result<Kernel> {
+/// Has the network looked at whenever somebody changes devices, addresses or routes.
+async fn follow(mut monitor: Monitor, state: State) {
+    loop {
+        match monitor.changed().await {
+            Ok(()) => state.devices_changed(),
+            // Then the network is looked at every minute only, and whenever the operator says something.
+            Err(err) => {
+                tracing::error!(%err, "changes of devices are not told any more");
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+fn kernel(paths: &Paths, links: Links, uplinks: Patterns, endpoints: Endpoints) -> anyhow::Result<Kernel> {
     let maps = Pinned::open(&paths.maps())?;
     Ok(Kernel {
         config: Box::new(maps.config),
+        no_masquerade: Box::new(maps.no_masquerade),
         addresses: Box::new(maps.addresses),
         cidrs: Box::new(maps.cidrs),
         policies: PolicyMaps {
@@ -316,7 +335,7 @@ fn kernel(paths: &Paths, links: Links, endpoints: Endpoints) -> anyhow::Result<K
         },
         services: Box::new(maps.services),
         backends: Box::new(maps.service_backends),
-        devices: Box::new(Devices::new(links, paths.clone()).context("programs of devices")?),
+        devices: Box::new(Devices::new(links, paths.clone(), uplinks).context("programs of devices")?),
         endpoints: Arc::new(endpoints),
     })
 }

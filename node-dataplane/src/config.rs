@@ -23,7 +23,8 @@
 //!   chainingTarget: ""              # name of the network that is chained after; empty: its configuration names this plugin
 //!   exclusive: true                 # configurations of other networks are put aside, as *.axoneme_bak; not when chained
 //!   customConf: false               # true: the runtime's configuration is somebody else's and is not written
-//! devices: []                       # the host's uplinks, "eth+" for all that begin so; empty: found by routes and node addresses
+//! devices: []                       # uplinks beside those with the node's addresses: eth0, eth+, eth*, !eth1; empty: those
+//!                                   # with default routes
 //! sizes: {ctTcp: null, ctAny: null, nat: null, sockReverse: null}   # entries; null: from the node's memory
 //! ```
 
@@ -181,7 +182,7 @@ pub struct Config {
     pub token_file: PathBuf,
     /// The CNI plugin.
     pub cni: Cni,
-    /// The host's uplinks by name, or by the beginning of a name and `+`; none: found.
+    /// Names of uplinks, see [`Patterns`](crate::link::uplink::Patterns).
     pub devices: Vec<String>,
     /// Entries of the maps whose need grows with traffic.
     pub sizes: Sizes,

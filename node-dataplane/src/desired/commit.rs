@@ -61,13 +61,20 @@ impl Dirty {
         self.network = Some(self.network.map_or(since, |lowest| lowest.min(since)));
     }
 
+    /// How other nodes and their pods are reached depends on settings and on this node's addresses.
+    fn ways(&mut self, desired: &Desired, since: u64) {
+        let index = &desired.index;
+        index.claimed().chain(index.all_node_addresses()).for_each(|address| mark(&mut self.addresses, address, since));
+        index.all_node_cidrs().for_each(|cidr| mark(&mut self.cidrs, cidr, since));
+    }
+
     /// Everything that depends on this row.
     fn touch(&mut self, desired: &Desired, id: &RowId, content: &Content, since: u64) {
         match content {
             Content::Settings(settings) => {
                 self.network(since);
                 settings.pod_cidrs.iter().for_each(|&cidr| mark(&mut self.cidrs, cidr, since));
-                // The family of tunnel ends and their use depend on settings and the own node.
+                self.ways(desired, since);
             }
             Content::Node(node) => {
                 self.network(since);
@@ -76,7 +83,7 @@ impl Dirty {
                 }
                 node.pod_cidrs.iter().for_each(|&cidr| mark(&mut self.cidrs, cidr, since));
                 if *id.key == *desired.node_name {
-                    desired.index.claimed().for_each(|address| mark(&mut self.addresses, address, since));
+                    self.ways(desired, since);
                 } else {
                     desired.index.claimed_on(&id.key).for_each(|address| mark(&mut self.addresses, address, since));
                 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::rows::{Content, Node};
+use super::rows::{Content, Node, Settings};
 use super::store::RowId;
 
 /// A peer row's claim of an address.
@@ -39,6 +39,8 @@ pub struct Index {
     node_addresses: BTreeSet<(IpAddr, NodeAddress, Arc<str>)>,
     node_cidrs: BTreeSet<(IpNet, Arc<str>)>,
     slices: BTreeSet<(Box<str>, Box<str>)>,
+    /// Asked for with every address, and decoded once.
+    settings: Option<Settings>,
     order: u64,
 }
 
@@ -72,6 +74,7 @@ impl Index {
             Content::Backends(backends) => {
                 self.slices.insert((backends.service.as_str().into(), id.key.clone()));
             }
+            Content::Settings(settings) => self.settings = Some(settings.clone()),
             _ => {}
         }
     }
@@ -100,8 +103,15 @@ impl Index {
             Content::Backends(backends) => {
                 self.slices.remove(&(backends.service.as_str().into(), id.key.clone()));
             }
+            Content::Settings(_) => self.settings = None,
             _ => {}
         }
+    }
+
+    /// The cluster's settings.
+    #[must_use]
+    pub fn settings(&self) -> Option<&Settings> {
+        self.settings.as_ref()
     }
 
     /// The pod that has this address.

@@ -121,11 +121,8 @@ impl Desired {
 
     /// The cluster's settings.
     #[must_use]
-    pub fn settings(&self) -> Option<Settings> {
-        match self.lookup(&RowId::new(Scope::Cluster, Table::Settings, ""))? {
-            Content::Settings(settings) => Some(settings),
-            _ => None,
-        }
+    pub fn settings(&self) -> Option<&Settings> {
+        self.index.settings()
     }
 
     /// This node's own row.

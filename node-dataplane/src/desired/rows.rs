@@ -59,7 +59,18 @@ pub struct Settings {
     pub masquerade_ipv6: bool,
     /// MTU of pods; 0: derived.
     pub mtu: u32,
+    /// Destinations outside the cluster that see pods' own addresses all the same.
+    pub no_masquerade: Vec<IpNet>,
+    /// Native routing: nodes keep routes to the pods of their neighbours.
+    pub direct_routes: bool,
+    /// ... and expect others to keep those to nodes that are none.
+    pub skip_unreachable: bool,
+    /// Tunnel ends are nodes' IPv6 addresses.
+    pub tunnel_over_ipv6: bool,
 }
+
+/// Below these no link of the family works: RFC 791 and RFC 8200.
+const LEAST_MTU: (u32, u32) = (68, 1280);
 
 /// A node of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -214,12 +225,21 @@ fn settings(row: &tables::Settings) -> Result<Settings, InvalidRow> {
         Ok(RoutingMode::Native) => Routing::Native,
         _ => return Err(InvalidRow::Unknown { field: "routing mode", value: row.routing_mode }),
     };
+    let least = if row.ipv6 { LEAST_MTU.1 } else { LEAST_MTU.0 };
+    if row.mtu != 0 && !(least..=u32::from(u16::MAX)).contains(&row.mtu) {
+        return Err(InvalidRow::Range { field: "MTU", value: row.mtu });
+    }
     Ok(Settings {
         routing,
         pod_cidrs: prefixes(&row.pod_cidrs)?,
         masquerade_ipv4: row.masquerade_ipv4,
         masquerade_ipv6: row.masquerade_ipv6,
         mtu: row.mtu,
+        no_masquerade: prefixes(&row.no_masquerade)?,
+        // Where pods are tunnelled, there is nothing to route.
+        direct_routes: row.auto_direct_node_routes && routing == Routing::Native,
+        skip_unreachable: row.direct_routes_skip_unreachable,
+        tunnel_over_ipv6: row.tunnel_over_ipv6,
     })
 }
 

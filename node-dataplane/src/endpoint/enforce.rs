@@ -28,6 +28,10 @@ impl EndpointOps for Endpoints {
         pods.into_values().map(|(_, endpoint)| endpoint).collect()
     }
 
+    fn follow(&self, pod_mtu: u32) {
+        self.inner.network.send_replace(pod_mtu);
+    }
+
     fn enforce(&self, pod_uid: &str, enforcement: &Enforcement) -> Result<(), EndpointApplyError> {
         let mut state = self.state();
         let State { store, maps, .. } = &mut *state;

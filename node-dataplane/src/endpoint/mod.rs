@@ -13,6 +13,7 @@ pub mod conflist;
 mod del;
 mod enforce;
 mod error;
+mod follow;
 mod gc;
 mod locks;
 mod maps;
@@ -33,6 +34,8 @@ pub use chain::ChainError;
 pub use error::AttachError;
 pub use maps::EndpointMaps;
 pub use restore::Restored;
+
+use tokio::sync::watch;
 
 use crate::desired::pods::Pods;
 use crate::link::Links;
@@ -87,6 +90,8 @@ struct Inner {
     deferred: PathBuf,
     metrics: metrics::Metrics,
     wait: Duration,
+    /// MTU of the node's network for pods; sent whenever that network was looked at.
+    network: watch::Sender<u32>,
     /// One command at a time for a container, and one change at a time for a pod.
     locks: KeyLocks,
     state: Mutex<State>,
@@ -105,8 +110,8 @@ impl Endpoints {
     pub fn new(parts: Parts) -> Self {
         let Parts { links, paths, store, maps, pods, reports, deferred, metrics, wait } = parts;
         let state = Mutex::new(State { store, maps, reserve: Reserve::default() });
-        let locks = KeyLocks::default();
-        Self { inner: Arc::new(Inner { links, paths, pods, reports, deferred, metrics, wait, locks, state }) }
+        let (locks, network) = (KeyLocks::default(), watch::Sender::new(0));
+        Self { inner: Arc::new(Inner { links, paths, pods, reports, deferred, metrics, wait, network, locks, state }) }
     }
 
     /// All attachments, also those in the making.

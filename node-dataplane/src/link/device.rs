@@ -1,10 +1,13 @@
 //! Devices by name and index.
 
 use futures::TryStreamExt;
-use rtnetlink::packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+    LinkMessage,
+};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
-use super::{LinkError, Links, Mac, Operation};
+use super::{LinkError, Links, Mac, Operation, sysctl};
 
 /// What is known of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +26,10 @@ pub struct Device {
     pub noarp: bool,
     /// The number of the device at its other end (of a veth) or below it, which may be in another namespace.
     pub link: Option<u32>,
+    /// Its packets are Ethernet frames.
+    pub ethernet: bool,
+    /// Index of the bridge or bond that it is a port of.
+    pub controller: Option<u32>,
     /// What `ip link set alias` set.
     pub alias: Option<String>,
     /// Settings, of VXLAN devices only.
@@ -86,11 +93,31 @@ impl Links {
         }
     }
 
+    /// Sets a device's MTU.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn set_mtu(&self, device: &Device, mtu: u32) -> Result<(), LinkError> {
+        if device.mtu == mtu {
+            return Ok(());
+        }
+        self.set_device(&device.name, LinkUnspec::new_with_index(device.index).mtu(mtu)).await
+    }
+
     /// Changes a device by a message made of its index and what shall change.
     pub(super) async fn set_device(&self, name: &str, change: LinkMessageBuilder<LinkUnspec>) -> Result<(), LinkError> {
         let set = self.handle.link().set(change.build()).execute().await;
         set.map_err(LinkError::netlink(Operation::Set, format_args!("device {name}")))
     }
+}
+
+/// Changes a device of ours so that it makes itself no link-local address when it comes up: nobody is to know of it by that.
+pub(super) fn no_link_local(name: &str, change: LinkMessageBuilder<LinkUnspec>) -> LinkMessageBuilder<LinkUnspec> {
+    if sysctl::get(&["ipv6", "conf", name, "disable_ipv6"]).is_none() {
+        return change;
+    }
+    let none = vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)])];
+    change.append_extra_attribute(LinkAttribute::AfSpecUnspec(none))
 }
 
 fn device(message: LinkMessage) -> Device {
@@ -99,6 +126,7 @@ fn device(message: LinkMessage) -> Device {
         index: message.header.index,
         up: flags.contains(LinkFlags::Up),
         noarp: flags.contains(LinkFlags::Noarp),
+        ethernet: message.header.link_layer_type == LinkLayerType::Ether,
         ..Device::default()
     };
     for attribute in message.attributes {
@@ -107,6 +135,7 @@ fn device(message: LinkMessage) -> Device {
             LinkAttribute::Mtu(mtu) => device.mtu = mtu,
             LinkAttribute::Address(bytes) => device.mac = bytes.try_into().ok().map(Mac),
             LinkAttribute::Link(index) => device.link = Some(index),
+            LinkAttribute::Controller(index) => device.controller = Some(index),
             LinkAttribute::IfAlias(alias) => device.alias = Some(alias),
             LinkAttribute::LinkInfo(infos) => device.vxlan = infos.into_iter().find_map(vxlan),
             _ => {}

@@ -8,56 +8,59 @@ use ipnet::IpNet;
 
 use super::device::Device;
 use super::route::{Owner, RouteEntry};
-use super::uplink::Host;
+use super::sysctl::Families;
+use super::uplink::{Host, Patterns};
 use super::{LinkError, Links, sysctl, vxlan};
 use crate::programs::Paths;
 use crate::programs::attach::{Attacher, OVERLAY, UPLINK};
-use crate::reconcile::ops::{DeviceError, DeviceOps, NetworkSpec, NetworkState, Route, Routing};
+use crate::reconcile::ops::{DeviceError, DeviceOps, NetworkSpec, NetworkState, NextHop, Route, Routing};
 
 /// The node's own devices: uplinks, overlay, and the routes to other nodes' pods.
 #[derive(Debug)]
 pub struct Devices {
     links: Links,
     attacher: Attacher,
+    patterns: Patterns,
     /// What came out of the last `apply`; routes need it.
     applied: Option<Applied>,
+    /// What was said last of what is not as it should be.
+    said: Vec<String>,
 }
 
 #[derive(Debug)]
 struct Applied {
     overlay: Option<Device>,
-    uplink: Device,
     overlay_addresses: Vec<IpAddr>,
     pod_cidrs: Vec<IpNet>,
 }
 
 impl Devices {
-    /// For the namespace in which `links` was connected, with the programs that are pinned below `paths`.
+    /// For the namespace in which `links` was connected, with the programs that are pinned below `paths`. `patterns` name
+    /// uplinks beside those that hold the node's addresses.
     ///
     /// # Errors
     /// When no programs are pinned there.
-    pub fn new(links: Links, paths: Paths) -> std::io::Result<Self> {
+    pub fn new(links: Links, paths: Paths, patterns: Patterns) -> std::io::Result<Self> {
         let attacher = Attacher::new(paths, links.clone())?;
-        Ok(Self { links, attacher, applied: None })
+        Ok(Self { links, attacher, patterns, applied: None, said: Vec::new() })
     }
 
     async fn apply_spec(&mut self, spec: &NetworkSpec) -> Result<NetworkState, LinkError> {
-        let Host { uplinks, addresses } = self.links.host(&spec.node_addresses).await?;
-        let uplink = uplinks.first().cloned().ok_or(LinkError::NoDefaultRoute)?;
-        let ipv6 =
-            spec.overlay_addresses.iter().any(IpAddr::is_ipv6) || spec.pod_cidrs.iter().any(|c| c.addr().is_ipv6());
-        let names: Vec<&str> = uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
-        sysctl::prepare_node(ipv6, &names)?;
+        let host = self.links.host(&spec.node_addresses, &self.patterns).await?;
+        let uplink = host.uplinks.first().cloned().ok_or(LinkError::NoDefaultRoute)?;
+        let families = families(spec);
+        let names: Vec<&str> = host.uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
+        let mut refused = sysctl::prepare_node(families, &names);
+        refused.extend(names.iter().flat_map(|name| sysctl::prepare_uplink(name, families)));
 
-        let outer = spec.node_addresses.first().copied();
-        let pod_mtu = match (spec.mtu, spec.routing) {
-            (0, Routing::Native) => uplink.mtu,
-            (0, Routing::Vxlan { .. }) => uplink.mtu.saturating_sub(vxlan::overhead(outer)),
-            (mtu, _) => mtu,
+        let pod_mtu = match spec.mtu {
+            0 => pod_mtu(spec, &host, &uplink),
+            given => given,
         };
         let overlay = match spec.routing {
             Routing::Vxlan { port } => {
                 let overlay = self.links.ensure_overlay(port, pod_mtu).await?;
+                refused.extend(sysctl::prepare_overlay(&overlay.name, families).err());
                 self.attacher.attach(&overlay, &OVERLAY).await?;
                 // Last: before its programs run, nothing may be sent through it.
                 self.links.sync_addresses(overlay.index, &spec.overlay_addresses).await?;
@@ -68,40 +71,56 @@ impl Devices {
                 None
             }
         };
-        for uplink in &uplinks {
+        for uplink in &host.uplinks {
             self.attacher.attach(uplink, &UPLINK).await?;
         }
-        let keep: Vec<u32> = uplinks.iter().chain(&overlay).map(|device| device.index).collect();
+        let keep: Vec<u32> = host.uplinks.iter().chain(&overlay).map(|device| device.index).collect();
         self.attacher.detach_others(&keep).await?;
+        let present = |address: &&IpAddr| host.addresses.iter().any(|(have, _)| have == *address);
+        self.links.set_sources(spec.node_addresses.iter().filter(present).copied().collect());
 
+        let mut host_addresses: Vec<IpAddr> = host.addresses.iter().map(|(address, _)| *address).collect();
+        host_addresses.retain(|address| !spec.overlay_addresses.contains(address));
+        host_addresses.dedup();
         let state = NetworkState {
             tunnel_ifindex: overlay.as_ref().map_or(0, |device| device.index),
             uplink_ifindex: uplink.index,
             uplink_mtu: uplink.mtu,
             pod_mtu,
-            host_addresses: addresses.into_iter().filter(|a| !spec.overlay_addresses.contains(a)).collect(),
+            host_addresses,
+            on_link: host.on_link,
+            gateways: host.gateways,
+            refused: refused.into_iter().map(|error| describe(&error)).collect(),
+            warnings: host.unfit.iter().map(unfit).collect(),
         };
+        self.say(&state);
         let (overlay_addresses, pod_cidrs) = (spec.overlay_addresses.clone(), spec.pod_cidrs.clone());
-        self.applied = Some(Applied { overlay, uplink, overlay_addresses, pod_cidrs });
+        self.applied = Some(Applied { overlay, overlay_addresses, pod_cidrs });
         Ok(state)
+    }
+
+    /// Once, as long as it stays the same.
+    fn say(&mut self, state: &NetworkState) {
+        let now: Vec<String> = state.refused.iter().chain(&state.warnings).cloned().collect();
+        if now == self.said {
+            return;
+        }
+        state.refused.iter().for_each(|problem| tracing::error!(problem, "the node's network cannot work"));
+        state.warnings.iter().for_each(|problem| tracing::warn!(problem, "the node's network"));
+        self.said = now;
     }
 
     async fn sync(&mut self, routes: &[Route]) -> Vec<(Route, DeviceError)> {
         let all = |what: String| {
-            let error = |route: &Route| (route.clone(), DeviceError { what: what.clone(), source: None });
+            let error = |route: &Route| (*route, DeviceError { what: what.clone(), source: None });
             routes.iter().map(error).collect()
         };
         let Some(applied) = &self.applied else {
             return all("the node's devices are not set up yet".to_owned());
         };
-        let (wanted, mut failed): (Vec<_>, Vec<_>) = (
-            routes.iter().filter_map(|route| Some((route, applied.entry(route)?))).collect(),
-            routes
-                .iter()
-                .filter(|route| applied.entry(route).is_none())
-                .map(|route| (route.clone(), no_way(route)))
-                .collect(),
-        );
+        let wanted: Vec<(Route, RouteEntry)> =
+            routes.iter().filter_map(|route| Some((*route, applied.entry(route)?))).collect();
+        let mut failed = Vec::new();
         let mut entries: Vec<RouteEntry> = wanted.iter().map(|(_, entry)| *entry).collect();
         entries.extend(applied.guards());
         match self.links.sync_routes(Owner::Node, &entries).await {
@@ -109,7 +128,7 @@ impl Devices {
             Ok(errors) => {
                 for (entry, error) in errors {
                     match wanted.iter().find(|(_, wanted)| wanted.destination == entry.destination) {
-                        Some((route, _)) => failed.push(((*route).clone(), error.into())),
+                        Some((route, _)) => failed.push((*route, error.into())),
                         None => {
                             tracing::warn!(%entry, %error, "a route of the node itself cannot be kept as it should")
                         }
@@ -122,10 +141,11 @@ impl Devices {
 }
 
 impl Applied {
+    /// None: through an overlay that there is not any more.
     fn entry(&self, route: &Route) -> Option<RouteEntry> {
         match (route.via, &self.overlay) {
-            (Some(via), _) => {
-                Some(RouteEntry { gateway: Some(via), ..RouteEntry::direct(route.cidr, self.uplink.index) })
+            (Some(NextHop { address, device }), _) => {
+                Some(RouteEntry { gateway: Some(address), ..RouteEntry::direct(route.cidr, device) })
             }
             (None, Some(overlay)) => {
                 let same_family = |a: &&IpAddr| a.is_ipv4() == route.cidr.addr().is_ipv4();
@@ -143,8 +163,35 @@ impl Applied {
     }
 }
 
-fn no_way(route: &Route) -> DeviceError {
-    DeviceError { what: format!("the route to {} names no node, which native routing needs", route.cidr), source: None }
+fn families(spec: &NetworkSpec) -> Families {
+    let pods = || spec.pod_cidrs.iter().map(IpNet::addr).chain(spec.overlay_addresses.iter().copied());
+    Families { ipv4: pods().any(|address| address.is_ipv4()), ipv6: pods().any(|address| address.is_ipv6()) }
+}
+
+/// What fits through the way to other nodes' pods: where they are tunnelled, what the tunnel end's device leaves; else the least
+/// of the devices with node addresses. What leaves by others is told by path MTU discovery where it is too long.
+fn pod_mtu(spec: &NetworkSpec, host: &Host, uplink: &Device) -> u32 {
+    match spec.tunnel_end {
+        Some(end) => host.holder(end).unwrap_or(uplink).mtu.saturating_sub(vxlan::overhead(end)),
+        None => {
+            let holders = spec.node_addresses.iter().filter_map(|&address| host.holder(address));
+            holders.map(|device| device.mtu).min().unwrap_or(uplink.mtu)
+        }
+    }
+}
+
+fn unfit(device: &Device) -> String {
+    format!(
+        "device {} leads out of this node and carries no Ethernet frames: pods' packets that leave by it are not masqueraded",
+        device.name
+    )
+}
+
+fn describe(error: &LinkError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error} ({source})"),
+        None => error.to_string(),
+    }
 }
 
 impl DeviceOps for Devices {
@@ -154,5 +201,9 @@ impl DeviceOps for Devices {
 
     fn routes<'a>(&'a mut self, routes: &'a [Route]) -> BoxFuture<'a, Vec<(Route, DeviceError)>> {
         self.sync(routes).boxed()
+    }
+
+    fn neighbours<'a>(&'a mut self, next_hops: &'a [NextHop]) -> BoxFuture<'a, Result<(), DeviceError>> {
+        async move { self.links.sync_managed(next_hops).await.map_err(DeviceError::from) }.boxed()
     }
 }

@@ -47,10 +47,12 @@ pub enum LinkError {
         source: io::Error,
     },
     /// A sysctl has not the value that is needed and cannot be set.
-    #[error("cannot set sysctl {name} to {value}: set it on the host, or let the daemon write to /proc/sys")]
+    #[error("sysctl {name} is {found} and must be {value}: set it on the host, or let the daemon write to /proc/sys")]
     Sysctl {
         /// Its name with dots.
         name: String,
+        /// What it is.
+        found: String,
         /// What is needed.
         value: &'static str,
         /// Why not.

@@ -11,6 +11,7 @@ pub mod devices;
 mod error;
 pub mod filter;
 pub mod mac;
+pub mod monitor;
 pub mod neighbour;
 pub mod netns;
 pub mod pod;
@@ -19,6 +20,9 @@ pub mod sysctl;
 pub mod uplink;
 pub mod veth;
 pub mod vxlan;
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use error::{LinkError, Operation};
 pub use mac::Mac;
@@ -32,6 +36,8 @@ pub const POD_DEVICE_PREFIX: &str = "axo";
 #[derive(Clone, Debug)]
 pub struct Links {
     handle: rtnetlink::Handle,
+    /// The node's own addresses, at most one a family, as far as they are known.
+    sources: Arc<Mutex<Vec<IpAddr>>>,
 }
 
 impl Links {
@@ -42,6 +48,18 @@ impl Links {
     pub fn connect() -> Result<Self, LinkError> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Socket)?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, sources: Arc::default() })
+    }
+
+    /// From which address the host sends to a pod's; none while the node's are not known, or it has none of the family.
+    #[must_use]
+    pub fn source(&self, pod: IpAddr) -> Option<IpAddr> {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.iter().copied().find(|source| source.is_ipv4() == pod.is_ipv4())
+    }
+
+    /// Says which addresses the host sends from to pods. They must be on its devices.
+    pub fn set_sources(&self, sources: Vec<IpAddr>) {
+        *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = sources;
     }
 }

@@ -81,7 +81,29 @@ pub async fn device_mac(namespace: &Namespace, name: String) -> Result<Option<Ma
     Ok(device(namespace, name).await?.and_then(|device| device.mac))
 }
 
+/// Makes a pod's device and default routes have the MTU of `spec`. The device must be the pod's, by its Ethernet address: a
+/// path of a namespace may be another's by now.
+///
+/// # Errors
+/// When the namespace cannot be entered, is another pod's, or the kernel refuses.
+pub async fn set_mtu(namespace: &Namespace, spec: PodSpec, mac: Mac) -> Result<(), LinkError> {
+    namespace.run(move |links| async move { links.set_pod_mtu(&spec, mac).await }).await
+}
+
 impl Links {
+    async fn set_pod_mtu(&self, spec: &PodSpec, mac: Mac) -> Result<(), LinkError> {
+        let device = self.device(&spec.device).await?.filter(|device| device.mac == Some(mac));
+        let device = device.ok_or_else(|| LinkError::NoDevice(format!("{} with address {mac}", spec.device)))?;
+        let grows = spec.mtu > device.mtu;
+        if grows {
+            self.set_mtu(&device, spec.mtu).await?;
+        }
+        for route in spec.routes(device.index) {
+            self.set_route(&route, Owner::Pod).await?;
+        }
+        if grows { Ok(()) } else { self.set_mtu(&device, spec.mtu).await }
+    }
+
     async fn configure_pod(&self, spec: &PodSpec) -> Result<(), LinkError> {
         if spec.addresses.iter().any(IpAddr::is_ipv6) {
             // Runtimes switch IPv6 off in namespaces of which they do not know that it is wanted.

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
-    RouteType,
+    RouteType, RouteVia,
 };
 
 use super::{LinkError, Links, Operation};
@@ -108,15 +108,38 @@ impl Links {
         Ok(listed.into_iter().map(|(route, _)| route).collect())
     }
 
-    /// The default routes, preferred ones (lowest metric) first.
+    /// Whether there is this route, from whatever address the host sends by it.
+    pub(super) async fn has_route(&self, wanted: &RouteEntry, owner: Owner) -> Result<bool, LinkError> {
+        let same = |have: &RouteEntry| RouteEntry { source: wanted.source, ..*have } == *wanted;
+        Ok(self.routes(owner).await?.iter().any(same))
+    }
+
+    /// The routes that others made and that say where the world and where neighbours are.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub async fn default_routes(&self) -> Result<Vec<RouteEntry>, LinkError> {
-        let mut listed = self.list_routes(|message| message.header.destination_prefix_length == 0).await?;
-        listed.retain(|(route, _)| route.device.is_some());
-        listed.sort_by_key(|(_, message)| priority(message));
-        Ok(listed.into_iter().map(|(route, _)| route).collect())
+    pub async fn underlay(&self) -> Result<Underlay, LinkError> {
+        let others = |message: &RouteMessage| {
+            let header = &message.header;
+            let ours = owned_by(message, Owner::Node) || owned_by(message, Owner::Pod);
+            !ours && header.kind == RouteType::Unicast
+        };
+        let listed = self
+            .list_routes(|message| others(message) && (is_default(message) || gateway(&message.attributes).is_none()))
+            .await?;
+        let mut underlay = Underlay::default();
+        let (mut default, on_link): (Vec<_>, Vec<_>) = listed.into_iter().partition(|(_, message)| is_default(message));
+        default.sort_by_key(|(_, message)| priority(message));
+        underlay.default = default.iter().flat_map(|(_, message)| hops(message)).collect();
+        let global = |net: &IpNet| match net.addr() {
+            IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_multicast(),
+            IpAddr::V6(v6) => !v6.is_unicast_link_local() && !v6.is_multicast(),
+        };
+        let on_link = on_link.into_iter().filter_map(|(route, _)| Some((route.destination, route.device?)));
+        underlay.on_link = on_link.filter(|(net, _)| global(net)).collect();
+        // The kernel takes the longest one.
+        underlay.on_link.sort_by_key(|(net, device)| (std::cmp::Reverse(net.prefix_len()), *net, *device));
+        Ok(underlay)
     }
 
     /// Sets a route, in place of one to the same destination.
@@ -157,6 +180,43 @@ impl Links {
         }
         Ok(failed)
     }
+}
+
+/// Where the underlay's routes lead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Underlay {
+    /// Default routes, preferred ones (lowest metric) first: device and router, if that has an address.
+    pub default: Vec<(u32, Option<IpAddr>)>,
+    /// Prefixes that are reached without a router, longest first: prefix and device.
+    pub on_link: Vec<(IpNet, u32)>,
+}
+
+fn is_default(message: &RouteMessage) -> bool {
+    message.header.destination_prefix_length == 0
+}
+
+fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
+        RouteAttribute::Via(RouteVia::Inet(v4)) => Some(IpAddr::V4(*v4)),
+        RouteAttribute::Via(RouteVia::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    })
+}
+
+/// Devices and routers of a route, which may have several.
+fn hops(message: &RouteMessage) -> Vec<(u32, Option<IpAddr>)> {
+    let mut hops = Vec::new();
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(device) => hops.push((*device, gateway(&message.attributes))),
+            RouteAttribute::MultiPath(next) => {
+                hops.extend(next.iter().map(|hop| (hop.interface_index, gateway(&hop.attributes))));
+            }
+            _ => {}
+        }
+    }
+    hops
 }
 
 fn owned_by(message: &RouteMessage, owner: Owner) -> bool {

@@ -22,37 +22,67 @@ pub fn get(name: &[&str]) -> Option<String> {
 /// Parts are given one by one, because a device's name may contain dots.
 ///
 /// # Errors
-/// Naming the sysctl, when it is not so and cannot be made so.
+/// Naming the sysctl, what it is and what it must be, when it is not so and cannot be made so.
 pub fn ensure(name: &[&str], value: &'static str) -> Result<(), LinkError> {
-    if get(name).as_deref() == Some(value) {
+    let found = get(name);
+    if found.as_deref() == Some(value) {
         return Ok(());
     }
-    fs::write(path(name), value).map_err(|source| LinkError::Sysctl {
+    let refused = |source| LinkError::Sysctl {
         name: format!("net.{}", name.join(".")),
+        found: found.clone().unwrap_or_else(|| "missing".to_owned()),
         value,
         source,
-    })
+    };
+    fs::write(path(name), value).map_err(refused)?;
+    tracing::info!(sysctl = name.join("."), found = found.as_deref(), value, "sysctl set");
+    Ok(())
 }
 
-/// The node itself: forwards packets between pods and the world.
+/// Which families pods have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Families {
+    /// Pods have IPv4 addresses.
+    pub ipv4: bool,
+    /// Pods have IPv6 addresses.
+    pub ipv6: bool,
+}
+
+/// The node itself: forwards packets between pods and the world. Returns what is refused, one by one.
 ///
-/// `uplinks` are named because forwarding would make IPv6 uplinks ignore router advertisements, from which some have their
-/// default route; they are told to go on listening.
-///
-/// # Errors
-/// Naming the sysctl that cannot be set.
-pub fn prepare_node(ipv6: bool, uplinks: &[&str]) -> Result<(), LinkError> {
-    ensure(&["ipv4", "ip_forward"], "1")?;
-    if !ipv6 {
-        return Ok(());
+/// Forwarding would make IPv6 devices ignore router advertisements, from which some have their addresses and default routes.
+/// `listening` are those on which it must not: they are told to go on, before the kernel throws away what they learnt.
+#[must_use]
+pub fn prepare_node(families: Families, listening: &[&str]) -> Vec<LinkError> {
+    let mut refused = Vec::new();
+    if families.ipv4 {
+        refused.extend(ensure(&["ipv4", "ip_forward"], "1").err());
     }
-    for uplink in uplinks {
-        let accept_ra = ["ipv6", "conf", uplink, "accept_ra"];
-        if get(&accept_ra).as_deref() == Some("1") {
-            ensure(&accept_ra, "2")?;
+    if families.ipv6 {
+        for device in listening {
+            let accept_ra = ["ipv6", "conf", device, "accept_ra"];
+            if get(&accept_ra).as_deref() == Some("1") {
+                refused.extend(ensure(&accept_ra, "2").err());
+            }
         }
+        refused.extend(ensure(&["ipv6", "conf", "all", "forwarding"], "1").err());
     }
-    ensure(&["ipv6", "conf", "all", "forwarding"], "1")
+    refused
+}
+
+/// A device through which pods' packets come and go.
+///
+/// An administrator may have switched off forwarding for one device alone.
+#[must_use]
+pub fn prepare_uplink(device: &str, families: Families) -> Vec<LinkError> {
+    let mut refused = Vec::new();
+    if families.ipv4 {
+        refused.extend(ensure(&["ipv4", "conf", device, "forwarding"], "1").err());
+    }
+    if families.ipv6 {
+        refused.extend(ensure(&["ipv6", "conf", device, "forwarding"], "1").err());
+    }
+    refused
 }
 
 /// A device of ours, whose packets the programs have judged already: what arrives need not be routable back through it.
@@ -70,12 +100,24 @@ pub fn prepare_device(device: &str) -> Result<(), LinkError> {
     ensure(&["ipv4", "conf", device, "send_redirects"], "0")
 }
 
+/// Lets a device of ours have IPv6 addresses and routes, where devices are made without.
+///
+/// # Errors
+/// Naming the sysctl, also when the kernel was started without IPv6.
+pub fn enable_ipv6(device: &str) -> Result<(), LinkError> {
+    ensure(&["ipv6", "conf", device, "disable_ipv6"], "0")
+}
+
 /// The overlay device: also packets from an address of this host are let in, as when a pod here is answered by itself through a
 /// service and another node.
 ///
 /// # Errors
 /// Naming the sysctl that cannot be set.
-pub fn prepare_overlay(device: &str) -> Result<(), LinkError> {
+pub fn prepare_overlay(device: &str, families: Families) -> Result<(), LinkError> {
+    if families.ipv6 {
+        enable_ipv6(device)?;
+        ensure(&["ipv6", "conf", device, "forwarding"], "1")?;
+    }
     prepare_device(device)?;
     ensure(&["ipv4", "conf", device, "accept_local"], "1")
 }

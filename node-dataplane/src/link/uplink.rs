@@ -1,56 +1,128 @@
-//! Which devices lead to other nodes, and which addresses are the host's.
+//! Which devices lead to other nodes and to the world, and which addresses are the host's.
 
 use std::net::IpAddr;
 
 use super::address::DeviceAddress;
 use super::device::Device;
+use super::route::Underlay;
 use super::{LinkError, Links, OVERLAY_DEVICE, POD_DEVICE_PREFIX};
+use crate::reconcile::ops::{NextHop, OnLink};
 
 /// What the node has of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
-    /// Devices that lead to other nodes, never empty; the first one holds the first of the node's addresses.
+    /// Devices that lead to other nodes or to the world, never empty; first those that hold the node's addresses, in the order
+    /// of these.
     pub uplinks: Vec<Device>,
-    /// Its global addresses but the overlay's and those of pods' devices.
-    pub addresses: Vec<IpAddr>,
+    /// Its global addresses and their devices, but for those of our own devices.
+    pub addresses: Vec<(IpAddr, u32)>,
+    /// What is reached through uplinks without a router, longest prefix first.
+    pub on_link: Vec<OnLink>,
+    /// The routers of default routes through uplinks.
+    pub gateways: Vec<NextHop>,
+    /// Devices that would be uplinks if they could: programs read Ethernet frames.
+    pub unfit: Vec<Device>,
 }
 
-impl Links {
-    /// Finds the uplinks: devices that hold one of the node's addresses; when none is known yet, those of default routes.
-    ///
-    /// # Errors
-    /// When no device qualifies, or the kernel refuses.
-    pub async fn host(&self, node_addresses: &[IpAddr]) -> Result<Host, LinkError> {
-        let (devices, addresses) = (self.devices().await?, self.addresses().await?);
-        let ours = |index: u32| devices.iter().any(|d| d.index == index && is_ours(&d.name));
-        let indices = if node_addresses.is_empty() {
-            let routes = self.default_routes().await?;
-            routes.iter().filter_map(|route| route.device).filter(|&index| !ours(index)).collect()
-        } else {
-            holders(node_addresses, &addresses)
-        };
-        let mut uplinks: Vec<Device> = Vec::new();
-        for index in indices {
-            let unseen = !uplinks.iter().any(|uplink| uplink.index == index);
-            uplinks.extend(devices.iter().find(|device| device.index == index && unseen).cloned());
-        }
-        if uplinks.is_empty() {
-            return Err(match node_addresses {
-                [] => LinkError::NoDefaultRoute,
-                some => LinkError::NoUplink(some.to_vec()),
-            });
-        }
-        let mut host: Vec<_> =
-            addresses.iter().filter(|a| a.global && !ours(a.device)).map(|a| a.prefix.addr()).collect();
-        host.sort_unstable();
-        host.dedup();
-        Ok(Host { uplinks, addresses: host })
+impl Host {
+    /// The uplink that holds this address.
+    #[must_use]
+    pub fn holder(&self, address: IpAddr) -> Option<&Device> {
+        let (_, index) = self.addresses.iter().find(|(have, _)| *have == address)?;
+        self.uplinks.iter().find(|uplink| uplink.index == *index)
     }
 }
 
-fn holders(node_addresses: &[IpAddr], addresses: &[DeviceAddress]) -> Vec<u32> {
+/// Names of devices, as Cilium's `devices` has them: `eth0`, `eth+` or `eth*` for all that begin so, `!eth1` for none that is
+/// called so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patterns(Vec<String>);
+
+impl Patterns {
+    /// In words as configured.
+    #[must_use]
+    pub fn new(patterns: Vec<String>) -> Self {
+        Self(patterns)
+    }
+
+    fn wants(&self) -> bool {
+        self.0.iter().any(|pattern| !pattern.starts_with('!'))
+    }
+
+    fn include(&self, name: &str) -> bool {
+        self.0.iter().any(|pattern| !pattern.starts_with('!') && matches(pattern, name))
+    }
+
+    fn exclude(&self, name: &str) -> bool {
+        self.0.iter().filter_map(|pattern| pattern.strip_prefix('!')).any(|pattern| matches(pattern, name))
+    }
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix(['+', '*']) {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == pattern,
+    }
+}
+
+impl Links {
+    /// Finds the uplinks: devices that hold one of the node's addresses, and those that `patterns` name or, where they name
+    /// none, those of default routes.
+    ///
+    /// # Errors
+    /// When no device qualifies, or the kernel refuses.
+    pub async fn host(&self, node_addresses: &[IpAddr], patterns: &Patterns) -> Result<Host, LinkError> {
+        let (devices, addresses) = (self.devices().await?, self.addresses().await?);
+        let host = select(&devices, &addresses, &self.underlay().await?, node_addresses, patterns);
+        let lacks_holder = !node_addresses.is_empty() && !node_addresses.iter().any(|&a| host.holder(a).is_some());
+        match node_addresses {
+            [] if host.uplinks.is_empty() => Err(LinkError::NoDefaultRoute),
+            some if lacks_holder => Err(LinkError::NoUplink(some.to_vec())),
+            _ => Ok(host),
+        }
+    }
+}
+
+fn select(
+    devices: &[Device],
+    addresses: &[DeviceAddress],
+    underlay: &Underlay,
+    node_addresses: &[IpAddr],
+    patterns: &Patterns,
+) -> Host {
+    let device = |index: u32| devices.iter().find(|device| device.index == index);
+    let ours = |index: u32| device(index).is_some_and(|device| is_ours(&device.name));
     let holder = |wanted: &IpAddr| addresses.iter().find(|have| have.prefix.addr() == *wanted).map(|have| have.device);
-    node_addresses.iter().filter_map(holder).collect()
+    let holders: Vec<u32> = node_addresses.iter().filter_map(holder).collect();
+    let others: Vec<u32> = if patterns.wants() {
+        // What comes through a bridge's or a bond's port is seen on these.
+        let free = devices.iter().filter(|device| device.controller.is_none() && patterns.include(&device.name));
+        free.map(|device| device.index).collect()
+    } else {
+        underlay.default.iter().map(|(index, _)| *index).collect()
+    };
+    let others = others.into_iter().filter(|&index| device(index).is_some_and(|d| !patterns.exclude(&d.name)));
+
+    let mut host = Host::default();
+    for index in holders.into_iter().chain(others).filter(|&index| !ours(index)) {
+        let Some(device) = device(index).filter(|device| device.name != "lo") else { continue };
+        let list = if device.ethernet { &mut host.uplinks } else { &mut host.unfit };
+        if !list.iter().any(|have| have.index == index) {
+            list.push(device.clone());
+        }
+    }
+    let is_uplink = |index: u32| host.uplinks.iter().any(|uplink| uplink.index == index);
+    let on_link = underlay.on_link.iter().filter(|(_, device)| is_uplink(*device));
+    host.on_link = on_link.map(|&(prefix, device)| OnLink { prefix, device }).collect();
+    let gateways = underlay.default.iter().filter(|(device, _)| is_uplink(*device));
+    host.gateways = gateways.filter_map(|&(device, address)| Some(NextHop { address: address?, device })).collect();
+    host.gateways.sort_unstable();
+    host.gateways.dedup();
+    let own = addresses.iter().filter(|a| a.global && !ours(a.device));
+    host.addresses = own.map(|a| (a.prefix.addr(), a.device)).collect();
+    host.addresses.sort_unstable();
+    host.addresses.dedup();
+    host
 }
 
 fn is_ours(name: &str) -> bool {
@@ -74,5 +146,32 @@ mod tests {
         for other in ["axoneme_vxlan", "axo0123456789", "axo0123456789G", "eth0"] {
             assert!(!is_pod_device(other), "{other}");
         }
+    }
+
+    #[test]
+    fn uplinks_hold_addresses_or_default_routes_or_are_named() {
+        let device = |index: u32, name: &str| Device { index, name: name.into(), ethernet: true, ..Device::default() };
+        let devices = [
+            device(1, "lo"),
+            device(2, "eth0"),
+            device(3, "eth1"),
+            Device { controller: Some(2), ..device(4, "eth2") },
+            Device { ethernet: false, ..device(5, "tun0") },
+            device(6, "axo0123456789a"),
+        ];
+        let underlay = Underlay { default: vec![(3, None), (5, None)], on_link: vec![] };
+        let uplinks = |patterns: &[&str]| {
+            let patterns = Patterns::new(patterns.iter().map(|&pattern| pattern.to_owned()).collect());
+            let host = select(&devices, &[], &underlay, &[], &patterns);
+            let names = |devices: Vec<Device>| devices.into_iter().map(|d| d.name).collect::<Vec<_>>().join(" ");
+            (names(host.uplinks), names(host.unfit))
+        };
+        let is = |fit: &str, unfit: &str| (fit.to_owned(), unfit.to_owned());
+        assert_eq!(uplinks(&[]), is("eth1", "tun0"));
+        assert_eq!(uplinks(&["!tun+"]), is("eth1", ""));
+        assert_eq!(uplinks(&["eth+"]), is("eth0 eth1", ""));
+        assert_eq!(uplinks(&["eth*", "!eth1"]), is("eth0", ""));
+        assert_eq!(uplinks(&["eth0"]), is("eth0", ""));
+        assert_eq!(uplinks(&["axo*"]), is("", ""));
     }
 }

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
-use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::{LinkUnspec, LinkVeth};
 
-use super::device::Device;
+use super::device::{Device, no_link_local};
 use super::filter::Direction;
 use super::netns::Namespace;
 use super::route::{Owner, RouteEntry};
@@ -78,13 +78,12 @@ impl Links {
     ) -> Result<(), LinkError> {
         self.set_pod_programs(device.index, programs).await?;
         sysctl::prepare_device(&device.name)?;
-        let mut change = LinkUnspec::new_with_index(device.index).alias(spec.alias.clone()).up();
-        if sysctl::get(&["ipv6", "conf", &device.name, "disable_ipv6"]).is_some() {
-            // The host side needs no address of its own; a link-local one would only be announced to the pod.
-            let no_link_local = vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)])];
-            change = change.append_extra_attribute(LinkAttribute::AfSpecUnspec(no_link_local));
+        if addresses.iter().any(IpAddr::is_ipv6) {
+            sysctl::enable_ipv6(&device.name)?;
         }
-        self.set_device(&device.name, change).await?;
+        let change = LinkUnspec::new_with_index(device.index).alias(spec.alias.clone()).up();
+        // A link-local address of the host side would only be announced to the pod.
+        self.set_device(&device.name, no_link_local(&device.name, change)).await?;
         self.set_pod_routes(device.index, spec.pod_mac, addresses).await
     }
 
@@ -98,6 +97,16 @@ impl Links {
         self.set_filter(device, Direction::Egress, axoneme_bpf::programs::TO_POD, programs.to_pod).await
     }
 
+    /// The host's route to a pod.
+    ///
+    /// It says which address the host sends from: the node's, by which pods know it. Else a server of the host that listens on
+    /// all addresses would answer a datagram from whichever address the kernel finds first, and the pod's socket would not take
+    /// it. (A datagram to another address of the host is still answered from this one, unless the server minds itself.)
+    #[must_use]
+    pub fn pod_route(&self, device: u32, address: IpAddr) -> RouteEntry {
+        RouteEntry { source: self.source(address), ..RouteEntry::direct(IpNet::from(address), device) }
+    }
+
     /// Leads the host's packets for a pod to its device, away from an earlier device of the same pod.
     ///
     /// # Errors
@@ -105,7 +114,11 @@ impl Links {
     pub async fn set_pod_routes(&self, device: u32, pod_mac: Mac, addresses: &[IpAddr]) -> Result<(), LinkError> {
         for &address in addresses {
             self.set_neighbour(device, address, pod_mac).await?;
-            self.set_route(&RouteEntry::direct(IpNet::from(address), device), Owner::Pod).await?;
+            let route = self.pod_route(device, address);
+            // At a start the node's addresses are not known yet, while what is there was made when they were.
+            if route.source.is_some() || !self.has_route(&route, Owner::Pod).await? {
+                self.set_route(&route, Owner::Pod).await?;
+            }
         }
         Ok(())
     }

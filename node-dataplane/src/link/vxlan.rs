@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use rtnetlink::{LinkUnspec, LinkVxlan};
 
 use super::device::Device;
-use super::{LinkError, Links, OVERLAY_DEVICE, Operation, sysctl};
+use super::device::no_link_local;
+use super::{LinkError, Links, OVERLAY_DEVICE, Operation};
 
 /// What VXLAN adds to a packet: Ethernet 14, VXLAN 8, UDP 8 and the outer IP header (20 or 40).
 #[must_use]
-pub fn overhead(outer: Option<IpAddr>) -> u32 {
-    if outer.is_some_and(|address| address.is_ipv6()) { 70 } else { 50 }
+pub fn overhead(outer: IpAddr) -> u32 {
+    if outer.is_ipv6() { 70 } else { 50 }
 }
 
 impl Links {
@@ -20,7 +21,7 @@ impl Links {
     /// Ethernet address. A device with another port or of another kind is replaced, because neither can be changed.
     ///
     /// # Errors
-    /// When the kernel refuses a device, its settings or its sysctls.
+    /// When the kernel refuses the device or its settings.
     pub async fn ensure_overlay(&self, port: u16, mtu: u32) -> Result<Device, LinkError> {
         let name = OVERLAY_DEVICE;
         if let Some(device) = self.device(name).await?
@@ -35,10 +36,10 @@ impl Links {
         };
         if device.mtu != mtu || !device.up || !device.noarp {
             let change = LinkUnspec::new_with_index(device.index).mtu(mtu).arp(false).up();
+            let change = no_link_local(name, change);
             self.set_device(name, change).await?;
             device = Device { mtu, up: true, noarp: true, ..device };
         }
-        sysctl::prepare_overlay(name)?;
         Ok(device)
     }
 

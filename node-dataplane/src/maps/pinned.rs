@@ -7,6 +7,7 @@ use axoneme_bpf::bandwidth::{Bandwidth, BandwidthKey};
 use axoneme_bpf::config::Config;
 use axoneme_bpf::endpoint::Endpoint;
 use axoneme_bpf::maps;
+use axoneme_bpf::nat::Exclusion;
 use axoneme_bpf::policy::{Policy, PolicyClass, PolicyClassKey, PolicyRuleKey, Verdicts};
 use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceKey};
 
@@ -17,6 +18,8 @@ use super::kernel::{KernelMap, OpenError};
 pub struct Pinned {
     /// `ax_config`
     pub config: KernelMap<u32, Config>,
+    /// `ax_no_masquerade`
+    pub no_masquerade: KernelMap<CidrKey, Exclusion>,
     /// `ax_endpoints`
     pub endpoints: KernelMap<u32, Endpoint>,
     /// `ax_addresses`
@@ -47,6 +50,7 @@ impl Pinned {
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
         Ok(Self {
             config: KernelMap::open(directory, maps::CONFIG)?,
+            no_masquerade: KernelMap::open(directory, maps::NO_MASQUERADE)?,
             endpoints: KernelMap::open(directory, maps::ENDPOINTS)?,
             addresses: KernelMap::open(directory, maps::ADDRESSES)?,
             bandwidth: KernelMap::open(directory, maps::BANDWIDTH)?,

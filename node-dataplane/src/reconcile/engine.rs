@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axoneme_bpf::address::{Address, AddressKey, CidrKey};
 use axoneme_bpf::config::Config;
+use axoneme_bpf::nat::Exclusion;
 use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceKey};
 use tokio::time::Instant;
 
@@ -26,6 +27,8 @@ const ROUND: usize = 1000;
 pub struct Kernel {
     /// `ax_config`.
     pub config: Box<dyn MapOps<u32, Config>>,
+    /// `ax_no_masquerade`.
+    pub no_masquerade: Box<dyn MapOps<CidrKey, Exclusion>>,
     /// `ax_addresses`.
     pub addresses: Box<dyn MapOps<AddressKey, Address>>,
     /// `ax_cidrs`.
@@ -82,7 +85,7 @@ impl Engine {
     pub fn new(desired: Desired, indexes: BTreeMap<u32, u32>, kernel: Kernel, now: Instant) -> Self {
         Self {
             desired,
-            network: Network::new(kernel.devices, kernel.config),
+            network: Network::new(kernel.devices, kernel.config, kernel.no_masquerade),
             peers: Peers::new(kernel.addresses, kernel.cidrs),
             policies: Policies::new(kernel.policies),
             services: Services::new(kernel.services, kernel.backends),
@@ -116,6 +119,11 @@ impl Engine {
     #[must_use]
     pub fn is_adopted(&self) -> bool {
         self.indexes.is_none()
+    }
+
+    /// Something about the node's devices, addresses or routes may have changed.
+    pub fn devices_changed(&mut self) {
+        self.network.queue.mark((), self.desired.revision());
     }
 
     /// Takes a delta in; returns the identities whose policy it may change.
@@ -195,13 +203,13 @@ impl Engine {
 
     async fn network(&mut self, now: Instant) {
         for work in self.network.queue.take(now, 1) {
-            let before = self.network.state().map(|(_, state)| state.clone());
             let result = self.network.reconcile(&self.desired).await;
-            self.network.queue.settle(work, result, now);
-            if let Some((_, state)) = self.network.state().filter(|(_, state)| before.as_ref() != Some(state)) {
+            if let Some((_, state)) = self.network.state() {
                 let host = state.host_addresses.iter().copied().collect();
-                self.peers.set_local(LocalAddresses { host }, self.desired.revision());
+                self.peers.set_local(LocalAddresses { host, on_link: state.on_link.clone() }, &self.desired);
+                self.endpoints.ops().follow(state.pod_mtu);
             }
+            self.network.queue.settle(work, result, now);
         }
     }
 

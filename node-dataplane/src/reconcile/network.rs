@@ -1,17 +1,24 @@
-//! The node's own devices, routes and `ax_config`.
+//! The node's own devices, routes, `ax_config` and `ax_no_masquerade`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use axoneme_bpf::address::CidrKey;
 use axoneme_bpf::config::{Config, ConfigFlags};
 use axoneme_bpf::inet::{Inet, Port};
+use axoneme_bpf::nat::Exclusion;
+use axoneme_proto::nodesync::FailureCode;
 use axoneme_proto::{Scope, Table};
-use std::net::IpAddr;
 
-use super::ops::{DeviceOps, MapOps, NetworkSpec, NetworkState, Route, Routing};
-use super::peers::tunnel_end;
+use super::ops::{DeviceOps, MapError, MapOps, NetworkSpec, NetworkState, NextHop, Route, Routing, neighbour};
+use super::peers::{address_of_family, tunnel_end};
 use super::queue::{Failure, Queue};
 use crate::desired::{Desired, RowId};
 
 /// Ports that masquerading may use: behind the default range of node ports, as Cilium has it.
 const NAT_PORTS: (u16, u16) = (32_768, 65_535);
+/// Beyond so many neighbours none is kept resolved: each costs a question every half minute, and one that is down a shout every
+/// few seconds. The kernel then resolves those that are talked to.
+const KEPT_NEIGHBOURS: usize = 512;
 
 /// What the devices shall be like; the error says what is not known yet.
 ///
@@ -24,37 +31,76 @@ pub fn spec(desired: &Desired) -> Result<NetworkSpec, String> {
     overlay_addresses.extend(desired.pools().flat_map(|pool| pool.overlay_addresses));
     overlay_addresses.sort_unstable();
     overlay_addresses.dedup();
-    if overlay_addresses.is_empty() {
+    let tunnelled = settings.routing != Routing::Native;
+    if overlay_addresses.is_empty() && tunnelled {
         return Err("this node has no overlay address yet: has it a pod CIDR?".into());
     }
     Ok(NetworkSpec {
         routing: settings.routing,
         node_addresses: node.addresses.clone(),
+        tunnel_end: tunnel_end(desired, desired.node_name()).filter(|_| tunnelled),
         overlay_addresses,
         pod_cidrs: node.pod_cidrs.clone(),
         mtu: settings.mtu,
     })
 }
 
-/// The routes to other nodes' pods.
+/// The routes to other nodes' pods, and what has none, by node.
 #[must_use]
-pub fn routes(desired: &Desired, routing: Routing) -> Vec<Route> {
-    let mut routes = Vec::new();
+pub fn routes(desired: &Desired, state: &NetworkState) -> (Vec<Route>, BTreeMap<String, String>) {
+    let (mut routes, mut unreachable) = (BTreeSet::new(), BTreeMap::new());
+    let Some(settings) = desired.settings() else { return (Vec::new(), unreachable) };
     for (name, node) in desired.index().nodes().filter(|(name, _)| ***name != *desired.node_name()) {
         for &cidr in &node.pod_cidrs {
-            let same = || node.addresses.iter().copied().find(|a| a.is_ipv4() == cidr.addr().is_ipv4());
-            match routing {
-                Routing::Vxlan { .. } => routes.push(Route { cidr, via: None }),
-                Routing::Native => {
-                    let via = same().or_else(|| tunnel_end(desired, name));
-                    routes.extend(via.map(|via| Route { cidr, via: Some(via) }));
+            if settings.routing != Routing::Native {
+                routes.insert(Route { cidr, via: None });
+                if tunnel_end(desired, name).is_none() {
+                    let message = format!("no tunnel to {cidr}: node {name} has no address of the tunnel's family");
+                    unreachable.insert(name.to_string(), message);
+                }
+                continue;
+            }
+            // The underlay's own routes lead there.
+            if !settings.direct_routes {
+                continue;
+            }
+            let address = address_of_family(&node.addresses, cidr.addr().is_ipv4());
+            let next_hop = address.and_then(|address| neighbour(&state.on_link, address));
+            match (next_hop, address) {
+                (Some(via), _) => {
+                    routes.insert(Route { cidr, via: Some(via) });
+                }
+                (None, _) if settings.skip_unreachable => {}
+                (None, Some(address)) => {
+                    let message = format!(
+                        "no direct route to {cidr}: {address} of node {name} is in no subnet of this node's uplinks; \
+                         set directRoutingSkipUnreachable if the underlay routes there"
+                    );
+                    unreachable.insert(name.to_string(), message);
+                }
+                (None, None) => {
+                    let message = format!("no direct route to {cidr}: node {name} has no address of its family");
+                    unreachable.insert(name.to_string(), message);
                 }
             }
         }
     }
-    routes.sort_unstable();
-    routes.dedup();
-    routes
+    (routes.into_iter().collect(), unreachable)
+}
+
+/// Neighbours that packets for other nodes and the world are given to.
+#[must_use]
+pub fn next_hops(desired: &Desired, state: &NetworkState) -> Vec<NextHop> {
+    let tunnelled = desired.settings().is_some_and(|settings| settings.routing != Routing::Native);
+    let mut next_hops: BTreeSet<NextHop> = state.gateways.iter().copied().collect();
+    for (name, node) in desired.index().nodes().filter(|(name, _)| ***name != *desired.node_name()) {
+        let ends = if tunnelled { tunnel_end(desired, name).into_iter().collect() } else { node.addresses.clone() };
+        next_hops.extend(ends.into_iter().filter_map(|address| neighbour(&state.on_link, address)));
+    }
+    if next_hops.len() > KEPT_NEIGHBOURS {
+        next_hops = state.gateways.iter().copied().collect();
+    }
+    next_hops.into_iter().collect()
 }
 
 /// What programs know of the node.
@@ -67,24 +113,27 @@ pub fn config(desired: &Desired, spec: &NetworkSpec, state: &NetworkState) -> Co
         Routing::Vxlan { port } => tunnel_port = Port::new(port),
         Routing::Native => flags |= ConfigFlags::NATIVE_ROUTING,
     }
-    if settings.as_ref().is_some_and(|settings| settings.masquerade_ipv4) {
+    if settings.is_some_and(|settings| settings.masquerade_ipv4) {
         flags |= ConfigFlags::MASQUERADE_IPV4;
     }
-    if settings.as_ref().is_some_and(|settings| settings.masquerade_ipv6) {
+    if settings.is_some_and(|settings| settings.masquerade_ipv6) {
         flags |= ConfigFlags::MASQUERADE_IPV6;
     }
-    let first =
-        |wanted: fn(&IpAddr) -> bool| spec.node_addresses.iter().copied().find(wanted).map_or(Inet::ZERO, Inet::from);
+    if settings.is_some_and(|settings| !settings.no_masquerade.is_empty()) {
+        flags |= ConfigFlags::EXCLUSIONS;
+    }
+    let first = |ipv4| address_of_family(&spec.node_addresses, ipv4).map_or(Inet::ZERO, Inet::from);
     Config {
         flags,
         tunnel_ifindex: state.tunnel_ifindex,
         uplink_ifindex: state.uplink_ifindex,
         uplink_mtu: state.uplink_mtu,
+        pod_mtu: state.pod_mtu,
         tunnel_port,
         nat_port_min: NAT_PORTS.0,
         nat_port_max: NAT_PORTS.1,
-        node_ipv4: first(IpAddr::is_ipv4),
-        node_ipv6: first(IpAddr::is_ipv6),
+        node_ipv4: first(true),
+        node_ipv6: first(false),
         ..Config::default()
     }
 }
@@ -94,17 +143,24 @@ pub fn config(desired: &Desired, spec: &NetworkSpec, state: &NetworkState) -> Co
 pub struct Network {
     ops: Box<dyn DeviceOps>,
     config: Box<dyn MapOps<u32, Config>>,
+    exclusions: Box<dyn MapOps<CidrKey, Exclusion>>,
     /// One key: all of it.
     pub queue: Queue<()>,
     state: Option<(NetworkSpec, NetworkState)>,
     waiting: Option<String>,
+    /// What failed by row, when more than the network as a whole is to be said.
+    rows: Vec<Failure>,
 }
 
 impl Network {
-    /// Over these devices.
+    /// Over these devices and maps.
     #[must_use]
-    pub fn new(ops: Box<dyn DeviceOps>, config: Box<dyn MapOps<u32, Config>>) -> Self {
-        Self { ops, config, queue: Queue::default(), state: None, waiting: None }
+    pub fn new(
+        ops: Box<dyn DeviceOps>,
+        config: Box<dyn MapOps<u32, Config>>,
+        exclusions: Box<dyn MapOps<CidrKey, Exclusion>>,
+    ) -> Self {
+        Self { ops, config, exclusions, queue: Queue::default(), state: None, waiting: None, rows: Vec::new() }
     }
 
     /// What was set up last, and what came out.
@@ -113,18 +169,36 @@ impl Network {
         self.state.as_ref()
     }
 
+    /// Whether pods can be attached.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        self.state.as_ref().is_some_and(|(_, state)| state.refused.is_empty())
+    }
+
+    /// What is wrong beside failures, for people.
+    pub fn problems(&self) -> impl Iterator<Item = &str> {
+        let state = self.state.iter().flat_map(|(_, state)| state.refused.iter().chain(&state.warnings));
+        self.waiting.iter().chain(state).map(String::as_str)
+    }
+
+    /// What is not as desired, and why.
+    pub fn failures(&self) -> impl Iterator<Item = &Failure> {
+        let whole = self.queue.failures().map(|(_, failure)| failure);
+        self.rows.iter().chain(whole.filter(|whole| !self.rows.contains(whole)))
+    }
+
     /// What is not known yet, while nothing can be set up.
     #[must_use]
     pub fn waiting(&self) -> Option<&str> {
         self.waiting.as_deref()
     }
 
-    /// Makes devices, `ax_config` and routes as desired.
+    /// Makes devices, `ax_config`, `ax_no_masquerade`, routes and neighbours as desired.
     ///
     /// # Errors
-    /// What the kernel refused; the rest is done.
+    /// What the kernel refused first; the rest is done.
     pub async fn reconcile(&mut self, desired: &Desired) -> Result<(), Failure> {
-        let row = |table, key| RowId::new(Scope::Cluster, table, key);
+        self.rows.clear();
         let spec = match spec(desired) {
             Ok(spec) => spec,
             Err(missing) => {
@@ -134,24 +208,47 @@ impl Network {
             }
         };
         self.waiting = None;
-        let own = || row(Table::Node, desired.node_name());
+        let own = || RowId::new(Scope::Cluster, Table::Node, desired.node_name());
         let state = self.ops.apply(&spec).await.map_err(|err| Failure::from(err).of(own()))?;
-        let config = config(desired, &spec, &state);
-        if self.config.get(&0)? != Some(config) {
-            self.config.update(&0, &config).map_err(|err| Failure::from(err).of(own()))?;
+        self.configure(desired, &config(desired, &spec, &state))?;
+
+        let (routes, unreachable) = routes(desired, &state);
+        let of_node = |failure: Failure, node: &str| failure.of(RowId::new(Scope::Cluster, Table::Node, node));
+        self.rows.extend(unreachable.into_iter().map(|(node, message)| {
+            let failure = Failure { code: FailureCode::Kernel, errno: libc::EHOSTUNREACH, message, row: None };
+            of_node(failure, &node)
+        }));
+        for (route, err) in self.ops.routes(&routes).await {
+            let failure = Failure::from(err);
+            self.rows.push(match desired.index().node_cidr(route.cidr) {
+                Some(node) => of_node(failure, node),
+                None => failure,
+            });
         }
-        let routes = routes(desired, spec.routing);
+        let neighbours = self.ops.neighbours(&next_hops(desired, &state)).await;
+        self.rows.extend(neighbours.err().map(|err| Failure::from(err).of(own())));
         self.state = Some((spec, state));
-        let mut failed = self.ops.routes(&routes).await.into_iter();
-        match failed.next() {
-            None => Ok(()),
-            Some((route, err)) => {
-                let failure = Failure::from(err);
-                Err(match desired.index().node_cidr(route.cidr) {
-                    Some(node) => failure.of(row(Table::Node, node)),
-                    None => failure,
-                })
-            }
+        self.rows.first().cloned().map_or(Ok(()), Err)
+    }
+
+    /// Programs look into `ax_no_masquerade` while the flag is set, so entries come before it and go after it.
+    fn configure(&mut self, desired: &Desired, config: &Config) -> Result<(), Failure> {
+        let settings = || RowId::new(Scope::Cluster, Table::Settings, "");
+        let of_settings = |err: MapError| Failure::from(err).of(settings());
+        let excluded = desired.settings().into_iter().flat_map(|settings| &settings.no_masquerade);
+        let wanted: Vec<CidrKey> = excluded.map(|net| CidrKey::new(net.addr(), net.prefix_len())).collect();
+        let mut present = Vec::new();
+        self.exclusions.dump(&mut |key, _| present.push(key))?;
+        for key in wanted.iter().filter(|key| !present.contains(key)) {
+            self.exclusions.update(key, &Exclusion::default()).map_err(of_settings)?;
         }
+        if self.config.get(&0)? != Some(*config) {
+            let own = RowId::new(Scope::Cluster, Table::Node, desired.node_name());
+            self.config.update(&0, config).map_err(|err| Failure::from(err).of(own))?;
+        }
+        for key in present.iter().filter(|key| !wanted.contains(key)) {
+            self.exclusions.delete(key).map_err(of_settings)?;
+        }
+        Ok(())
     }
 }

@@ -129,9 +129,12 @@ pub enum Routing {
 pub struct NetworkSpec {
     /// How pods reach other nodes' pods.
     pub routing: Routing,
-    /// This node's addresses as Kubernetes knows them: they name the uplink. May be empty until the node's row is known.
+    /// This node's addresses as Kubernetes knows them: they name the uplinks. May be empty until the node's row is known.
     pub node_addresses: Vec<IpAddr>,
-    /// This node's overlay addresses: what the host sends from towards pods, and the pods' gateway.
+    /// The one of them that tunnel packets come from and go to; none in native routing.
+    pub tunnel_end: Option<IpAddr>,
+    /// This node's overlay addresses: what the host sends from towards other nodes' pods where those are tunnelled. In native
+    /// routing they are on no device: the host sends from its own address, and pods' gateway is link-local.
     pub overlay_addresses: Vec<IpAddr>,
     /// This node's pod CIDRs.
     pub pod_cidrs: Vec<IpNet>,
@@ -152,15 +155,48 @@ pub struct NetworkState {
     pub pod_mtu: u32,
     /// All global addresses of the host, but the overlay's.
     pub host_addresses: Vec<IpAddr>,
+    /// Prefixes whose addresses are neighbours, longest first.
+    pub on_link: Vec<OnLink>,
+    /// The routers of default routes.
+    pub gateways: Vec<NextHop>,
+    /// What had to be and could not be set, in words: the node's network does not work without.
+    pub refused: Vec<String>,
+    /// What is not as it should be, in words, and can be lived with.
+    pub warnings: Vec<String>,
+}
+
+/// A prefix whose addresses are neighbours on an uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnLink {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// Index of the uplink.
+    pub device: u32,
+}
+
+/// The uplink on which this address is a neighbour.
+#[must_use]
+pub fn neighbour(on_link: &[OnLink], address: IpAddr) -> Option<NextHop> {
+    let found = on_link.iter().find(|on_link| on_link.prefix.contains(&address))?;
+    Some(NextHop { address, device: found.device })
+}
+
+/// A neighbour that packets are given to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NextHop {
+    /// Its address.
+    pub address: IpAddr,
+    /// Index of the device on which it is a neighbour.
+    pub device: u32,
 }
 
 /// A route from the host to pods of another node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Route {
     /// Pods of that node.
     pub cidr: IpNet,
-    /// VXLAN: through the overlay device, from the overlay address. Native: through this address of the node.
-    pub via: Option<IpAddr>,
+    /// Native: that node. None: through the overlay device, from the overlay address.
+    pub via: Option<NextHop>,
 }
 
 /// The node's own devices and routes.
@@ -172,6 +208,10 @@ pub trait DeviceOps: Send {
     /// Makes the routes to other nodes' pods exactly these: adds what is missing, then removes what this daemon once added and
     /// is not in the list. Returns the routes that could not be set.
     fn routes<'a>(&'a mut self, routes: &'a [Route]) -> BoxFuture<'a, Vec<(Route, DeviceError)>>;
+
+    /// Keeps exactly these next hops resolved, so that no packet waits for an answer to who has their address, and none is
+    /// asked for by shouting while it answers.
+    fn neighbours<'a>(&'a mut self, next_hops: &'a [NextHop]) -> BoxFuture<'a, Result<(), DeviceError>>;
 }
 
 /// What an endpoint is enforced with.
@@ -227,4 +267,7 @@ pub trait EndpointOps: Send + Sync {
     /// # Errors
     /// When a map or the disk refuses; it is called again later.
     fn enforce(&self, pod_uid: &str, enforcement: &Enforcement) -> Result<(), EndpointApplyError>;
+
+    /// The node's network was looked at and has this MTU for pods: devices and routes of attached pods follow, soon after.
+    fn follow(&self, pod_mtu: u32);
 }

@@ -7,7 +7,7 @@ use axoneme_bpf::address::{Address, AddressKey, AddressKind, CidrKey};
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-use super::ops::{MapError, MapOps};
+use super::ops::{MapError, MapOps, OnLink, Routing, neighbour};
 use super::policy::PeerChange;
 use super::queue::{Failure, Queue};
 use crate::desired::{Desired, NodeAddress, RowId};
@@ -18,6 +18,8 @@ use axoneme_proto::{Scope, Table};
 pub struct LocalAddresses {
     /// Of the host, but for overlay addresses.
     pub host: BTreeSet<IpAddr>,
+    /// Prefixes whose addresses are neighbours.
+    pub on_link: Vec<OnLink>,
 }
 
 /// A key of either map.
@@ -29,13 +31,33 @@ pub enum PeerKey {
     Cidr(IpNet),
 }
 
-/// Where tunnel packets for a node go: its address in the family in which this node has its first one, else its first.
+/// The first of these addresses in one family.
+#[must_use]
+pub fn address_of_family(addresses: &[IpAddr], ipv4: bool) -> Option<IpAddr> {
+    addresses.iter().copied().find(|address| address.is_ipv4() == ipv4)
+}
+
+/// Where tunnel packets for a node go: its address in the family that the cluster tunnels over, or in the only one that this
+/// node has.
 #[must_use]
 pub fn tunnel_end(desired: &Desired, node: &str) -> Option<IpAddr> {
     let addresses = &desired.index().node(node)?.addresses;
-    let own = desired.own_node().and_then(|own| own.addresses.first());
-    let same = own.and_then(|own| addresses.iter().find(|address| address.is_ipv4() == own.is_ipv4()));
-    same.or(addresses.first()).copied()
+    let ipv4 = !desired.settings().is_some_and(|settings| settings.tunnel_over_ipv6);
+    let own = desired.own_node().map_or(&[][..], |own| &own.addresses);
+    let fits = own.is_empty() || address_of_family(own, ipv4).is_some();
+    address_of_family(addresses, ipv4 == fits)
+}
+
+/// How a packet for an address of this family gets to the node that owns it; None: it cannot be sent there.
+fn way(desired: &Desired, local: &LocalAddresses, node: &str, ipv4: bool, owner: Address) -> Option<Address> {
+    let Some(settings) = desired.settings().filter(|settings| settings.routing == Routing::Native) else {
+        return tunnel_end(desired, node).map(|end| owner.behind(end));
+    };
+    let end = desired.index().node(node).and_then(|node| address_of_family(&node.addresses, ipv4));
+    let Some(end) = end else { return Some(owner) };
+    let next_hop = neighbour(&local.on_link, end).filter(|_| settings.direct_routes);
+    let owner = owner.behind(end);
+    Some(next_hop.map_or(owner, |next_hop| owner.direct(next_hop.device)))
 }
 
 /// What `ax_addresses` shall hold for an address; None: nothing, or what the attachment of a local endpoint wrote.
@@ -47,7 +69,7 @@ pub fn address(desired: &Desired, local: &LocalAddresses, address: IpAddr) -> Op
             NodeAddress::Underlay if node == own => Some(Address::host()),
             NodeAddress::Overlay if node == own => Some(Address::host_overlay()),
             NodeAddress::Underlay => Some(Address::node()),
-            NodeAddress::Overlay => tunnel_end(desired, node).map(Address::node_overlay),
+            NodeAddress::Overlay => way(desired, local, node, address.is_ipv4(), Address::of_node_overlay()),
         };
     }
     if local.host.contains(&address) {
@@ -57,19 +79,19 @@ pub fn address(desired: &Desired, local: &LocalAddresses, address: IpAddr) -> Op
     if *claim.node == *own {
         return None;
     }
-    tunnel_end(desired, &claim.node).map(|end| Address::pod(claim.identity, end))
+    way(desired, local, &claim.node, address.is_ipv4(), Address::of_pod(claim.identity))
 }
 
 /// What `ax_cidrs` shall hold for a prefix.
 #[must_use]
-pub fn cidr(desired: &Desired, cidr: IpNet) -> Option<Address> {
+pub fn cidr(desired: &Desired, local: &LocalAddresses, cidr: IpNet) -> Option<Address> {
     if let Some(node) = desired.index().node_cidr(cidr).filter(|node| *node != desired.node_name()) {
-        return tunnel_end(desired, node).map(|end| Address::pod(0, end));
+        return way(desired, local, node, cidr.addr().is_ipv4(), Address::of_pod(0));
     }
     // Pods of the cluster, on no node that is known or on this one: not the world, and nowhere to send to.
     let of_cluster = desired.settings().is_some_and(|settings| settings.pod_cidrs.contains(&cidr));
     let of_node = desired.index().node_cidr(cidr).is_some();
-    (of_cluster || of_node).then(|| Address { kind: AddressKind::POD, ..Address::default() })
+    (of_cluster || of_node).then(|| Address::of_pod(0))
 }
 
 /// The reconciler of addresses and prefixes.
@@ -90,9 +112,15 @@ impl Peers {
     }
 
     /// What this node's host has changed.
-    pub fn set_local(&mut self, local: LocalAddresses, since: u64) {
+    pub fn set_local(&mut self, local: LocalAddresses, desired: &Desired) {
         if local == self.local {
             return;
+        }
+        let (since, index) = (desired.revision(), desired.index());
+        let routed = desired.settings().is_some_and(|settings| settings.direct_routes);
+        if routed && local.on_link != self.local.on_link {
+            let addresses = index.claimed().chain(index.all_node_addresses()).map(PeerKey::Address);
+            self.queue.mark_all(addresses.chain(index.all_node_cidrs().map(PeerKey::Cidr)).map(|key| (key, since)));
         }
         for &address in local.host.symmetric_difference(&self.local.host) {
             self.queue.mark(PeerKey::Address(address), since);
@@ -105,7 +133,7 @@ impl Peers {
     pub fn is_desired(&self, key: PeerKey, desired: &Desired) -> bool {
         match key {
             PeerKey::Address(ip) => address(desired, &self.local, ip).is_some(),
-            PeerKey::Cidr(net) => cidr(desired, net).is_some(),
+            PeerKey::Cidr(net) => cidr(desired, &self.local, net).is_some(),
         }
     }
 
@@ -126,7 +154,7 @@ impl Peers {
                 (old, new)
             }
             PeerKey::Cidr(net) => {
-                let (kernel, new) = (CidrKey::new(net.addr(), net.prefix_len()), cidr(desired, net));
+                let (kernel, new) = (CidrKey::new(net.addr(), net.prefix_len()), cidr(desired, &self.local, net));
                 let old = self.cidrs.get(&kernel)?;
                 write(&mut *self.cidrs, &kernel, old, new).map_err(|err| fail(err, key, desired))?;
                 (old, new)
@@ -146,7 +174,7 @@ impl Peers {
         missing.extend(desired.index().all_node_addresses().map(PeerKey::Address));
         missing.extend(self.local.host.iter().copied().map(PeerKey::Address));
         missing.extend(desired.index().all_node_cidrs().map(PeerKey::Cidr));
-        missing.extend(desired.settings().into_iter().flat_map(|s| s.pod_cidrs).map(PeerKey::Cidr));
+        missing.extend(desired.settings().into_iter().flat_map(|s| &s.pod_cidrs).copied().map(PeerKey::Cidr));
         missing.retain(|&key| self.is_desired(key, desired));
         let mut differing = Vec::new();
         let mut see = |key: PeerKey, found: Address, wanted: Option<Address>| {
@@ -164,7 +192,7 @@ impl Peers {
             let length = key.prefixlen.checked_sub(CidrKey::STATIC_BITS).and_then(|bits| u8::try_from(bits).ok());
             let net = key.address.to_ip(key.family).zip(length).and_then(|(ip, bits)| IpNet::new(ip, bits).ok());
             if let Some(net) = net {
-                see(PeerKey::Cidr(net), found, cidr(desired, net));
+                see(PeerKey::Cidr(net), found, cidr(desired, &self.local, net));
             }
         })?;
         differing.extend(missing);
@@ -200,7 +228,7 @@ fn change(old: Option<Address>, new: Option<Address>) -> Option<PeerChange> {
     let of_node = |row: Option<Address>| row.is_some_and(|row| row.kind != AddressKind::POD);
     let moved = of_node(old) != of_node(new);
     if !moved && old.is_some() && new.is_some() && identity(old) == identity(new) {
-        return None; // another tunnel end
+        return None; // another way
     }
     Some(PeerChange { identities: vec![identity(old), identity(new)], of_scope: moved })
 }

@@ -42,18 +42,18 @@ impl Status {
             received: desired.revision(),
             attempted: engine.lowest_pending().map_or(desired.revision(), |lowest| lowest.saturating_sub(1)),
             retry_low_watermark: engine.lowest_failing().unwrap_or(0),
-            network: engine.network.state().is_some(),
+            network: engine.network.works(),
             applied: engine.is_adopted() && !desired.store().is_empty() && engine.lowest_pending().is_none(),
             ..Self::default()
         };
         status.problems.extend(problem.map(str::to_owned));
-        status.problems.extend(engine.network.waiting().map(str::to_owned));
+        status.problems.extend(engine.network.problems().map(str::to_owned));
         for (id, rejection) in desired.rejected() {
             let failure =
                 Failure { code: rejection.code, errno: 0, message: rejection.message.clone(), row: Some(id.clone()) };
             status.add(&failure, rejection.revision);
         }
-        let failures = engine.network.queue.failures().map(|(_, failure)| failure);
+        let failures = engine.network.failures();
         let failures = failures
             .chain(engine.peers.queue.failures().map(|(_, failure)| failure))
             .chain(engine.policies.queue.failures().map(|(_, failure)| failure))

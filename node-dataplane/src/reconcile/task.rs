@@ -47,6 +47,7 @@ enum Command {
     Attached(String, u32),
     Detached(String, Vec<IpAddr>),
     Connected(bool),
+    Devices,
     Operators(Vec<String>),
     Stop(oneshot::Sender<()>),
 }
@@ -117,6 +118,11 @@ impl State {
     /// A pod's last attachment is gone.
     pub fn detached(&self, pod_uid: String, addresses: Vec<IpAddr>) {
         self.tell(Command::Detached(pod_uid, addresses));
+    }
+
+    /// Something about the node's devices, addresses or routes may have changed.
+    pub fn devices_changed(&self) {
+        self.tell(Command::Devices);
     }
 
     /// Whether an operator is connected.
@@ -286,6 +292,7 @@ impl Task {
             }
             Command::Attached(pod_uid, identity) => self.engine.attached(&pod_uid, identity),
             Command::Detached(pod_uid, addresses) => self.engine.detached(&pod_uid, &addresses),
+            Command::Devices => self.engine.devices_changed(),
             Command::Connected(true) => {
                 self.alone_since = None;
                 self.barrier.connected();

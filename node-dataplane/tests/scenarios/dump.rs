@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axoneme_bpf::address::{Address, AddressKind, CidrKey};
+use axoneme_bpf::address::{Address, AddressKind, AddressPath, CidrKey};
 use axoneme_bpf::inet::{Direction, Family, Inet};
 use axoneme_bpf::policy::{Action, PolicyFlags, PolicyRuleKey, RulePeer, Verdicts};
 use axoneme_bpf::service::BackendKey;
@@ -44,21 +44,27 @@ pub fn dump(machine: &Machine, engine: &Engine, names: &[String]) -> BTreeMap<&'
         routes
             .iter()
             .map(|r| match r.via {
-                Some(via) => format!("{} via {via}", r.cidr),
+                Some(via) => format!("{} via {} dev {}", r.cidr, via.address, via.device),
                 None => format!("{} overlay", r.cidr),
             })
             .collect(),
     );
+    let neighbours = machine.neighbours.lock().unwrap();
+    add("neighbours", neighbours.iter().map(|hop| format!("{} dev {}", hop.address, hop.device)).collect());
+    let exclusions = machine.no_masquerade.entries();
+    let net = |k: &CidrKey| format!("{}/{}", ip(k.address, k.family), k.prefixlen - CidrKey::STATIC_BITS);
+    add("noMasquerade", exclusions.keys().map(net).collect());
     let config = machine.config.entries()[&0];
     add(
         "config",
         vec![format!(
-            "flags {:#x} tunnel {} port {} uplink {} mtu {} node {}",
+            "flags {:#x} tunnel {} port {} uplink {} mtu {} pods {} node {}",
             config.flags.0,
             config.tunnel_ifindex,
             config.tunnel_port.get(),
             config.uplink_ifindex,
             config.uplink_mtu,
+            config.pod_mtu,
             ip(config.node_ipv4, Family::IPV4),
         )],
     );
@@ -73,7 +79,10 @@ fn ip(inet: Inet, family: Family) -> String {
 }
 
 fn owner(row: &Address) -> String {
-    let tunnel = ip(row.tunnel, row.tunnel_family);
+    let mut tunnel = ip(row.tunnel, row.tunnel_family);
+    if row.path == AddressPath::DIRECT {
+        tunnel = format!("{tunnel} dev {}", row.ifindex);
+    }
     match row.kind {
         AddressKind::ENDPOINT => format!("endpoint {}", row.ifindex),
         AddressKind::POD => format!("pod {} via {tunnel}", row.identity),

@@ -4,15 +4,16 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use axoneme_bpf::address::{Address, AddressKey, CidrKey};
-use axoneme_bpf::config::Config;
+use axoneme_bpf::config::{Config, ConfigFlags};
 use axoneme_bpf::maps;
+use axoneme_bpf::nat::Exclusion;
 use axoneme_bpf::policy::{Policy, PolicyClass, PolicyClassKey, PolicyRuleKey, Verdicts};
 use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceKey};
 use axoneme_node::maps::{Faulty, MemoryMap};
 use axoneme_node::reconcile::Kernel;
 use axoneme_node::reconcile::ops::{
     AttachedEndpoint, DeviceError, DeviceOps, EndpointApplyError, EndpointOps, Enforcement, MapError, MapKey, MapOps,
-    MapValue, NetworkSpec, NetworkState, Route, Routing,
+    MapValue, NetworkSpec, NetworkState, NextHop, OnLink, Route, Routing,
 };
 use axoneme_node::reconcile::policy::PolicyMaps;
 use futures::FutureExt;
@@ -30,7 +31,11 @@ pub struct Machine {
     pub classes: MemoryMap<PolicyClassKey, PolicyClass>,
     pub services: MemoryMap<ServiceKey, Service>,
     pub backends: MemoryMap<BackendKey, Backend>,
+    pub no_masquerade: MemoryMap<CidrKey, Exclusion>,
     pub routes: Arc<Mutex<Vec<Route>>>,
+    pub neighbours: Arc<Mutex<Vec<NextHop>>>,
+    /// Sysctls that cannot be set, in words.
+    pub refused: Arc<Mutex<Vec<String>>>,
     pub host_addresses: Arc<Mutex<Vec<IpAddr>>>,
     pub pods: Arc<Pods>,
     /// Successful writes since somebody last looked.
@@ -46,6 +51,8 @@ impl EndpointOps for Pods {
         self.0.lock().unwrap().clone()
     }
 
+    fn follow(&self, _pod_mtu: u32) {}
+
     fn enforce(&self, pod_uid: &str, enforcement: &Enforcement) -> Result<(), EndpointApplyError> {
         for pod in self.0.lock().unwrap().iter_mut().filter(|pod| pod.pod_uid == pod_uid) {
             pod.enforcement = enforcement.clone();
@@ -59,12 +66,17 @@ struct Devices(Machine);
 impl DeviceOps for Devices {
     fn apply<'a>(&'a mut self, spec: &'a NetworkSpec) -> BoxFuture<'a, Result<NetworkState, DeviceError>> {
         let vxlan = matches!(spec.routing, Routing::Vxlan { .. });
+        let prefix = |text: &str| OnLink { prefix: text.parse().unwrap(), device: 2 };
         let state = NetworkState {
             tunnel_ifindex: if vxlan { 7 } else { 0 },
             uplink_ifindex: 2,
             uplink_mtu: 1500,
             pod_mtu: if vxlan { 1450 } else { 1500 },
             host_addresses: self.0.host_addresses.lock().unwrap().clone(),
+            on_link: vec![prefix("fd00:168::/64"), prefix("192.168.0.0/24")],
+            gateways: vec![NextHop { address: "192.168.0.254".parse().unwrap(), device: 2 }],
+            refused: self.0.refused.lock().unwrap().clone(),
+            warnings: Vec::new(),
         };
         async { Ok(state) }.boxed()
     }
@@ -72,6 +84,11 @@ impl DeviceOps for Devices {
     fn routes<'a>(&'a mut self, routes: &'a [Route]) -> BoxFuture<'a, Vec<(Route, DeviceError)>> {
         *self.0.routes.lock().unwrap() = routes.to_vec();
         async { Vec::new() }.boxed()
+    }
+
+    fn neighbours<'a>(&'a mut self, next_hops: &'a [NextHop]) -> BoxFuture<'a, Result<(), DeviceError>> {
+        *self.0.neighbours.lock().unwrap() = next_hops.to_vec();
+        async { Ok(()) }.boxed()
     }
 }
 
@@ -88,7 +105,10 @@ impl Machine {
             classes: MemoryMap::hash(maps::POLICY_CLASSES, 1024),
             services: MemoryMap::hash(maps::SERVICES, 1024),
             backends: MemoryMap::hash(maps::SERVICE_BACKENDS, 1024),
+            no_masquerade: MemoryMap::hash(maps::NO_MASQUERADE, 1024),
             routes: Arc::default(),
+            neighbours: Arc::default(),
+            refused: Arc::default(),
             host_addresses: Arc::default(),
             pods: Arc::default(),
             writes: Arc::default(),
@@ -107,6 +127,7 @@ impl Machine {
                 rules: self.watched(&self.rules, seed + 5, percent),
                 classes: self.watched(&self.classes, seed + 6, percent),
             },
+            no_masquerade: self.watched(&self.no_masquerade, seed + 9, percent),
             services: self.watched(&self.services, seed + 7, percent),
             backends: self.watched(&self.backends, seed + 8, percent),
             devices: Box::new(Devices(self.clone())),
@@ -126,6 +147,9 @@ impl Machine {
 
     /// What a packet may rely on at any moment.
     fn check(&self) {
+        // A program that looks and finds nothing, or that does not look, masquerades.
+        let flagged = self.config.entries()[&0].flags.contains(ConfigFlags::EXCLUSIONS);
+        assert!(!flagged || !self.no_masquerade.entries().is_empty(), "the flag is set without entries");
         let backends = self.backends.entries();
         for (key, service) in self.services.entries() {
             for index in 0..service.backends {

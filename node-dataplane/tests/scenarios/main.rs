@@ -38,6 +38,7 @@ stories! {
     checkpoint
     claims
     endpoints
+    native_routing
     network
     policy
     policy_update

@@ -33,6 +33,11 @@ pub struct Settings {
     native: bool,
     pod_cidrs: Vec<IpNet>,
     masquerade: bool,
+    no_masquerade: Vec<IpNet>,
+    direct: bool,
+    skip_unreachable: bool,
+    tunnel_over_ipv6: bool,
+    mtu: u32,
 }
 
 #[derive(Deserialize, Default)]
@@ -211,6 +216,12 @@ impl Settings {
             tunnel_port: 8472,
             pod_cidrs: prefixes(&self.pod_cidrs),
             masquerade_ipv4: self.masquerade,
+            no_masquerade: prefixes(&self.no_masquerade),
+            auto_direct_node_routes: self.direct,
+            direct_routes_skip_unreachable: self.skip_unreachable,
+            tunnel_over_ipv6: self.tunnel_over_ipv6,
+            ipv6: true,
+            mtu: self.mtu,
             ..Default::default()
         }
     }

@@ -57,6 +57,10 @@ enum Step {
     Restart { checkpoint: bool },
     /// Addresses of the host become these.
     Host(Vec<IpAddr>),
+    /// Somebody does something to the host's devices, addresses or routes.
+    Stir,
+    /// A sysctl cannot be set.
+    RefuseSysctl(Vec<String>),
     /// Somebody else removes an address from the kernel.
     Tamper(IpAddr),
     /// So long.
@@ -141,6 +145,8 @@ impl Teller {
                 }
                 Step::Restart { checkpoint } => self.restart(checkpoint).await,
                 Step::Host(addresses) => *self.machine.host_addresses.lock().unwrap() = addresses,
+                Step::Stir => self.engine.devices_changed(),
+                Step::RefuseSysctl(refused) => *self.machine.refused.lock().unwrap() = refused,
                 Step::Tamper(address) => self.machine.addresses.clone().delete(&AddressKey::from(address)).unwrap(),
                 Step::Wait { seconds } => {
                     self.settle().await;
