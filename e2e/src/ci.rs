@@ -59,9 +59,7 @@ pub fn test(cluster: &Cluster) -> Result<()> {
         return Err(error);
     }
     cluster.down()?;
-    let mut others = state::clusters(&cluster.paths);
-    others.retain(|name| *name != cluster.folder.name);
-    let left = leaks::find(&cluster.paths, &others)?;
+    let left = leaks::find(&cluster.paths, Some(&cluster.folder.name))?;
     if !left.is_empty() {
         bail!("the cluster left something behind:\n  {}", left.join("\n  "));
     }

@@ -11,7 +11,7 @@ use axoneme_e2e::component::End;
 use axoneme_e2e::conformance::{self, Suite};
 use axoneme_e2e::paths::Paths;
 use axoneme_e2e::progress::{heading, note};
-use axoneme_e2e::state::{self, Cni};
+use axoneme_e2e::state::Cni;
 use axoneme_e2e::{ci, demo, gobuild, helm, images, leaks};
 use clap::{Parser, Subcommand};
 
@@ -189,9 +189,7 @@ fn up(cluster: &Cluster, shape: Shape, values: Option<&Path>) -> Result<()> {
 }
 
 fn leaks(cluster: &Cluster, all: bool) -> Result<ExitCode> {
-    let mut others = if all { Vec::new() } else { state::clusters(&cluster.paths) };
-    others.retain(|name| *name != cluster.folder.name);
-    let found = leaks::find(&cluster.paths, &others)?;
+    let found = leaks::find(&cluster.paths, (!all).then_some(&cluster.folder.name))?;
     if found.is_empty() {
         note("nothing is left");
         return Ok(ExitCode::SUCCESS);
