@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use axoneme_operator::engine::{Config, Core, Demands, Input};
 use axoneme_operator::object::{
-    CiliumIdentity, CiliumNode, Kind, LedgerAddress, Name, Namespace, NetworkPolicy, Node, Object, Peer, Pod,
-    PolicyPort, PolicyRule, PoolEntry, PortRef, Selector,
+    Bandwidth, CiliumIdentity, CiliumNode, Kind, LedgerAddress, Name, Namespace, NetworkPolicy, Node, Object, Peer,
+    Pod, PolicyPort, PolicyRule, PoolEntry, PortRef, Selector,
 };
 use axoneme_operator::publish::journal::Journal;
 use axoneme_proto::tables::Settings;
@@ -67,6 +67,8 @@ fn pod(i: u32, apps: u32, node: Option<u32>) -> Object {
         host_network: false,
         service_account: "default".into(),
         ports: [].into(),
+        bandwidth: Bandwidth::default(),
+        ips: [].into(),
         deleting: false,
         finished: false,
         resource_version: "1".into(),

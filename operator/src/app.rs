@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::config::Flags;
-use crate::engine::{self, Engine, Input};
+use crate::engine::{Engine, Handle, Input};
 use crate::identity::IdentityMetrics;
 use crate::ipam::IpamMetrics;
 use crate::publish::server::SessionMetrics;
@@ -47,7 +47,7 @@ impl Metrics {
     }
 }
 
-impl watches::Sink for engine::Handle {
+impl watches::Sink for Handle {
     async fn deliver(&self, input: Input) -> bool {
         self.send(input).await.is_ok()
     }
@@ -63,15 +63,18 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     info!(version = env!("CARGO_PKG_VERSION"), pod = flags.pod_name, node = flags.node_name, "axoneme-operator");
     let stop = stop_on_signals()?;
     let health = Health::default();
-    let mut registry = Registry::with_prefix("cilium_operator");
-    let metrics = Metrics::register(&mut registry);
+    let (engine, handle, outputs) = Engine::new(settings::engine(&config), random()?);
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(registry.sub_registry_with_prefix("cilium_operator"));
+    // What Cilium has nothing like.
+    outputs.barriers.register(registry.sub_registry_with_prefix("axoneme_operator"));
     telemetry::serve(health.clone(), registry, &[config.operator.health_port, config.operator.metrics_port]).await?;
 
     let (watching, client) = clients().await?;
-    let (engine, handle, outputs) = Engine::new(engine::Config::new(settings::settings(&config)), random()?);
     let engine = tokio::spawn(engine.run());
     let (problems, problems_out) = mpsc::unbounded_channel();
-    let mut watches = watches::spawn_all(&watching, &handle, &problems);
+    let agent = config.ip_masq_agent.enabled.then_some(&*flags.pod_namespace);
+    let mut watches = watches::spawn_all(&watching, agent, &handle, &problems);
     let (lead, leading) = watch::channel(None);
     let (notices, notices_out) = Notices::channel();
     tokio::spawn(status::publish_notices(client.clone(), notices_out, metrics.notices.clone()));

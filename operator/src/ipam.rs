@@ -19,6 +19,6 @@ mod tests;
 pub use cidrs::Cidrs;
 pub use ledgers::{KubernetesLedgers, Ledgers};
 pub use metrics::IpamMetrics;
-pub use plan::{Plan, Shortage, plan};
+pub use plan::{Plan, Shortage, empty, plan};
 pub use rotation::Rotation;
 pub use run::Allocator;

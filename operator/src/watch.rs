@@ -6,6 +6,7 @@
 
 mod cilium_identity;
 mod cilium_node;
+mod config_map;
 mod context;
 mod decode;
 mod endpoint_slice;
@@ -16,6 +17,7 @@ mod namespace;
 mod network_policy;
 mod node;
 mod pod;
+mod quantity;
 mod service;
 
 #[cfg(test)]
@@ -24,7 +26,8 @@ mod tests;
 use std::future::Future;
 use std::sync::Arc;
 
-use kube::Client;
+use kube::runtime::watcher;
+use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -32,6 +35,7 @@ use tokio::task::JoinSet;
 use crate::engine::Input;
 use crate::object::{Kind, Object, ObjectKey};
 use context::Context;
+use guard::Guarded;
 
 pub use cilium_node::Ledger;
 pub use decode::{DecodeError, decode};
@@ -76,21 +80,59 @@ trait Watched: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Dese
     }
 }
 
-/// Watches all kinds until the sink is closed. Problems are sent for as long as their receiver lives.
-pub fn spawn_all<S: Sink>(client: &Client, sink: &S, problems: &mpsc::UnboundedSender<Problems>) -> JoinSet<()> {
+/// Watches all kinds until the sink is closed. `agent` is the namespace of the ConfigMap `ip-masq-agent`, if it is wanted.
+/// Problems are sent for as long as their receiver lives.
+pub fn spawn_all<S: Sink>(
+    client: &Client,
+    agent: Option<&str>,
+    sink: &S,
+    problems: &mpsc::UnboundedSender<Problems>,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for kind in Kind::ALL {
-        let (client, sink, problems) = (client.clone(), sink.clone(), problems.clone());
         match kind {
-            Kind::Namespace => tasks.spawn(follow::follow::<namespace::Namespace, S>(client, sink, problems)),
-            Kind::Node => tasks.spawn(follow::follow::<node::Node, S>(client, sink, problems)),
-            Kind::Pod => tasks.spawn(follow::follow::<pod::Pod, S>(client, sink, problems)),
-            Kind::Service => tasks.spawn(follow::follow::<service::Service, S>(client, sink, problems)),
-            Kind::EndpointSlice => tasks.spawn(follow::follow::<endpoint_slice::Slice, S>(client, sink, problems)),
-            Kind::NetworkPolicy => tasks.spawn(follow::follow::<network_policy::Policy, S>(client, sink, problems)),
-            Kind::CiliumIdentity => tasks.spawn(follow::follow::<cilium_identity::Identity, S>(client, sink, problems)),
-            Kind::CiliumNode => tasks.spawn(follow::follow::<cilium_node::Ledger, S>(client, sink, problems)),
-        };
+            Kind::Namespace => spawn::<namespace::Namespace, S>(&mut tasks, client, sink, problems),
+            Kind::Node => spawn::<node::Node, S>(&mut tasks, client, sink, problems),
+            Kind::Pod => spawn::<pod::Pod, S>(&mut tasks, client, sink, problems),
+            Kind::Service => spawn::<service::Service, S>(&mut tasks, client, sink, problems),
+            Kind::EndpointSlice => spawn::<endpoint_slice::Slice, S>(&mut tasks, client, sink, problems),
+            Kind::NetworkPolicy => spawn::<network_policy::Policy, S>(&mut tasks, client, sink, problems),
+            Kind::CiliumIdentity => spawn::<cilium_identity::Identity, S>(&mut tasks, client, sink, problems),
+            Kind::CiliumNode => spawn::<cilium_node::Ledger, S>(&mut tasks, client, sink, problems),
+            Kind::ConfigMap => spawn_config_map(&mut tasks, client, agent, sink, problems),
+        }
     }
     tasks
+}
+
+fn spawn<K: Watched, S: Sink>(
+    tasks: &mut JoinSet<()>,
+    client: &Client,
+    sink: &S,
+    problems: &mpsc::UnboundedSender<Problems>,
+) {
+    let api = Api::<Guarded<K>>::all(client.clone());
+    tasks.spawn(follow::follow::<K, S>(api, watcher::Config::default(), sink.clone(), problems.clone()));
+}
+
+/// One ConfigMap, by name: that is what the operator may see.
+fn spawn_config_map<S: Sink>(
+    tasks: &mut JoinSet<()>,
+    client: &Client,
+    namespace: Option<&str>,
+    sink: &S,
+    problems: &mpsc::UnboundedSender<Problems>,
+) {
+    let sink = sink.clone();
+    let Some(namespace) = namespace else {
+        // Nothing of a kind that is not wanted exists.
+        tasks.spawn(async move {
+            sink.deliver(Input::Synced(Kind::ConfigMap)).await;
+            std::future::pending().await
+        });
+        return;
+    };
+    let api = Api::<Guarded<config_map::ConfigMap>>::namespaced(client.clone(), namespace);
+    let selected = watcher::Config::default().fields(&format!("metadata.name={}", config_map::NAME));
+    tasks.spawn(follow::follow(api, selected, sink, problems.clone()));
 }

@@ -4,10 +4,22 @@ use axoneme_proto::tables::{PolicyMode, RoutingMode as Mode, Settings};
 
 use crate::compile::cluster::prefix;
 use crate::config::{ConfigFile, IpamMode, PolicyEnforcementMode, RoutingMode, UnderlayProtocol};
+use crate::engine;
+
+/// What the engine has to know.
+#[must_use]
+pub(super) fn engine(config: &ConfigFile) -> engine::Config {
+    engine::Config {
+        ipam: config.ipam.mode,
+        masquerade_agent: config.ip_masq_agent.enabled,
+        bandwidth: config.bandwidth_manager.enabled,
+        ..engine::Config::new(settings(config))
+    }
+}
 
 /// What every node has to know.
 #[must_use]
-pub(super) fn settings(config: &ConfigFile) -> Settings {
+fn settings(config: &ConfigFile) -> Settings {
     let pool = &config.ipam.operator;
     // In other modes the nodes' own rows say where pods are.
     let pools = config.ipam.mode == IpamMode::ClusterPool;

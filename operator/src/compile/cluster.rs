@@ -1,5 +1,7 @@
 //! The scope `cluster`: settings and nodes.
 
+use std::collections::BTreeSet;
+
 use axoneme_proto::Scope;
 use axoneme_proto::nodesync::Table;
 use axoneme_proto::tables;
@@ -8,15 +10,56 @@ use ipnet::IpNet;
 
 use super::{Output, bytes_of, output};
 use crate::index::Index;
+use crate::object::MasqueradeAgent;
 use crate::table::RowId;
 
 /// `spec.addresses[].type` of a node's own address in the overlay.
 pub const OVERLAY: &str = "CiliumInternalIP";
 
-/// The settings row.
+/// Destinations that see pods' own addresses where `ip-masq-agent` is asked for and lists none: Cilium's defaults.
+const NOT_MASQUERADED: [&str; 11] = [
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "240.0.0.0/4",
+];
+
+/// Link-local destinations, per family.
+const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
+
+/// The settings row; with `agent`, the ConfigMap `ip-masq-agent` adds to what is not masqueraded to.
 #[must_use]
-pub fn settings(settings: &tables::Settings) -> Output {
-    output(RowId::new(Scope::Cluster, Table::Settings, ""), settings)
+pub fn settings(settings: &tables::Settings, index: &Index, agent: bool) -> Output {
+    let mut row = settings.clone();
+    if agent {
+        let all = row.no_masquerade.iter().filter_map(net).chain(not_masqueraded(index.masquerade()));
+        let enabled = |net: &IpNet| if net.addr().is_ipv6() { settings.ipv6 } else { settings.ipv4 };
+        let all: BTreeSet<IpNet> = all.filter(enabled).collect();
+        row.no_masquerade = all.iter().map(prefix).collect();
+    }
+    output(RowId::new(Scope::Cluster, Table::Settings, ""), &row)
+}
+
+fn not_masqueraded(agent: Option<&MasqueradeAgent>) -> Vec<IpNet> {
+    let parsed = |list: &[&str]| list.iter().filter_map(|cidr| cidr.parse().ok()).collect::<Vec<IpNet>>();
+    let mut cidrs = match agent {
+        Some(agent) if !agent.cidrs.is_empty() => agent.cidrs.to_vec(),
+        _ => parsed(&NOT_MASQUERADED),
+    };
+    let masqueraded = agent.map_or([false; 2], |agent| [agent.link_local, agent.link_local_ipv6]);
+    for (cidr, masqueraded) in LINK_LOCAL.iter().zip(masqueraded) {
+        if !masqueraded {
+            cidrs.extend(parsed(&[cidr]));
+        }
+    }
+    cidrs
 }
 
 /// The id of a node's row.
@@ -39,6 +82,11 @@ pub fn node(index: &Index, name: &str) -> Option<Output> {
         external_addresses: bytes_of(node.external_ips.iter().copied()),
     };
     Some(output(node_id(name), &row))
+}
+
+fn net(prefix: &Prefix) -> Option<IpNet> {
+    let (address, length) = prefix.parse().ok()?;
+    IpNet::new(address, length).ok()
 }
 
 /// A CIDR as rows carry it.

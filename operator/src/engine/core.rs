@@ -4,20 +4,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axoneme_proto::nodesync::RowFailure;
+use axoneme_proto::nodesync::{RowFailure, Table};
 use axoneme_proto::tables;
 
+use super::barrier::{self, Barriers};
 use super::demands::{Demands, IdentityDemand, Unmet};
 use super::input::{Input, SessionEvent};
 use super::ledger::{self, LedgerView};
 use super::release::{Released, Releases};
 use super::reports::{Report, Reporter};
-use crate::compile::policy::{Rows, Shared};
+use crate::compile::policy::{Excepted, Rows, Shared};
 use crate::compile::{cluster, endpoint, node, policy, scopes, service};
+use crate::config::IpamMode;
 use crate::index::{Dirty, Index};
 use crate::object::{Kind, Name};
 use crate::publish::acks::Acks;
-use crate::publish::journal::Batch;
+use crate::publish::journal::{Batch, Committed};
 use crate::table::{EncodedRow, RowId};
 
 /// More waiting things than this are not told one by one.
@@ -28,6 +30,12 @@ const MAX_UNMET: usize = 1_000;
 pub struct Config {
     /// The settings row.
     pub settings: tables::Settings,
+    /// Who gives pods their addresses.
+    pub ipam: IpamMode,
+    /// The ConfigMap `ip-masq-agent` counts.
+    pub masquerade_agent: bool,
+    /// Pods' limits of bandwidth count.
+    pub bandwidth: bool,
     /// How long an identity without pods is kept.
     pub identity_grace: Duration,
     /// How many removed rows are remembered for nodes that lag.
@@ -38,7 +46,14 @@ impl Config {
     /// A configuration with the usual bounds.
     #[must_use]
     pub fn new(settings: tables::Settings) -> Self {
-        Self { settings, identity_grace: Duration::from_secs(15 * 60), tombstones: 100_000 }
+        Self {
+            settings,
+            ipam: IpamMode::ClusterPool,
+            masquerade_agent: false,
+            bandwidth: false,
+            identity_grace: Duration::from_secs(15 * 60),
+            tombstones: 100_000,
+        }
     }
 }
 
@@ -50,9 +65,13 @@ pub struct Core {
     synced: BTreeSet<Kind>,
     complete: bool,
     acks: Acks,
+    /// The newest one.
+    revision: u64,
     /// Where each pod's rows were published: they move with identity and node.
     published: HashMap<Name, [Option<RowId>; 2]>,
     policies: HashMap<u32, Arc<Shared>>,
+    excepted: Excepted,
+    barriers: Barriers,
     ledgers: BTreeMap<Arc<str>, LedgerView>,
     releases: Releases,
     released: Released,
@@ -69,6 +88,8 @@ pub struct Outcome {
     pub demands: Option<Arc<Demands>>,
     /// New reports.
     pub reports: Vec<Report>,
+    /// What nodes are to be told of their pods.
+    pub barriers: barrier::News,
 }
 
 impl Core {
@@ -78,6 +99,7 @@ impl Core {
         let index = Index::new(crate::index::Config {
             cluster: config.settings.cluster_name.as_str().into(),
             families: super::Families { v4: config.settings.ipv4, v6: config.settings.ipv6 },
+            ipam: config.ipam,
         });
         Self {
             config,
@@ -85,8 +107,11 @@ impl Core {
             synced: BTreeSet::new(),
             complete: false,
             acks: Acks::default(),
+            revision: 0,
             published: HashMap::new(),
             policies: HashMap::new(),
+            excepted: Excepted::default(),
+            barriers: Barriers::default(),
             ledgers: BTreeMap::new(),
             releases: Releases::default(),
             released: Released::default(),
@@ -106,6 +131,11 @@ impl Core {
             Input::Observed { node, event } => self.index.observe(&node, &event),
             Input::Session { node, session, event } => {
                 self.acks.event(&node, session, &event, now);
+                match event {
+                    SessionEvent::Opened { .. } => self.barriers.session(&node, self.revision),
+                    SessionEvent::Acked(_) => self.barriers.acked(&node, &self.acks, now),
+                    SessionEvent::Closed => {}
+                }
                 if let SessionEvent::Acked(ack) = event
                     && !ack.failures.is_empty()
                 {
@@ -135,8 +165,14 @@ impl Core {
     }
 
     /// Compiles what the inputs since the last commit can have touched. The rows are ready when the journal is asked for, so
-    /// `publish` should lock it for that moment only; it gives back the journal's newest revision.
-    pub fn commit(&mut self, now: Instant, publish: impl FnOnce(Batch) -> u64) -> Outcome {
+    /// `publish` should lock it for that moment only.
+    pub fn commit(&mut self, now: Instant, publish: impl FnOnce(Batch) -> Committed) -> Outcome {
+        let mut outcome = self.commit_rows(now, publish);
+        outcome.barriers = self.barriers.take_news();
+        outcome
+    }
+
+    fn commit_rows(&mut self, now: Instant, publish: impl FnOnce(Batch) -> Committed) -> Outcome {
         let mut outcome = Outcome { reports: std::mem::take(&mut self.failures), ..Outcome::default() };
         let first = !self.complete && Kind::ALL.iter().all(|kind| self.synced.contains(kind));
         self.complete |= first;
@@ -149,17 +185,22 @@ impl Core {
             return outcome;
         }
         let mut batch = Batch::default();
-        if first {
-            let (id, row) = cluster::settings(&self.config.settings);
+        if first || dirty.settings {
+            let agent = self.config.masquerade_agent;
+            let (id, row) = cluster::settings(&self.config.settings, &self.index, agent);
             batch.rows.insert(id, Some(row));
         }
         self.compile(&mut dirty, &mut batch, now);
-        let revision = publish(batch);
+        let committed = publish(batch);
+        self.revision = committed.revision;
+        for pod in barrier::published(&self.index, &committed.pods) {
+            self.barriers.published(pod, &self.acks, now);
+        }
         self.report(&dirty, &mut outcome);
         if first {
             outcome.reports.push(Report::Complete);
         }
-        self.settle(&dirty, revision, now);
+        self.settle(&dirty, committed.revision, now);
         self.demands_stale |= first || !dirty.ledgers.is_empty() || !dirty.usage.is_empty() || !dirty.pods.is_empty();
         self.renew_demands(&mut outcome);
         outcome
@@ -176,6 +217,8 @@ impl Core {
                 self.demands_stale = true;
             }
             self.renew_demands(&mut outcome);
+            self.barriers.tick(&self.acks, now);
+            outcome.barriers = self.barriers.take_news();
         }
         (outcome, self.releases.barrier())
     }
@@ -186,8 +229,9 @@ impl Core {
             self.compile_policy(&mut rows, identity, dirty, batch);
         }
         let index = &self.index;
+        let options = endpoint::Options { bandwidth: self.config.bandwidth, excepted: &self.excepted };
         for pod in &dirty.pods {
-            let rows = endpoint::rows(index, pod);
+            let rows = endpoint::rows(index, pod, options);
             let ids = [0, 1].map(|i| rows.get(i).and_then(Option::as_ref).map(|(id, _)| id.clone()));
             let old = match ids.iter().any(Option::is_some) {
                 true => self.published.insert(pod.clone(), ids),
@@ -198,6 +242,9 @@ impl Core {
                 batch.rows.entry(id).or_insert(None);
             }
             batch.rows.extend(rows.into_iter().flatten().map(|(id, row)| (id, Some(row))));
+        }
+        for (id, _) in batch.rows.iter().filter(|(id, row)| id.table == Table::Endpoint && row.is_none()) {
+            self.barriers.forget(&id.key);
         }
         let mut put = |id: RowId, row: Option<(RowId, EncodedRow)>| batch.rows.insert(id, row.map(|(_, row)| row));
         for name in &dirty.nodes {
@@ -220,6 +267,7 @@ impl Core {
                 Some(_) => self.acks.expect(name, now),
                 None => self.acks.forget(name),
             }
+            self.barriers.grant(name, grant.as_ref(), now);
             batch.grants.insert(Arc::clone(name), grant);
         }
     }
@@ -232,10 +280,15 @@ impl Core {
         let listed = |shared: &Arc<Shared>| shared.listed.clone();
         let enforced = |shared: &Arc<Shared>| (shared.ingress, shared.egress);
         let other_peers = old.map(listed) != state.as_ref().map(listed);
+        let excepted = |shared: Option<&Arc<Shared>>| shared.map(|s| s.excepted.clone()).unwrap_or_default();
+        let (excepted_before, excepted_now) = (excepted(old), excepted(state.as_ref()));
         let other_reports = old.map(enforced) != state.as_ref().map(enforced);
         match state {
             Some(state) => drop(self.policies.insert(identity, state)),
             None => drop(self.policies.remove(&identity)),
+        }
+        for other in self.excepted.change(&excepted_before, &excepted_now) {
+            dirty.pods.extend(self.index.pods_of(other).cloned());
         }
         if other_peers {
             let pods = self.index.pods_of(identity).filter_map(|pod| self.index.pod(pod));

@@ -3,6 +3,7 @@
 //! A demand is a fact about the inputs and not an order: it stays until the echo of a write has settled it. Whoever acts must
 //! therefore remember what is in flight, and may at any time start again from the newest snapshot.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -48,6 +49,8 @@ pub struct NodeDemand {
     pub ledger: Option<Arc<CiliumNode>>,
     /// Families of which a pod CIDR is missing.
     pub cidrs: Families,
+    /// Pod CIDRs that it shall have instead of those it has: Kubernetes gave them to the Node. Empty: nothing to change.
+    pub given: Box<[IpNet]>,
     /// `spec.addresses` does not say what it should: the Node's InternalIPs, and the overlay address (see
     /// [`crate::compile::pool::split`]) as `CiliumInternalIP`, for each family.
     pub addresses_differ: bool,
@@ -67,6 +70,17 @@ pub struct Families {
     pub v4: bool,
     /// IPv6.
     pub v6: bool,
+}
+
+impl fmt::Display for Families {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.v4, self.v6) {
+            (true, true) => "IPv4 and no IPv6",
+            (true, false) => "IPv4",
+            (false, true) => "IPv6",
+            (false, false) => "other",
+        })
+    }
 }
 
 impl Families {
@@ -126,6 +140,12 @@ pub enum UnmetReason {
     /// A pod is bound to a node that has no pod CIDR of a family that it needs.
     #[error("its node {0} has no pod CIDR yet")]
     NoCidr(Arc<str>),
+    /// Kubernetes has not given a Node a pod CIDR of these families.
+    #[error(
+        "spec.podCIDRs has no {0} prefix, so its pods get no address; ipam.mode kubernetes needs kube-controller-manager with \
+         --allocate-node-cidrs=true and --cluster-cidr naming a prefix of each family"
+    )]
+    NoPodCidr(Families),
     /// An address or identity cannot be given back until these nodes have forgotten it.
     #[error("waits until {nodes:?} have forgotten it")]
     NotForgotten {

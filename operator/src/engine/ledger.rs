@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::demands::{AddressDemand, Adoption, Families, NodeDemand, Unmet, UnmetReason};
 use crate::compile::cluster::OVERLAY;
 use crate::compile::pool::split;
+use crate::config::IpamMode;
 use crate::index::{Entry, Index, PodEntry};
 use crate::object::{CiliumNode, Kind, Node, ObjectKey};
 
@@ -34,18 +35,31 @@ pub fn view(index: &Index, name: &Arc<str>) -> LedgerView {
         }
         return view;
     };
-    let have = families(ledger.iter().flat_map(|ledger| &ledger.pod_cidrs).map(IpNet::network));
     let wanted = index.config().families;
+    let ipam = index.config().ipam;
+    let kubernetes = given_cidrs(node, wanted, ipam);
+    let held: &[IpNet] = match ipam {
+        IpamMode::Kubernetes => &kubernetes,
+        _ => ledger.map(|ledger| &*ledger.pod_cidrs).unwrap_or_default(),
+    };
+    let have = families(held.iter().map(IpNet::network));
+    let missing_cidrs = missing(wanted, have);
     let mut demand = NodeDemand {
         node: Arc::clone(node),
         ledger: ledger.cloned(),
-        cidrs: missing(wanted, have),
+        cidrs: if ipam == IpamMode::ClusterPool { missing_cidrs } else { Families::default() },
+        given: kubernetes.iter().copied().filter(|_| ledger.is_none_or(|l| *l.pod_cidrs != *kubernetes)).collect(),
         addresses_differ: ledger.is_some_and(|ledger| addresses_differ(node, ledger)),
         assign: Vec::new(),
         adopt: adoptions(index, name),
         release: Vec::new(),
     };
-    for pod in index.pods_on(name).filter(|pod| waits(pod)) {
+    if ipam == IpamMode::Kubernetes && !missing_cidrs.is_empty() {
+        let object = ObjectKey::cluster(Kind::Node, name);
+        view.unmet.push(Unmet { object, reason: UnmetReason::NoPodCidr(missing_cidrs) });
+    }
+    let assigns = ipam != IpamMode::DelegatedPlugin;
+    for pod in index.pods_on(name).filter(|pod| assigns && waits(pod)) {
         let key = pod.pod.endpoint_key();
         let adopted = demand.adopt.iter().filter(|adoption| adoption.resource == *key).map(|adoption| adoption.address);
         let lacks = missing(wanted, families(index.given(name, key).chain(adopted)));
@@ -62,6 +76,7 @@ pub fn view(index: &Index, name: &Arc<str>) -> LedgerView {
         demand.ledger.is_none()
             || demand.addresses_differ
             || !demand.cidrs.is_empty()
+            || !demand.given.is_empty()
             || !demand.assign.is_empty()
             || !demand.adopt.is_empty()
     });
@@ -75,11 +90,19 @@ pub fn release_only(index: &Index, name: &str) -> Option<NodeDemand> {
         node: Arc::clone(index.node(name)?),
         ledger: index.ledger(name).cloned(),
         cidrs: Families::default(),
+        given: [].into(),
         addresses_differ: false,
         assign: Vec::new(),
         adopt: Vec::new(),
         release: Vec::new(),
     })
+}
+
+/// What Kubernetes has given to a node, of the families that are enabled.
+fn given_cidrs(node: &Node, families: Families, ipam: IpamMode) -> Vec<IpNet> {
+    let enabled = |cidr: &&IpNet| if cidr.addr().is_ipv6() { families.v6 } else { families.v4 };
+    let given = node.pod_cidrs.iter().filter(|_| ipam == IpamMode::Kubernetes);
+    given.filter(enabled).map(IpNet::trunc).collect()
 }
 
 /// Pods that need an address: with a network of their own, and with a future.

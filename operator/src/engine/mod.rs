@@ -11,27 +11,32 @@
 //! let mut session = handle.open(&node, &hello)?;          // publish/server, after the certificate was checked
 //! send(session.welcome());                                // Welcome without `operators`, to be filled in
 //! loop { select! {
-//!     delta = session.next() => send(delta?),             // one chunk; cancel safe; waits for news and for the window
+//!     news = session.next() => send(news?),               // a chunk or a Told; cancel safe; waits for the window
 //!     message = stream.next() => session.ack(ack),        // Ack
 //! } }
 //! drop(session)                                           // says Closed itself
 //! ```
 
+mod barrier;
 mod core;
 mod demands;
 mod input;
 mod ledger;
+mod mailbox;
+mod metrics;
 mod release;
 mod reports;
 mod task;
 #[cfg(test)]
 mod tests;
 
+pub use barrier::Telling;
 pub use core::{Config, Core, Outcome};
 
 pub use demands::{
     AddressDemand, Adoption, Demands, Families, IdentityDemand, NodeDemand, Release, Unmet, UnmetReason,
 };
 pub use input::{Input, Observed, SessionEvent};
+pub use metrics::BarrierMetrics;
 pub use reports::{Diagnostic, EndpointReport, EndpointState, Reason, Report};
-pub use task::{Engine, EngineEnded, Handle, Outputs, Session, SessionEnded};
+pub use task::{Engine, EngineEnded, Handle, News, Outputs, Session, SessionEnded};

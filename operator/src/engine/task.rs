@@ -4,13 +4,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use axoneme_proto::nodesync::{Ack, Delta, Hello, Welcome};
+use axoneme_proto::nodesync::{Ack, Delta, Hello, Told, Welcome};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::core::{Config, Core, Outcome};
 use super::demands::Demands;
 use super::input::{Input, SessionEvent};
+use super::mailbox::{Mailbox, Mailboxes};
+use super::metrics::BarrierMetrics;
 use super::reports::Report;
 use crate::publish::journal::Journal;
 use crate::publish::session::{Refused, Rung, SessionState};
@@ -40,6 +42,8 @@ pub struct Engine {
     inputs: mpsc::Receiver<Input>,
     sessions: mpsc::UnboundedReceiver<Input>,
     pulse: watch::Sender<Pulse>,
+    mailboxes: Mailboxes,
+    barriers: BarrierMetrics,
     demands: watch::Sender<Arc<Demands>>,
     reports: mpsc::UnboundedSender<Report>,
 }
@@ -51,6 +55,8 @@ pub struct Outputs {
     pub demands: watch::Receiver<Arc<Demands>>,
     /// What is to be reported, every change.
     pub reports: mpsc::UnboundedReceiver<Report>,
+    /// Counts, to be registered.
+    pub barriers: BarrierMetrics,
 }
 
 /// Speaks with the engine.
@@ -60,6 +66,7 @@ pub struct Handle {
     sessions: mpsc::UnboundedSender<Input>,
     journal: Arc<RwLock<Journal>>,
     pulse: watch::Receiver<Pulse>,
+    mailboxes: Mailboxes,
     next_session: Arc<AtomicU64>,
 }
 
@@ -83,10 +90,14 @@ impl Engine {
             sessions: sessions_in,
             journal: Arc::clone(&journal),
             pulse: pulse_out,
+            mailboxes: Mailboxes::default(),
             next_session: Arc::default(),
         };
-        let engine = Self { core: Core::new(config), journal, inputs, sessions, pulse, demands, reports };
-        (engine, handle, Outputs { demands: demands_out, reports: reports_out })
+        let barriers = BarrierMetrics::default();
+        let outputs = Outputs { demands: demands_out, reports: reports_out, barriers: barriers.clone() };
+        let (core, mailboxes) = (Core::new(config), handle.mailboxes.clone());
+        let engine = Self { core, journal, inputs, sessions, pulse, mailboxes, barriers, demands, reports };
+        (engine, handle, outputs)
     }
 
     /// Runs until the last handle is gone.
@@ -152,6 +163,8 @@ impl Engine {
         };
         let pulse = Pulse { complete: self.core.is_complete(), revision, barrier };
         self.pulse.send_if_modified(|old| std::mem::replace(old, pulse) != pulse);
+        self.barriers.count(&outcome.barriers);
+        self.mailboxes.deliver(outcome.barriers.told);
         // Whoever does not listen does not want to know.
         for report in outcome.reports {
             let _ = self.reports.send(report);
@@ -204,7 +217,8 @@ impl Handle {
     pub fn open(&self, node: &Arc<str>, hello: &Hello) -> Result<Session, Refused> {
         let (state, welcome, rung) = self.with_journal(|journal| SessionState::open(journal, node, hello))?;
         let id = self.next_session.fetch_add(1, Ordering::Relaxed);
-        let session = Session { state, welcome, rung, node: Arc::clone(node), id, handle: self.clone() };
+        let mailbox = self.mailboxes.open(node);
+        let session = Session { state, welcome, rung, node: Arc::clone(node), id, mailbox, handle: self.clone() };
         session.tell(SessionEvent::Opened { revision: session.state.cursor() });
         Ok(session)
     }
@@ -218,7 +232,17 @@ pub struct Session {
     rung: Rung,
     node: Arc<str>,
     id: u64,
+    mailbox: Arc<Mailbox>,
     handle: Handle,
+}
+
+/// What a session has for its node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// The next chunk.
+    Delta(Delta),
+    /// Who has to know of these pods does; comes after their rows.
+    Told(Told),
 }
 
 impl Session {
@@ -234,11 +258,11 @@ impl Session {
         self.rung
     }
 
-    /// The next chunk, when there is one. Cancel safe: a chunk is taken only when it is given back.
+    /// What comes next, when there is something. Cancel safe: it is taken only when it is given back.
     ///
     /// # Errors
     /// When the Node is gone or the engine has ended.
-    pub async fn next(&mut self) -> Result<Delta, SessionEnded> {
+    pub async fn next(&mut self) -> Result<News, SessionEnded> {
         loop {
             // Seen before the journal is read, so that what comes in between wakes.
             self.handle.pulse.borrow_and_update();
@@ -247,9 +271,15 @@ impl Session {
                 self.state.next(&journal)
             };
             if let Some(chunk) = chunk? {
-                return Ok(chunk);
+                return Ok(News::Delta(chunk));
             }
-            self.handle.pulse.changed().await.map_err(|_| SessionEnded::Engine(EngineEnded))?;
+            if let Some(told) = self.mailbox.take(self.state.sent_up_to()) {
+                return Ok(News::Told(told));
+            }
+            tokio::select! {
+                changed = self.handle.pulse.changed() => changed.map_err(|_| SessionEnded::Engine(EngineEnded))?,
+                () = self.mailbox.filled() => {}
+            }
         }
     }
 
@@ -267,6 +297,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.handle.mailboxes.close(&self.node, &self.mailbox);
         self.tell(SessionEvent::Closed);
     }
 }

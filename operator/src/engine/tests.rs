@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index as Pick, select};
 
 use super::*;
+use crate::config::IpamMode;
 use crate::object::{
     CiliumIdentity, CiliumNode, Endpoint, EndpointSlice, Kind, LedgerAddress, Name, Object, ObjectKey, PoolEntry,
     Service, ServiceKind, arbitrary,
@@ -89,6 +90,10 @@ fn service() -> impl Strategy<Value = Object> {
     prop_oneof![service, slice]
 }
 
+fn ipam() -> impl Strategy<Value = IpamMode> {
+    prop_oneof![3 => Just(IpamMode::ClusterPool), 1 => Just(IpamMode::Kubernetes), 1 => Just(IpamMode::DelegatedPlugin)]
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let namespace = select(arbitrary::NAMESPACES.to_vec()).prop_flat_map(arbitrary::namespace);
     let node = select(arbitrary::NODES.to_vec()).prop_flat_map(arbitrary::node);
@@ -144,10 +149,10 @@ struct Run {
 }
 
 impl Run {
-    fn new(epoch: u8) -> Self {
+    fn new(epoch: u8, ipam: IpamMode) -> Self {
         let settings = Settings { cluster_name: "default".into(), ipv4: true, ..Settings::default() };
         Self {
-            core: Core::new(Config::new(settings)),
+            core: Core::new(Config { ipam, ..Config::new(settings) }),
             journal: Journal::new([epoch; 16], 20),
             now: Instant::now(),
             reports: BTreeMap::new(),
@@ -316,8 +321,8 @@ fn play(run: &mut Run, events: Vec<Event>, complete_at: usize) -> State {
 }
 
 /// A fresh engine that is told the state in this order.
-fn from_scratch(state: &State, order: &[usize]) -> Comparable {
-    let mut run = Run::new(9);
+fn from_scratch(state: &State, order: &[usize], ipam: IpamMode) -> Comparable {
+    let mut run = Run::new(9, ipam);
     let mut objects: Vec<(usize, &Object)> = order.iter().copied().cycle().zip(state.objects.values()).collect();
     objects.sort_by_key(|(place, _)| *place);
     let late = order.first().is_some_and(|first| first % 2 == 0);
@@ -343,13 +348,14 @@ proptest! {
         events in vec(event(), 20..150),
         complete_at in any::<Pick>(),
         orders in vec(vec(0..1000_usize, 40), 2),
+        ipam in ipam(),
     ) {
-        let mut run = Run::new(1);
+        let mut run = Run::new(1, ipam);
         let complete_at = complete_at.index(events.len());
         let state = play(&mut run, events, complete_at);
         let incremental = run.result();
         for order in orders {
-            let scratch = from_scratch(&state, &order);
+            let scratch = from_scratch(&state, &order, ipam);
             prop_assert_eq!(&scratch.rows, &incremental.rows);
             prop_assert_eq!(&scratch, &incremental);
         }

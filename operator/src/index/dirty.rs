@@ -8,6 +8,8 @@ use crate::object::Name;
 /// Keys of outputs to be compiled again. Too many is only slow, too few is wrong.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
+    /// The settings of all nodes.
+    pub settings: bool,
     /// Nodes: their node and pool rows.
     pub nodes: BTreeSet<Arc<str>>,
     /// Services.

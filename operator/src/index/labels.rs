@@ -138,6 +138,8 @@ mod tests {
             host_network: false,
             service_account: "default".into(),
             ports: [].into(),
+            bandwidth: Default::default(),
+            ips: [].into(),
             deleting: false,
             finished: false,
             resource_version: "1".into(),

@@ -23,8 +23,9 @@ pub use ledger::Entry;
 pub use pods::PodEntry;
 pub use policies::PolicyEntry;
 
+use crate::config::IpamMode;
 use crate::engine::{Families, Observed};
-use crate::object::{CiliumIdentity, CiliumNode, Kind, Name, Namespace, Node, Object, ObjectKey};
+use crate::object::{CiliumIdentity, CiliumNode, Kind, MasqueradeAgent, Name, Namespace, Node, Object, ObjectKey};
 use attachments::Attachments;
 use identities::LabelSets;
 use ledger::Ledgers;
@@ -43,6 +44,8 @@ pub struct Config {
     pub cluster: Arc<str>,
     /// Address families of pods.
     pub families: Families,
+    /// Who gives pods their addresses.
+    pub ipam: IpamMode,
 }
 
 /// All inputs, joined.
@@ -58,6 +61,7 @@ pub struct Index {
     selectors: Selectors,
     policies: Policies,
     services: Services,
+    masquerade: Option<Arc<MasqueradeAgent>>,
     dirty: Dirty,
 }
 
@@ -76,6 +80,7 @@ impl Index {
             selectors: Selectors::default(),
             policies: Policies::default(),
             services: Services::default(),
+            masquerade: None,
             dirty: Dirty::default(),
         }
     }
@@ -117,6 +122,7 @@ impl Index {
                 let name = Arc::clone(&ledger.name);
                 self.set_ledger(&name, Some(ledger));
             }
+            Object::ConfigMap(agent) => self.set_masquerade(Some(agent)),
         }
     }
 
@@ -136,6 +142,7 @@ impl Index {
                 }
             }
             Kind::CiliumNode => self.set_ledger(&name.name, None),
+            Kind::ConfigMap => self.set_masquerade(None),
         }
     }
 
@@ -149,13 +156,18 @@ impl Index {
             for name in self
                 .pods
                 .on_node(node)
-                .filter(|pod| pod.pod.finished)
+                .filter(|pod| pod.pod.finished || self.config.ipam == IpamMode::DelegatedPlugin)
                 .map(|pod| pod.pod.name.clone())
                 .collect::<Vec<_>>()
             {
                 self.refresh_pod(&name);
             }
         }
+    }
+
+    fn set_masquerade(&mut self, agent: Option<Arc<MasqueradeAgent>>) {
+        self.dirty.settings |= self.masquerade != agent;
+        self.masquerade = agent;
     }
 
     fn attachments_changed(&mut self, node: &Arc<str>, endpoints: &[Arc<str>]) {
@@ -303,6 +315,12 @@ impl Index {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What else is not masqueraded to.
+    #[must_use]
+    pub fn masquerade(&self) -> Option<&MasqueradeAgent> {
+        self.masquerade.as_deref()
     }
 
     /// A node by name.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::identities::{LabelSet, SetId};
 use super::{Attachment, Entry, Index, labels};
+use crate::config::IpamMode;
 use crate::object::{Name, Pod};
 
 /// A pod and what is known of it.
@@ -234,14 +235,46 @@ impl Index {
         self.set_of(pod).and_then(LabelSet::identity)
     }
 
-    /// A pod's addresses: those that its node's ledger gives to it, except those that are shown by another pod.
+    /// A pod's addresses: those that its node's ledger gives to it, except those that are shown by another pod; where another
+    /// plugin gives addresses, those that it was attached with.
     #[must_use]
     pub fn addresses_of(&self, pod: &PodEntry) -> Vec<IpAddr> {
         let Some(node) = pod.pod.node.as_ref().filter(|_| pod.set.is_some()) else { return Vec::new() };
+        if self.config.ipam == IpamMode::DelegatedPlugin {
+            return self.delegated_addresses(node, pod);
+        }
         let key = pod.pod.endpoint_key();
         let mine = |claim: &Entry| claim.node == *node && claim.resource == *key;
         let addresses = self.ledgers.addresses(node, key);
         addresses.filter(|address| self.shown_claim(*address).is_some_and(mine)).collect()
+    }
+
+    /// The node knows what another plugin has given. Until it has said anything, the kubelet's word counts.
+    fn delegated_addresses(&self, node: &str, pod: &PodEntry) -> Vec<IpAddr> {
+        let families = self.config.families;
+        let addresses = match self.attachment_of(pod) {
+            Some(attachment) if !attachment.addresses.is_empty() => &*attachment.addresses,
+            _ if self.is_detached(node, pod.pod.endpoint_key()) => &[],
+            _ => &*pod.pod.ips,
+        };
+        let enabled = |address: &&IpAddr| if address.is_ipv6() { families.v6 } else { families.v4 };
+        addresses.iter().filter(enabled).copied().collect()
+    }
+
+    /// Whether these are all the addresses of a pod that it shall have. One that runs may have fewer: it was attached before a
+    /// family was enabled, and keeps what it has.
+    #[must_use]
+    pub fn is_addressed(&self, pod: &PodEntry, addresses: &[IpAddr]) -> bool {
+        let has = |v6: bool| addresses.iter().any(|address| address.is_ipv6() == v6);
+        let families = self.config.families;
+        let all = (has(false) || !families.v4) && (has(true) || !families.v6);
+        !addresses.is_empty() && (all || self.is_started(pod))
+    }
+
+    /// Whether a pod was attached already, as far as its node or the kubelet have said.
+    #[must_use]
+    pub fn is_started(&self, pod: &PodEntry) -> bool {
+        !pod.pod.ips.is_empty() || self.attachment_of(pod).is_some()
     }
 
     /// Of all claims to an address the one that counts: the first whose pod is live on the ledger's node.

@@ -54,7 +54,10 @@ pub fn plan(old: &CiliumNode, demand: &NodeDemand, cidrs: &[IpNet], rotation: &m
     let mut ledger = old.clone();
     ledger.node_uid = Some(Arc::clone(&demand.node.uid));
     let new = cidrs.iter().filter(|cidr| !old.pod_cidrs.contains(cidr)).copied();
-    ledger.pod_cidrs = old.pod_cidrs.iter().copied().chain(new).collect();
+    ledger.pod_cidrs = match &*demand.given {
+        [] => old.pod_cidrs.iter().copied().chain(new).collect(),
+        given => given.into(),
+    };
     ledger.addresses = addresses(&ledger, &demand.node);
     let mut plan = Plan { ledger, assigned: 0, freed: Vec::new(), short: Vec::new() };
     for release in &demand.release {

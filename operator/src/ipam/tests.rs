@@ -39,6 +39,7 @@ fn demand(node: &Arc<Node>, ledger: Option<CiliumNode>) -> NodeDemand {
         node: Arc::clone(node),
         cidrs: if ledger.is_none() { V4 } else { Families::default() },
         ledger: ledger.map(Arc::new),
+        given: [].into(),
         addresses_differ: false,
         assign: vec![],
         adopt: vec![],

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{
-    ContainerPort, IpBlock, Labels, Name, Namespace, NetworkPolicy, Node, Operator, Peer, Pod, PolicyPort, PolicyRule,
-    PolicyType, PortRef, Protocol, Requirement, Selector,
+    Bandwidth, ContainerPort, IpBlock, Labels, Name, Namespace, NetworkPolicy, Node, Operator, Peer, Pod, PolicyPort,
+    PolicyRule, PolicyType, PortRef, Protocol, Requirement, Selector,
 };
 
 pub const NAMESPACES: [&str; 3] = ["red", "green", "blue"];
@@ -25,7 +25,7 @@ pub fn namespace(name: &'static str) -> impl Strategy<Value = Namespace> {
 }
 
 pub fn node(name: &'static str) -> impl Strategy<Value = Node> {
-    (1..250_u32, 0..2_u8).prop_map(move |(max_pods, generation)| {
+    (1..250_u32, 0..2_u8, any::<bool>()).prop_map(move |(max_pods, generation, has_cidr)| {
         let number: u8 = name.bytes().last().map_or(0, |b| b - b'0');
         Node {
             name: name.into(),
@@ -34,7 +34,7 @@ pub fn node(name: &'static str) -> impl Strategy<Value = Node> {
             external_ips: [].into(),
             labels: Labels::default(),
             max_pods,
-            pod_cidrs: [].into(),
+            pod_cidrs: has_cidr.then(|| format!("10.0.{number}.0/24").parse().unwrap()).into_iter().collect(),
             resource_version: "1".into(),
         }
     })
@@ -70,7 +70,7 @@ pub fn pod() -> impl Strategy<Value = Pod> {
         ports.dedup_by(|a, b| (&a.name, a.protocol) == (&b.name, b.protocol));
         ports
     });
-    let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::bool::weighted(0.1));
+    let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::bool::weighted(0.1), of(2..4_u8));
     (pod_uid(), labels(), of(select(NODES.to_vec())), ports, flags).prop_map(|(name, labels, node, ports, flags)| {
         let (namespace, number, generation) = name;
         Pod {
@@ -82,6 +82,8 @@ pub fn pod() -> impl Strategy<Value = Pod> {
             host_network: flags.0,
             service_account: "default".into(),
             ports: ports.into(),
+            bandwidth: Bandwidth::default(),
+            ips: flags.3.map(|host| IpAddr::from([10, 0, 1, host])).into_iter().collect(),
             deleting: false,
             finished: flags.1,
             resource_version: "1".into(),

@@ -38,11 +38,12 @@ pub enum Kind {
     NetworkPolicy,
     CiliumIdentity,
     CiliumNode,
+    ConfigMap,
 }
 
 impl Kind {
     /// All kinds: nothing is served before each of them is synced.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
@@ -51,6 +52,7 @@ impl Kind {
         Self::NetworkPolicy,
         Self::CiliumIdentity,
         Self::CiliumNode,
+        Self::ConfigMap,
     ];
 
     /// `kind` and `apiVersion` as events refer to the object.
@@ -65,6 +67,7 @@ impl Kind {
             Self::NetworkPolicy => ("NetworkPolicy", "networking.k8s.io/v1"),
             Self::CiliumIdentity => ("CiliumIdentity", "cilium.io/v2"),
             Self::CiliumNode => ("CiliumNode", "cilium.io/v2"),
+            Self::ConfigMap => ("ConfigMap", "v1"),
         }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod arbitrary;
 mod ipam;
 mod key;
 mod labels;
+mod masquerade;
 mod node;
 mod pod;
 mod policy;
@@ -17,8 +18,9 @@ mod service;
 pub use ipam::{CiliumIdentity, CiliumNode, LedgerAddress, PoolEntry};
 pub use key::{Kind, Name, ObjectKey};
 pub use labels::Labels;
+pub use masquerade::MasqueradeAgent;
 pub use node::{Namespace, Node};
-pub use pod::{ContainerPort, Pod};
+pub use pod::{Bandwidth, ContainerPort, Pod};
 pub use policy::{Direction, IpBlock, NetworkPolicy, Peer, PolicyPort, PolicyRule, PolicyType, PortRef};
 pub use selector::{Operator, Requirement, Selector};
 pub use service::{Endpoint, EndpointSlice, Service, ServiceKind, ServicePort, SlicePort};
@@ -75,7 +77,7 @@ impl fmt::Display for Protocol {
 
 /// One object of any watched kind, shared between index and outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "each variant holds the type of its name")]
+#[allow(missing_docs, reason = "each variant holds the type of its name, ConfigMap the one that is read")]
 pub enum Object {
     Pod(Arc<Pod>),
     Node(Arc<Node>),
@@ -85,6 +87,7 @@ pub enum Object {
     NetworkPolicy(Arc<NetworkPolicy>),
     CiliumIdentity(Arc<CiliumIdentity>),
     CiliumNode(Arc<CiliumNode>),
+    ConfigMap(Arc<MasqueradeAgent>),
 }
 
 impl Object {
@@ -102,6 +105,7 @@ impl Object {
                 ObjectKey::cluster(Kind::CiliumIdentity, &Arc::from(identity.id.to_string()))
             }
             Self::CiliumNode(node) => ObjectKey::cluster(Kind::CiliumNode, &node.name),
+            Self::ConfigMap(agent) => ObjectKey::namespaced(Kind::ConfigMap, &agent.name),
         }
     }
 }

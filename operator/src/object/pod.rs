@@ -1,5 +1,6 @@
 //! Pods.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Labels, Name, Protocol};
@@ -24,6 +25,10 @@ pub struct Pod {
     pub service_account: Arc<str>,
     /// Ports that its containers declare, with a name.
     pub ports: Box<[ContainerPort]>,
+    /// Limits that its annotations ask for.
+    pub bandwidth: Bandwidth,
+    /// `status.podIPs`: what it was attached with, as the kubelet reports it.
+    pub ips: Box<[IpAddr]>,
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     /// Its phase is Succeeded or Failed.
@@ -38,6 +43,15 @@ impl Pod {
     pub fn endpoint_key(&self) -> &Arc<str> {
         self.mirror.as_ref().unwrap_or(&self.uid)
     }
+}
+
+/// How fast a pod may send and get, in bits per second; 0: as fast as it can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// Annotation `kubernetes.io/egress-bandwidth`.
+    pub egress: u64,
+    /// Annotation `kubernetes.io/ingress-bandwidth`.
+    pub ingress: u64,
 }
 
 /// A container port that has a name.

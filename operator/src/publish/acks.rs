@@ -26,7 +26,14 @@ struct Progress {
 
 impl Progress {
     fn applied(&self, revision: u64) -> bool {
-        self.attempted >= revision && (self.retry == 0 || self.retry > revision)
+        self.applied_to() >= revision
+    }
+
+    fn applied_to(&self) -> u64 {
+        match self.retry {
+            0 => self.attempted,
+            retry => self.attempted.min(retry - 1),
+        }
     }
 
     /// Whether what was removed at `revision`, and asked for since `asked`, has to wait for this node.
@@ -85,6 +92,24 @@ impl Acks {
         }
     }
 
+    /// For how long a node has said nothing; one that is connected has nothing to say until it is asked. `None`: there is no such
+    /// node.
+    #[must_use]
+    pub fn silence(&self, node: &str, asked: Option<Instant>, now: Instant) -> Option<Duration> {
+        let progress = self.nodes.get(node)?;
+        let since = match progress.session {
+            Some(_) => progress.heard.max(asked.unwrap_or(now)),
+            None => progress.heard,
+        };
+        Some(now.saturating_duration_since(since))
+    }
+
+    /// Up to which revision a node has applied everything.
+    #[must_use]
+    pub fn applied_to(&self, node: &str) -> u64 {
+        self.nodes.get(node).map_or(0, Progress::applied_to)
+    }
+
     /// Nodes that may still act on what was removed at `revision`; asked for since `asked`.
     #[must_use]
     pub fn blocking(&self, revision: u64, asked: Instant, now: Instant) -> Vec<Arc<str>> {
@@ -99,7 +124,7 @@ impl Acks {
             .nodes
             .iter()
             .filter(|(_, progress)| progress.session.is_some())
-            .map(|(node, progress)| (node, if progress.retry == 0 { progress.attempted } else { progress.retry - 1 }))
+            .map(|(node, progress)| (node, progress.applied_to()))
             .collect();
         (open.len(), open.values().copied().min().unwrap_or(0))
     }

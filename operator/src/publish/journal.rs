@@ -20,6 +20,15 @@ pub struct Batch {
     pub grants: BTreeMap<Arc<str>, Option<BTreeSet<Scope>>>,
 }
 
+/// What came of a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The newest revision.
+    pub revision: u64,
+    /// Rows of pods (tables ENDPOINT and PEER) that are other than before, with their revisions.
+    pub pods: Vec<(RowId, u64)>,
+}
+
 /// Rows, revisions, scopes.
 #[derive(Debug)]
 pub struct Journal {
@@ -38,14 +47,17 @@ impl Journal {
         Self { epoch, rows: Log::new(tombstones), hashes, grants, barrier: 0 }
     }
 
-    /// Applies a batch; rows that are equal to what is there change nothing. Gives back the newest revision.
-    pub fn commit(&mut self, batch: Batch) -> u64 {
+    /// Applies a batch; rows that are equal to what is there change nothing.
+    pub fn commit(&mut self, batch: Batch) -> Committed {
+        let mut pods = Vec::new();
         for (id, row) in batch.rows {
             let scope = id.scope.clone();
             let (old, new) = match row {
                 Some(row) => {
                     let hash = row.hash;
+                    let pod = matches!(id.table, Table::Endpoint | Table::Peer).then(|| id.clone());
                     let Some(old) = self.rows.upsert(id, row) else { continue };
+                    pods.extend(pod.map(|id| (id, self.rows.revision())));
                     (old.map_or(0, |old| old.hash), hash)
                 }
                 None => match self.rows.remove(&id) {
@@ -69,7 +81,7 @@ impl Journal {
                 None => drop(self.grants.remove(&node)),
             }
         }
-        self.rows.revision()
+        Committed { revision: self.rows.revision(), pods }
     }
 
     /// Its name.

@@ -132,6 +132,12 @@ impl SessionState {
         self.cursor
     }
 
+    /// Up to which revision the node was sent everything that it needs, once no chunk is left.
+    #[must_use]
+    pub fn sent_up_to(&self) -> u64 {
+        if self.first { 0 } else { self.read }
+    }
+
     /// The node has committed everything up to `received`.
     pub fn acked(&mut self, received: u64) {
         while self.sent.front().is_some_and(|(revision, _)| *revision <= received) {

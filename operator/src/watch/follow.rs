@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client, Resource};
+use kube::{Api, Resource};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -23,18 +23,22 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// How often the API server is asked for a kind that it does not have.
 const ABSENT: Duration = Duration::from_secs(1);
 
-/// Follows one kind until the sink is closed.
-pub(super) async fn follow<K: Watched, S: Sink>(client: Client, sink: S, problems: mpsc::UnboundedSender<Problems>) {
+/// Follows the objects of `api` that `selected` names until the sink is closed.
+pub(super) async fn follow<K: Watched, S: Sink>(
+    api: Api<Guarded<K>>,
+    selected: watcher::Config,
+    sink: S,
+    problems: mpsc::UnboundedSender<Problems>,
+) {
     let mut known = Known::<K, S>::new(sink, problems);
     let mut streaming = true;
     let mut backoff = BACKOFF.0;
     loop {
         let config = match streaming {
-            true => watcher::Config::default().streaming_lists(),
-            false => watcher::Config::default(),
+            true => selected.clone().streaming_lists(),
+            false => selected.clone(),
         };
-        let api = Api::<Guarded<K>>::all(client.clone());
-        let mut events = pin!(watcher::watcher(api, config));
+        let mut events = pin!(watcher::watcher(api.clone(), config));
         let fall_back = loop {
             let open = match events.next().await {
                 Some(Ok(event)) => {

@@ -11,8 +11,14 @@ use serde::{Deserialize, Deserializer};
 /// Annotation of a static pod's mirror.
 pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 
+/// How fast a pod may send, in bits per second.
+pub(super) const EGRESS_BANDWIDTH: &str = "kubernetes.io/egress-bandwidth";
+
+/// How fast a pod may get, in bits per second.
+pub(super) const INGRESS_BANDWIDTH: &str = "kubernetes.io/ingress-bandwidth";
+
 /// Annotations that are read; all others are skipped while parsing.
-const ANNOTATIONS: [&str; 1] = [MIRROR];
+const ANNOTATIONS: [&str; 3] = [MIRROR, EGRESS_BANDWIDTH, INGRESS_BANDWIDTH];
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

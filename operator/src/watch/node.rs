@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::Watched;
 use super::context::{Context, labels, text};
 use super::metadata::slim;
+use super::quantity::quantity;
 use crate::object::{self, Kind, Object};
 
 #[derive(Clone, Debug, Deserialize, Resource)]
@@ -57,7 +58,8 @@ impl Watched for Node {
         };
         let (internal_ips, external_ips) = (of("InternalIP"), of("ExternalIP"));
         let pods = |resources: &Option<BTreeMap<String, String>>| {
-            resources.as_ref().and_then(|resources| quantity(resources.get("pods")?))
+            let count = resources.as_ref().and_then(|resources| quantity(resources.get("pods")?));
+            count.and_then(|count| u32::try_from(count).ok())
         };
         let cidrs = self.spec.pod_cidrs.unwrap_or_default();
         Some(Object::Node(Arc::new(object::Node {
@@ -70,23 +72,5 @@ impl Watched for Node {
             pod_cidrs: cidrs.iter().filter_map(|cidr| context.parse("spec.podCIDRs", cidr, "CIDR")).collect(),
             resource_version: text(self.metadata.resource_version.as_deref()),
         })))
-    }
-}
-
-/// A count as Kubernetes writes quantities: plain, or in thousands.
-fn quantity(text: &str) -> Option<u32> {
-    match text.strip_suffix('k') {
-        Some(thousands) => thousands.parse::<u32>().ok()?.checked_mul(1000),
-        None => text.parse().ok(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quantity;
-
-    #[test]
-    fn counts() {
-        assert_eq!([quantity("110"), quantity("1k"), quantity("x"), quantity("")], [Some(110), Some(1000), None, None]);
     }
 }

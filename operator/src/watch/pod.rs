@@ -9,8 +9,9 @@ use serde::Deserialize;
 
 use super::Watched;
 use super::context::{Context, labels, text};
-use super::metadata::{MIRROR, slim};
-use crate::object::{self, ContainerPort, Kind, Object, Protocol};
+use super::metadata::{EGRESS_BANDWIDTH, INGRESS_BANDWIDTH, MIRROR, slim};
+use super::quantity::quantity;
+use crate::object::{self, Bandwidth, ContainerPort, Kind, Object, Protocol};
 
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = v1::Pod)]
@@ -51,6 +52,14 @@ struct Port {
 #[serde(default)]
 struct Status {
     phase: Option<String>,
+    #[serde(rename = "podIPs")]
+    pod_ips: Option<Vec<PodIp>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodIp {
+    ip: String,
 }
 
 impl Watched for Pod {
@@ -68,7 +77,15 @@ impl Watched for Pod {
                 None => context.problem("spec.containers[].ports[].protocol", "is not TCP, UDP or SCTP"),
             }
         }
-        let mirror = self.metadata.annotations.as_mut().and_then(|annotations| annotations.remove(MIRROR));
+        let mut annotations = self.metadata.annotations.take().unwrap_or_default();
+        let mut bandwidth = |name: &str| limit(context, name, annotations.remove(name)?);
+        let bandwidth = Bandwidth {
+            egress: bandwidth(EGRESS_BANDWIDTH).unwrap_or(0),
+            ingress: bandwidth(INGRESS_BANDWIDTH).unwrap_or(0),
+        };
+        let mirror = annotations.remove(MIRROR);
+        let ips = self.status.pod_ips.unwrap_or_default();
+        let ips = context.addresses("status.podIPs", ips.iter().map(|entry| &*entry.ip));
         Some(Object::Pod(Arc::new(object::Pod {
             name: context.name(&self.metadata),
             uid: text(self.metadata.uid.as_deref()),
@@ -78,9 +95,21 @@ impl Watched for Pod {
             host_network: self.spec.host_network.unwrap_or(false),
             service_account: context.share(&self.spec.service_account_name.unwrap_or_default()),
             ports: ports.into(),
+            bandwidth,
+            ips,
             deleting: self.metadata.deletion_timestamp.is_some(),
             finished: matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             resource_version: text(self.metadata.resource_version.as_deref()),
         })))
     }
+}
+
+/// Bits per second. Like Cilium's, a pod whose limit makes no sense has none; here it is told.
+fn limit(context: &mut Context, annotation: &str, text: String) -> Option<u64> {
+    let limit = quantity(&text).filter(|limit| *limit > 0);
+    if limit.is_none() {
+        let problem = format!("{text:?} is no quantity of bits per second (like 10M): the pod is not limited");
+        context.problem(format!("metadata.annotations[{annotation}]"), problem);
+    }
+    limit
 }

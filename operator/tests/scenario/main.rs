@@ -7,11 +7,12 @@ mod world;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
-use world::World;
+use world::{Cluster, World};
 
 /// A document that is not a Kubernetes object.
 #[derive(Debug, Deserialize)]
@@ -19,12 +20,14 @@ use world::World;
 enum Step {
     /// What the scenario is about.
     Scenario(String),
+    /// How the cluster is configured; before everything else.
+    Cluster(Cluster),
     /// `Kind namespace/name` or `Kind name`, any number of them.
     Delete(Vec<String>),
     /// A pod's or namespace's labels are these now.
     Relabel { object: String, labels: serde_json::Map<String, Value> },
     /// The node reports that the pod is attached.
-    Attach(String),
+    Attach(Attach),
     /// The node reports that the pod's last attachment is gone.
     Detach(String),
     /// All nodes but these acknowledge everything.
@@ -33,6 +36,14 @@ enum Step {
     Wait(u64),
     /// These kinds of lines are exactly these. The kind `changes` is what was added and removed since the last expectation.
     Expect { of: Vec<String>, rows: String },
+}
+
+/// An attachment, with the addresses that the operator gave or with others.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Attach {
+    Given(String),
+    Delegated { pod: String, addresses: Vec<IpAddr> },
 }
 
 #[test]
@@ -57,7 +68,8 @@ fn scenarios() {
 
 /// Plays one file; gives back how many expectations held.
 fn run(text: &str) -> Result<usize, String> {
-    let mut world = World::new();
+    let mut world = World::new(Cluster::default());
+    let mut problems_expected = false;
     let mut about = String::new();
     let mut held = 0;
     let mut before = BTreeSet::new();
@@ -70,20 +82,25 @@ fn run(text: &str) -> Result<usize, String> {
         let step: Step = Step::deserialize(&value).map_err(|error| format!("{error}: {value}"))?;
         match step {
             Step::Scenario(text) => about = text,
+            Step::Cluster(cluster) => world = World::new(cluster),
             Step::Delete(objects) => objects.iter().for_each(|object| world.delete(object)),
             Step::Relabel { object, labels } => world.relabel(&object, labels),
-            Step::Attach(pod) => world.attach(&pod),
+            Step::Attach(Attach::Given(pod)) => world.attach(&pod, None),
+            Step::Attach(Attach::Delegated { pod, addresses }) => world.attach(&pod, Some(addresses)),
             Step::Detach(pod) => world.detach(&pod),
             Step::Acknowledge { except } => world.acknowledge(&except),
             Step::Wait(seconds) => world.wait(seconds),
             Step::Expect { of, rows } => {
                 let now = world.lines();
+                problems_expected |= of.iter().any(|of| of == "problem");
                 let wanted: Vec<&str> = rows.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
                 let kind = |line: &str| line.split([' ', '/']).next().unwrap_or_default().to_owned();
                 let mut got: Vec<String> = now.iter().filter(|line| of.contains(&kind(line))).cloned().collect();
                 if of.iter().any(|of| of == "changes") {
-                    got.extend(before.difference(&now).map(|line| format!("- {line}")));
-                    got.extend(now.difference(&before).map(|line| format!("+ {line}")));
+                    // Who was told of a pod is of interest where a scenario is about that.
+                    let row = |line: &&String| !line.starts_with("told ");
+                    got.extend(before.difference(&now).filter(row).map(|line| format!("- {line}")));
+                    got.extend(now.difference(&before).filter(row).map(|line| format!("+ {line}")));
                 }
                 if got != wanted {
                     let list = |lines: &[String]| lines.iter().map(|line| format!("    {line}\n")).collect::<String>();
@@ -99,6 +116,9 @@ fn run(text: &str) -> Result<usize, String> {
                 held += 1;
             }
         }
+    }
+    if !problems_expected && let Some(problem) = world.lines().iter().find(|line| line.starts_with("problem ")) {
+        return Err(format!("{about}\n  {problem}"));
     }
     Ok(held)
 }

@@ -41,7 +41,11 @@ fn lines(id: &RowId, row: &EncodedRow, index: &Index) -> Vec<String> {
         Table::Endpoint => {
             let row = tables::Endpoint::decode(payload).unwrap();
             let who = identity(row.identity, index);
-            vec![format!("endpoint {}/{} {who} {} in {}", row.namespace, row.name, addresses(&row.addresses), id.scope)]
+            let limit = |name: &str, bits: u64| if bits == 0 { String::new() } else { format!(" {name} {bits}") };
+            let egress = limit("sends", row.egress_bits_per_second);
+            let ingress = limit("gets", row.ingress_bits_per_second);
+            let addresses = addresses(&row.addresses);
+            vec![format!("endpoint {}/{} {who} {addresses} in {}{egress}{ingress}", row.namespace, row.name, id.scope)]
         }
         Table::Pool => {
             let pool = tables::Pool::decode(payload).unwrap();
@@ -55,7 +59,11 @@ fn lines(id: &RowId, row: &EncodedRow, index: &Index) -> Vec<String> {
             let policy = if row.has_policy { "with policy" } else { "without policy" };
             vec![format!("namespace {} in {} {policy}", row.name, id.scope)]
         }
-        Table::Settings | Table::Unspecified => Vec::new(),
+        Table::Settings => {
+            let settings = tables::Settings::decode(payload).unwrap();
+            settings.no_masquerade.iter().map(|net| format!("settings not masqueraded to {}", prefix(net))).collect()
+        }
+        Table::Unspecified => Vec::new(),
     }
 }
 

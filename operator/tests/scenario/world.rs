@@ -6,25 +6,51 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axoneme_operator::compile::pool::split;
-use axoneme_operator::engine::{Config, Core, Demands, Input, NodeDemand, Observed, Report, SessionEvent};
-use axoneme_operator::object::{CiliumIdentity, CiliumNode, Kind, LedgerAddress, Name, Object, ObjectKey, PoolEntry};
+use axoneme_operator::compile::cluster::prefix;
+use axoneme_operator::config::{ClusterPool, IpamMode};
+use axoneme_operator::engine::{Config, Core, Demands, Input, NodeDemand, Observed, Outcome, Report, SessionEvent};
+use axoneme_operator::ipam::{Cidrs, Rotation, empty, plan};
+use axoneme_operator::object::{CiliumIdentity, CiliumNode, Kind, Name, Object, ObjectKey};
 use axoneme_operator::publish::journal::Journal;
 use axoneme_operator::watch;
 use axoneme_proto::address::to_bytes;
 use axoneme_proto::nodesync::{Ack, AllAttached, Attached, Detached};
 use axoneme_proto::tables::Settings;
 use ipnet::IpNet;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::render;
+
+/// What of the configuration a scenario may choose.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Cluster {
+    ipv4: bool,
+    ipv6: bool,
+    ipam: IpamMode,
+    bandwidth: bool,
+    ip_masq_agent: bool,
+    native_routing_cidr: Option<IpNet>,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        let ipam = IpamMode::ClusterPool;
+        Self { ipv4: true, ipv6: false, ipam, bandwidth: false, ip_masq_agent: false, native_routing_cidr: None }
+    }
+}
 
 pub struct World {
     core: Core,
     journal: Journal,
     now: Instant,
     manifests: BTreeMap<String, Value>,
-    cidrs: BTreeMap<Arc<str>, IpNet>,
+    cidrs: Cidrs,
+    rotation: Rotation,
+    short: BTreeSet<String>,
+    problems: BTreeMap<ObjectKey, Vec<String>>,
+    told: BTreeMap<String, String>,
     sessions: BTreeMap<Arc<str>, u64>,
     next_identity: u32,
     demands: Arc<Demands>,
@@ -33,14 +59,36 @@ pub struct World {
 }
 
 impl World {
-    pub fn new() -> Self {
-        let settings = Settings { cluster_name: "default".into(), ipv4: true, ..Settings::default() };
+    pub fn new(cluster: Cluster) -> Self {
+        let settings = Settings {
+            cluster_name: "default".into(),
+            ipv4: cluster.ipv4,
+            ipv6: cluster.ipv6,
+            no_masquerade: cluster.native_routing_cidr.iter().map(prefix).collect(),
+            ..Settings::default()
+        };
+        let config = Config {
+            ipam: cluster.ipam,
+            bandwidth: cluster.bandwidth,
+            masquerade_agent: cluster.ip_masq_agent,
+            ..Config::new(settings)
+        };
+        let pools = ClusterPool {
+            ipv4_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+            ipv4_mask: 24,
+            ipv6_cidrs: vec!["fd00:10::/104".parse().unwrap()],
+            ipv6_mask: 125,
+        };
         let mut world = Self {
-            core: Core::new(Config::new(settings)),
+            core: Core::new(config),
             journal: Journal::new([1; 16], 1000),
             now: Instant::now(),
             manifests: BTreeMap::new(),
-            cidrs: BTreeMap::new(),
+            cidrs: Cidrs::new(pools),
+            rotation: Rotation::default(),
+            short: BTreeSet::new(),
+            problems: BTreeMap::new(),
+            told: BTreeMap::new(),
             sessions: BTreeMap::new(),
             next_identity: 256,
             demands: Arc::default(),
@@ -73,8 +121,10 @@ impl World {
             labels.insert("kubernetes.io/metadata.name".into(), name.clone().into());
         }
         let (object, problems) = watch::decode(&manifest).unwrap();
-        assert!(problems.is_empty(), "{problems:?}");
-        self.tell(Input::Upsert(object.unwrap()));
+        let object = object.unwrap();
+        let text = |problem: &watch::Problem| format!("{}: {}", problem.field, problem.message);
+        self.problems.insert(object.key(), problems.iter().map(text).collect());
+        self.tell(Input::Upsert(object));
         if kind == "Node" && !self.sessions.contains_key(&*name) {
             let session = self.sessions.len() as u64 + 1;
             let node: Arc<str> = name.as_str().into();
@@ -89,6 +139,7 @@ impl World {
 
     pub fn delete(&mut self, object: &str) {
         assert!(self.manifests.remove(object).is_some(), "there is no {object}");
+        self.problems.remove(&key(object));
         self.tell(Input::Delete(key(object)));
         self.settle();
     }
@@ -99,13 +150,14 @@ impl World {
         self.apply(manifest);
     }
 
-    pub fn attach(&mut self, pod: &str) {
+    pub fn attach(&mut self, pod: &str, addresses: Option<Vec<IpAddr>>) {
         let entry = self.core.index().pod(&key(&format!("Pod {pod}")).name).expect("a pod");
+        let addresses = addresses.unwrap_or_else(|| self.core.index().addresses_of(entry));
         let attached = Attached {
             pod_uid: entry.pod.endpoint_key().to_string(),
             pod_namespace: entry.pod.name.namespace.to_string(),
             pod_name: entry.pod.name.name.to_string(),
-            addresses: self.core.index().addresses_of(entry).into_iter().map(to_bytes).collect(),
+            addresses: addresses.into_iter().map(to_bytes).collect(),
             identity: self.core.index().identity_of(entry).unwrap_or_default(),
             endpoint_id: 1,
             ..Attached::default()
@@ -141,7 +193,7 @@ impl World {
     pub fn wait(&mut self, seconds: u64) {
         self.now += Duration::from_secs(seconds);
         let (outcome, _) = self.core.tick(self.now);
-        self.take(outcome.reports, outcome.demands);
+        self.take(outcome);
     }
 
     /// All that is published, demanded and reported, a line each; sorted.
@@ -158,6 +210,14 @@ impl World {
         for (object, diagnostics) in &self.diagnostics {
             lines.extend(diagnostics.iter().map(|diagnostic| format!("diagnostic {object} {diagnostic}")));
         }
+        for (object, problems) in &self.problems {
+            lines.extend(problems.iter().map(|problem| format!("problem {object} {problem}")));
+        }
+        lines.extend(self.short.iter().cloned());
+        for (key, told) in &self.told {
+            let pod = self.core.index().holder(key);
+            lines.extend(pod.map(|entry| format!("told {} to {told}", entry.pod.name)));
+        }
         lines.extend(self.endpoints.iter().map(|(name, text)| format!("report {name} {text}")));
         lines
     }
@@ -171,7 +231,7 @@ impl World {
         for _ in 0..10 {
             let journal = &mut self.journal;
             let outcome = self.core.commit(self.now, |batch| journal.commit(batch));
-            self.take(outcome.reports, outcome.demands);
+            self.take(outcome);
             let demands = Arc::clone(&self.demands);
             for demand in &demands.identities {
                 let (uid, resource_version) = ("".into(), "".into());
@@ -198,8 +258,15 @@ impl World {
         panic!("demands do not settle: {:?}", self.demands);
     }
 
-    fn take(&mut self, reports: Vec<Report>, demands: Option<Arc<Demands>>) {
-        for report in reports {
+    fn take(&mut self, outcome: Outcome) {
+        for (node, telling) in outcome.barriers.told {
+            let skipped = match telling.pod.skipped {
+                0 => String::new(),
+                skipped => format!(", {skipped} skipped"),
+            };
+            self.told.insert(telling.pod.pod_uid, format!("{node}{skipped}"));
+        }
+        for report in outcome.reports {
             match report {
                 Report::Diagnostics(object, diagnostics) => {
                     let text = |d: &axoneme_operator::engine::Diagnostic| {
@@ -217,43 +284,21 @@ impl World {
                 Report::Failures(..) | Report::Complete => {}
             }
         }
-        if let Some(demands) = demands {
+        if let Some(demands) = outcome.demands {
             self.demands = demands;
         }
     }
 
     /// The ledger that a node should have; `None` when nothing can be done. Releases stay, for scenarios to look at.
     fn meet(&mut self, demand: &NodeDemand) -> Option<CiliumNode> {
-        let name = &demand.node.name;
-        let count = u8::try_from(self.cidrs.len()).unwrap();
-        let cidr =
-            *self.cidrs.entry(Arc::clone(name)).or_insert_with(|| format!("10.244.{count}.0/24").parse().unwrap());
-        let split = split(&cidr, demand.node.max_pods).unwrap();
-        let mut ledger = demand.ledger.as_deref().cloned().unwrap_or_else(|| CiliumNode {
-            name: Arc::clone(name),
-            uid: "".into(),
-            resource_version: "".into(),
-            node_uid: None,
-            pod_cidrs: [cidr].into(),
-            pool: BTreeMap::new(),
-            addresses: [].into(),
-        });
-        let before = ledger.clone();
-        let internal = demand.node.internal_ips.iter().map(|ip| ("InternalIP", *ip));
-        let all = internal.chain([("CiliumInternalIP", split.overlay)]);
-        ledger.addresses = all.map(|(kind, ip)| LedgerAddress { kind: kind.into(), ip }).collect();
-        for assign in &demand.assign {
-            let mut free = (2..).map(|host: u8| match split.overlay {
-                IpAddr::V4(overlay) => {
-                    IpAddr::from([overlay.octets()[0], overlay.octets()[1], overlay.octets()[2], host])
-                }
-                IpAddr::V6(_) => unreachable!("scenarios use IPv4"),
-            });
-            let address = free.find(|address| !ledger.pool.contains_key(address)).unwrap();
-            let owner = assign.owner.to_string().into();
-            ledger.pool.insert(address, PoolEntry { owner, resource: Arc::clone(&assign.resource) });
-        }
-        (demand.ledger.is_none() || ledger != before).then_some(ledger)
+        let old = demand.ledger.as_deref().cloned().unwrap_or_else(|| empty(&demand.node));
+        let families = [(demand.cidrs.v4, false), (demand.cidrs.v6, true)];
+        let chosen = families.into_iter().filter(|(missing, _)| *missing);
+        let cidrs: Vec<IpNet> = chosen.filter_map(|(_, v6)| self.cidrs.choose(v6, &demand.node.name)).collect();
+        let demand = NodeDemand { release: Vec::new(), ..demand.clone() };
+        let planned = plan(&old, &demand, &cidrs, &mut self.rotation);
+        self.short.extend(planned.short.iter().map(|short| format!("short {}: {}", short.pod, short.message)));
+        (demand.ledger.is_none() || planned.ledger != old).then_some(planned.ledger)
     }
 }
 

@@ -4,9 +4,11 @@
 //! makes no sense becomes a diagnostic and stays closed. [`compile`] merges all policies that select one identity into its row.
 
 mod cidr;
+mod excepted;
 mod merge;
 mod parse;
 mod ports;
+mod strict;
 
 #[cfg(test)]
 mod oracle;
@@ -17,9 +19,11 @@ mod simulate;
 #[cfg(test)]
 mod tests;
 
+pub use excepted::Excepted;
 pub use merge::{PeerView, Subject, SubjectPolicy, compile, listed};
 pub use parse::{ParsedPeer, ParsedPolicy, ParsedRule, parse};
 pub use ports::{NamedPort, PortKey, PortSet};
+pub use strict::excepted;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -57,6 +61,8 @@ pub struct Shared {
     body: Vec<u8>,
     /// Identities whose addresses a node needs that enforces this; sorted.
     pub listed: Vec<u32>,
+    /// Identities that it treats worse than pods at large; see [`excepted`].
+    pub excepted: Vec<u32>,
     /// Whether ingress is enforced.
     pub ingress: bool,
     /// Whether egress is enforced.
@@ -99,6 +105,7 @@ impl Shared {
         Self {
             body: policy.encode_to_vec(),
             listed: listed(&policy),
+            excepted: excepted(&policy),
             ingress: enforced(&policy.ingress),
             egress: enforced(&policy.egress),
         }

@@ -34,7 +34,11 @@ fn world() -> impl Strategy<Value = World> {
 
 /// An index of the world in which every label set has a number.
 fn index(world: &World) -> Index {
-    let mut index = Index::new(Config { cluster: "default".into(), families: Families { v4: true, v6: false } });
+    let mut index = Index::new(Config {
+        cluster: "default".into(),
+        families: Families { v4: true, v6: false },
+        ipam: Default::default(),
+    });
     world.namespaces.iter().for_each(|n| index.upsert(Object::Namespace(Arc::new(n.clone()))));
     world.pods.iter().for_each(|p| index.upsert(Object::Pod(Arc::new(p.clone()))));
     world.policies.iter().for_each(|p| index.upsert(Object::NetworkPolicy(Arc::new(p.clone()))));

@@ -108,7 +108,7 @@ fn a_subject_that_is_unclear_is_isolated() {
 #[test]
 fn modes_go_before_policies() {
     let families = crate::engine::Families { v4: true, v6: false };
-    let index = Index::new(crate::index::Config { cluster: "default".into(), families });
+    let index = Index::new(crate::index::Config { cluster: "default".into(), families, ipam: Default::default() });
     let name = Name::new("default", "p");
     let (parsed, _) = parse(&policy(vec![block("10.0.0.0/8", &[])], vec![]));
     let with = |policies: Vec<SubjectPolicy<'_>>, mode| {

@@ -9,7 +9,8 @@ use axoneme_proto::tables::Settings;
 use super::*;
 use crate::engine::{Observed, UnmetReason};
 use crate::object::{
-    CiliumIdentity, CiliumNode, Kind, Labels, Name, Namespace, Node, Object, ObjectKey, Pod, PoolEntry,
+    Bandwidth, CiliumIdentity, CiliumNode, Kind, Labels, Name, Namespace, NetworkPolicy, Node, Object, ObjectKey, Peer,
+    Pod, PolicyRule, PoolEntry, Selector,
 };
 
 fn start() -> (Handle, Outputs) {
@@ -42,6 +43,8 @@ fn pod() -> Object {
         host_network: false,
         service_account: "default".into(),
         ports: [].into(),
+        bandwidth: Bandwidth::default(),
+        ips: [].into(),
         deleting: false,
         finished: false,
         resource_version: "1".into(),
@@ -79,6 +82,15 @@ fn hello() -> Hello {
     Hello { node: "n1".into(), protocol_min: 1, protocol_max: 1, ..Hello::default() }
 }
 
+/// The next delta.
+async fn delta(session: &mut Session) -> Delta {
+    loop {
+        if let News::Delta(delta) = session.next().await.unwrap() {
+            return delta;
+        }
+    }
+}
+
 fn ack(revision: u64) -> Ack {
     Ack { received: revision, attempted: revision, ..Ack::default() }
 }
@@ -110,20 +122,20 @@ async fn a_session_wakes_for_news_and_an_address_comes_back_behind_its_ack() {
     let labels = Arc::clone(&demands.identities[0].labels);
 
     let mut session = handle.open(&"n1".into(), &hello()).unwrap();
-    let first = session.next().await.unwrap();
+    let first = delta(&mut session).await;
     session.ack(ack(first.to_revision));
     let identity = CiliumIdentity { id: 300, labels, uid: "i".into(), resource_version: "1".into() };
     tell(&handle, [Object::CiliumIdentity(Arc::new(identity)), ledger(Some("web"))]).await;
-    let mut delta = session.next().await.unwrap();
-    while !delta.upserts.iter().any(|row| row.key.as_ref().unwrap().key == "web") {
-        session.ack(ack(delta.to_revision));
-        delta = session.next().await.unwrap();
+    let mut news = delta(&mut session).await;
+    while !news.upserts.iter().any(|row| row.key.as_ref().unwrap().key == "web") {
+        session.ack(ack(news.to_revision));
+        news = delta(&mut session).await;
     }
-    session.ack(ack(delta.to_revision));
+    session.ack(ack(news.to_revision));
 
     // The pod goes. Its address is free once the node has said that it is detached, and has acked.
     handle.send(Input::Delete(ObjectKey::namespaced(Kind::Pod, &Name::new("default", "web")))).await.unwrap();
-    let removal = session.next().await.unwrap();
+    let removal = delta(&mut session).await;
     assert!(removal.removals.iter().any(|key| key.key == "web"));
     let event = Observed::Detached(Detached { pod_uid: "web".into(), ..Detached::default() });
     handle.send(Input::Observed { node: "n1".into(), event }).await.unwrap();
@@ -137,7 +149,7 @@ async fn a_session_wakes_for_news_and_an_address_comes_back_behind_its_ack() {
     let released = |demands: &Arc<Demands>| demands.nodes.iter().any(|demand| !demand.release.is_empty());
     loop {
         tokio::select! {
-            delta = session.next() => { let to = delta.unwrap().to_revision; session.ack(ack(to)); }
+            news = delta(&mut session) => session.ack(ack(news.to_revision)),
             found = outputs.demands.wait_for(released) => { found.unwrap(); break }
         }
     }
@@ -152,6 +164,76 @@ async fn a_late_end_of_an_old_session_does_not_end_the_new_one() {
     let mut new = handle.open(&"n1".into(), &hello()).unwrap();
     drop(old);
     // Spawned, as the server does: a session crosses threads.
-    let delta = tokio::spawn(async move { new.next().await }).await.unwrap().unwrap();
+    let delta = tokio::spawn(async move { delta(&mut new).await }).await.unwrap();
     assert!(delta.last && delta.inputs_complete && delta.from_revision == 0);
+}
+
+/// Pod `web` of n1 is bound while a policy on n2 lists its identity.
+#[tokio::test(start_paused = true)]
+async fn a_pods_node_is_told_after_its_row_and_after_the_acks_of_those_who_list_it() {
+    let (handle, mut outputs) = start();
+    let namespace = Namespace { name: "default".into(), labels: Labels::default() };
+    let on = |object: Object, name: &str| match object {
+        Object::Node(node) => {
+            Object::Node(Arc::new(Node { name: name.into(), uid: name.into(), ..Node::clone(&node) }))
+        }
+        Object::Pod(pod) => Object::Pod(Arc::new(Pod {
+            name: Name::new("default", "db"),
+            uid: "db".into(),
+            labels: [("app", "db")].into_iter().collect(),
+            node: Some(name.into()),
+            ..Pod::clone(&pod)
+        })),
+        other => other,
+    };
+    let app = |app: &str| Selector::new([("app", app)], []);
+    let peer = Peer { pod_selector: Some(app("web")), ..Peer::default() };
+    let policy = NetworkPolicy {
+        name: Name::new("default", "db"),
+        uid: "p".into(),
+        resource_version: "1".into(),
+        pod_selector: app("db"),
+        ingress: [PolicyRule { peers: [peer].into(), ports: [].into() }].into(),
+        egress: [].into(),
+        policy_types: None,
+    };
+    let objects = [node(), on(node(), "n2"), Object::Namespace(Arc::new(namespace)), pod(), on(pod(), "n2")];
+    tell(&handle, objects.into_iter().chain([Object::NetworkPolicy(Arc::new(policy)), ledger(None)])).await;
+    synced(&handle).await;
+    let demands = outputs.demands.wait_for(|demands| demands.identities.len() == 2).await.unwrap().clone();
+    for (id, demand) in (300..).zip(&demands.identities) {
+        let labels = Arc::clone(&demand.labels);
+        let identity = CiliumIdentity { id, labels, uid: "i".into(), resource_version: "1".into() };
+        tell(&handle, [Object::CiliumIdentity(Arc::new(identity))]).await;
+    }
+    let mut home = handle.open(&"n1".into(), &hello()).unwrap();
+    let mut other = handle.open(&"n2".into(), &Hello { node: "n2".into(), ..hello() }).unwrap();
+    // Both hold everything there is.
+    let settled = Duration::from_secs(1);
+    for session in [&mut home, &mut other] {
+        while let Ok(news) = tokio::time::timeout(settled, delta(session)).await {
+            session.ack(ack(news.to_revision));
+        }
+    }
+    tell(&handle, [ledger(Some("web"))]).await;
+    let row = delta(&mut home).await;
+    assert!(row.upserts.iter().any(|row| row.key.as_ref().unwrap().scope == "node/n1"));
+    let peers = delta(&mut other).await;
+    assert!(peers.ack_at_once && peers.upserts.iter().any(|row| row.key.as_ref().unwrap().scope.starts_with("peers/")));
+    home.ack(ack(row.to_revision));
+    let early = tokio::time::timeout(Duration::from_millis(500), home.next()).await;
+    assert!(early.is_err(), "n2 has not applied it: {early:?}");
+    other.ack(ack(peers.to_revision));
+    let told = home.next().await.unwrap();
+    let News::Told(told) = told else { panic!("{told:?}") };
+    assert_eq!((&*told.pods[0].pod_uid, told.pods[0].skipped), ("web", 0));
+    assert!(told.pods[0].revision > 0 && told.pods[0].revision <= row.to_revision);
+    // A new session is told of all its pods, after their rows.
+    let mut again = handle.open(&"n1".into(), &hello()).unwrap();
+    assert!(matches!(again.next().await.unwrap(), News::Delta(delta) if delta.last));
+    let told = again.next().await.unwrap();
+    assert!(
+        matches!(&told, News::Told(told) if told.pods[0].pod_uid == "web" && told.pods[0].revision == 0),
+        "{told:?}"
+    );
 }

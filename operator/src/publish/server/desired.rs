@@ -16,7 +16,7 @@ use tracing::{Instrument, info, info_span};
 
 use super::QUEUE;
 use super::sessions::Sessions;
-use crate::engine::{Handle, Session, SessionEnded};
+use crate::engine::{Handle, News, Session, SessionEnded};
 use crate::publish::join::{Registrar, Vouch};
 use crate::publish::session::Refused;
 use crate::publish::tls::NodeName;
@@ -75,11 +75,13 @@ impl<V: Vouch> Desired<V> {
         self.send(sender, ToNode::Welcome(welcome)).await?;
         loop {
             tokio::select! {
-                delta = session.next() => {
-                    let delta = delta.map_err(ended)?;
-                    self.count(&delta);
-                    self.send(sender, ToNode::Delta(delta)).await?;
-                }
+                news = session.next() => match news.map_err(ended)? {
+                    News::Delta(delta) => {
+                        self.count(&delta);
+                        self.send(sender, ToNode::Delta(delta)).await?;
+                    }
+                    News::Told(told) => self.send(sender, ToNode::Told(told)).await?,
+                },
                 message = messages.message() => match message?.and_then(|message| message.message) {
                     Some(FromNode::Ack(ack)) => session.ack(ack),
                     Some(FromNode::RenewCsrDer(csr)) => {
