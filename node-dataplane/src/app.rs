@@ -87,6 +87,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         }
     }
     tracing::info!("stopping; the kernel stays as it is");
+    daemon.endpoints.finish().await;
     daemon.state.stop().await;
     Ok(())
 }

@@ -76,6 +76,9 @@ impl Node {
 
     /// As if the daemon had been killed and had come back.
     async fn restart(&mut self) -> axoneme_node::endpoint::Restored {
+        if let Some((endpoints, _)) = &self.daemon {
+            endpoints.finish().await;
+        }
         self.stop();
         let endpoints = Endpoints::new(Parts {
             links: self.links.clone(),

@@ -12,7 +12,8 @@ use super::error::AttachError;
 use super::metrics::AddTimes;
 use crate::desired::pods::{EndpointSpec, Limits, PodError, PodRef, ReserveSpec, Told};
 use crate::link::netns::Namespace;
-use crate::link::{LinkError, Mac, pod};
+use crate::link::worker::Desk;
+use crate::link::{LinkError, Mac};
 use crate::programs::attach::PodProgramFds;
 
 /// How long ADD waits for other nodes to be told of a pod, where its row does not insist.
@@ -86,7 +87,6 @@ impl Endpoints {
         self.inner.metrics.added(AddTimes {
             total: done - started,
             row: row - started,
-            data_path: made - told,
             barrier: (told - row) + (done - made),
         });
         self.report_attached(&attachment);
@@ -219,30 +219,18 @@ impl Endpoints {
     }
 
     async fn attach(&self, intent: Attachment, namespace: &Namespace) -> Result<Attachment, AttachError> {
-        let links = &self.inner.links;
         let programs = PodProgramFds::open(&self.inner.paths).map_err(AttachError::Programs)?;
-        let veth = intent.veth();
-        let device = match links.create_veth(&veth, namespace).await {
-            // What an earlier try left: its intent was lost with the disk, or its undoing failed.
-            Err(error) if error.is_present() => {
-                if let Some(stale) = links.device(&veth.host_name).await? {
-                    links.delete_device(stale.index).await?;
-                }
-                links.create_veth(&veth, namespace).await?
-            }
-            result => result?,
+        let (veth, inside, namespace) = (intent.veth(), intent.inside(), namespace.duplicate()?);
+        let make = async move |desk: &Desk| {
+            let started = Instant::now();
+            let device = desk.make_pod(&veth, &inside, programs.as_programs(), &namespace).await?;
+            Ok((device, started.elapsed()))
         };
-        // Known from here on, so that an undoing finds its entries.
-        let attachment = Attachment { ifindex: device.index, ..intent };
-        self.state().store.put(attachment.clone())?;
-
-        let (inside, outside) = tokio::join!(
-            pod::configure(namespace, attachment.inside()),
-            links.configure_host_side(&device, &veth, &attachment.addresses, programs.as_programs()),
-        );
-        inside?;
-        outside?;
-        self.enter(attachment)
+        let (device, links) = self.inner.making.run(make).await?;
+        let entering = Instant::now();
+        let attachment = self.enter(Attachment { ifindex: device.index, ..intent })?;
+        self.inner.metrics.data_path(links + entering.elapsed());
+        Ok(attachment)
     }
 
     /// Puts programs on a device that another plugin has made. Its entries come first: without one, nothing passes.
@@ -251,7 +239,9 @@ impl Endpoints {
         let attachment = Attachment { ifindex: pair.host.index, ..intent };
         self.state().store.put(attachment.clone())?;
         self.state().maps.write(&attachment)?;
-        self.inner.links.set_pod_programs(pair.host.index, programs.as_programs()).await?;
+        let index = attachment.ifindex;
+        let put = async move |desk: &Desk| desk.links.set_pod_programs(index, programs.as_programs()).await;
+        self.inner.making.run(put).await?;
         self.enter(attachment)
     }
 

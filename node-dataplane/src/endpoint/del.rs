@@ -6,6 +6,7 @@ use axoneme_proto::nodesync::{Attached, Detached};
 use super::Endpoints;
 use super::attachment::{Attachment, AttachmentKey, Phase};
 use super::error::AttachError;
+use crate::link::worker::Desk;
 
 impl Endpoints {
     /// Detaches a container; what is not attached is detached already.
@@ -54,7 +55,13 @@ impl Endpoints {
 
     async fn remove_from_kernel(&self, attachment: &Attachment) -> Result<(), AttachError> {
         if attachment.boot_id == self.state().store.boot_id() {
-            self.state().maps.remove(attachment)?;
+            let mut attachment = attachment.clone();
+            if attachment.ifindex == 0 && !attachment.chained {
+                // Interrupted before it was written down; its entries may be there.
+                let device = self.inner.links.device(&attachment.device).await?;
+                attachment.ifindex = device.map_or(0, |device| device.index);
+            }
+            self.state().maps.remove(&attachment)?;
             // The device of a chained pod is another plugin's to remove. Its programs stay: without entries, nothing passes.
             if !attachment.chained {
                 self.remove_device(&attachment.device).await?;
@@ -65,10 +72,8 @@ impl Endpoints {
 
     /// Routes, neighbours, filters and the pod's side go with it.
     pub(super) async fn remove_device(&self, name: &str) -> Result<(), AttachError> {
-        if let Some(device) = self.inner.links.device(name).await? {
-            self.inner.links.delete_device(device.index).await?;
-        }
-        Ok(())
+        let name = name.to_owned();
+        Ok(self.inner.removing.run(async move |desk: &Desk| desk.remove_device(&name).await).await?)
     }
 
     fn forget(&self, attachment: &Attachment) -> Result<(), AttachError> {

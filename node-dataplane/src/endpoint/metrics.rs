@@ -68,8 +68,6 @@ pub(super) struct AddTimes {
     pub total: Duration,
     /// Until the pod's row and policy were there.
     pub row: Duration,
-    /// Making links and map entries.
-    pub data_path: Duration,
     /// What was added by waiting for the barrier when all else was done.
     pub barrier: Duration,
 }
@@ -90,7 +88,11 @@ impl Metrics {
             self.add.clone(),
         );
         own.register("row_wait_seconds", "Seconds that ADDs waited for the pod's row and policy", self.row.clone());
-        own.register("datapath_seconds", "Seconds to make a pod's link and map entries", self.data_path.clone());
+        own.register(
+            "datapath_seconds",
+            "Seconds to make a pod's link and map entries, once it is its turn",
+            self.data_path.clone(),
+        );
         own.register("barrier", "ADDs by whether the pod's peers were told of it in time", self.barrier.clone());
         own.register(
             "barrier_wait_seconds",
@@ -121,7 +123,10 @@ impl Metrics {
         add("included").observe(times.total.as_secs_f64());
         add("excluded").observe(times.total.saturating_sub(times.barrier).as_secs_f64());
         self.row.observe(times.row.as_secs_f64());
-        self.data_path.observe(times.data_path.as_secs_f64());
+    }
+
+    pub(super) fn data_path(&self, took: Duration) {
+        self.data_path.observe(took.as_secs_f64());
     }
 
     pub(super) fn barrier(&self, told: Told, waited: Duration) {

@@ -39,6 +39,7 @@ use tokio::sync::watch;
 
 use crate::desired::pods::Pods;
 use crate::link::Links;
+use crate::link::worker::Worker;
 use crate::observe::outbox::Reports;
 use crate::programs::Paths;
 use locks::KeyLocks;
@@ -92,6 +93,9 @@ struct Inner {
     wait: Duration,
     /// MTU of the node's network for pods; sent whenever that network was looked at.
     network: watch::Sender<u32>,
+    /// What makes devices does not wait for what removes them, which takes longer.
+    making: Worker,
+    removing: Worker,
     /// One command at a time for a container, and one change at a time for a pod.
     locks: KeyLocks,
     state: Mutex<State>,
@@ -111,13 +115,24 @@ impl Endpoints {
         let Parts { links, paths, store, maps, pods, reports, deferred, metrics, wait } = parts;
         let state = Mutex::new(State { store, maps, reserve: Reserve::default() });
         let (locks, network) = (KeyLocks::default(), watch::Sender::new(0));
-        Self { inner: Arc::new(Inner { links, paths, pods, reports, deferred, metrics, wait, network, locks, state }) }
+        let (making, removing) = (Worker::new(links.clone()), Worker::new(links.clone()));
+        let inner =
+            Inner { links, paths, pods, reports, deferred, metrics, wait, network, making, removing, locks, state };
+        Self { inner: Arc::new(inner) }
     }
 
     /// All attachments, also those in the making.
     #[must_use]
     pub fn attachments(&self) -> Vec<Attachment> {
         self.state().store.all().cloned().collect()
+    }
+
+    /// Waits until what was begun with pods' devices is done or given up.
+    pub async fn finish(&self) {
+        for worker in [&self.inner.making, &self.inner.removing] {
+            // One that cannot work has nothing to finish.
+            let _ = worker.run(async |_| Ok(())).await;
+        }
     }
 
     pub(crate) fn count(&self, command: protocol::Command, response: &protocol::Response, took: Duration) {

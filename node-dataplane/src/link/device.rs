@@ -120,6 +120,11 @@ pub(super) fn no_link_local(name: &str, change: LinkMessageBuilder<LinkUnspec>) 
     change.append_extra_attribute(LinkAttribute::AfSpecUnspec(none))
 }
 
+/// The number of the device of this name in the calling thread's namespace: cheaper than all that netlink tells of it.
+pub(super) fn index(name: &str) -> Result<u32, LinkError> {
+    nix::net::if_::if_nametoindex(name).map_err(|_| LinkError::NoDevice(name.to_owned()))
+}
+
 fn device(message: LinkMessage) -> Device {
     let flags = message.header.flags;
     let mut device = Device {

@@ -20,6 +20,7 @@ pub mod sysctl;
 pub mod uplink;
 pub mod veth;
 pub mod vxlan;
+pub mod worker;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,6 +50,14 @@ impl Links {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Socket)?;
         tokio::spawn(connection);
         Ok(Self { handle, sources: Arc::default() })
+    }
+
+    /// Another connection, in the calling thread's network namespace, that knows the node as this one does.
+    ///
+    /// # Errors
+    /// When there is no netlink socket to be had.
+    pub(crate) fn beside(&self) -> Result<Self, LinkError> {
+        Ok(Self { sources: self.sources.clone(), ..Self::connect()? })
     }
 
     /// From which address the host sends to a pod's; none while the node's are not known, or it has none of the family.

@@ -60,6 +60,14 @@ impl Namespace {
         Ok(Self { file, id })
     }
 
+    /// Another handle of the same namespace.
+    ///
+    /// # Errors
+    /// When there are no file descriptors left.
+    pub fn duplicate(&self) -> Result<Self, LinkError> {
+        Ok(Self { file: self.file.try_clone().map_err(LinkError::Namespace)?, id: self.id })
+    }
+
     /// What tells namespaces apart while they live.
     #[must_use]
     pub fn id(&self) -> (u64, u64) {

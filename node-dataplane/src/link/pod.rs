@@ -8,9 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use rtnetlink::LinkUnspec;
 
-use super::device::Device;
+use super::device::{Device, index};
 use super::netns::Namespace;
 use super::route::{Owner, RouteEntry};
+use super::veth::{PodPrograms, VethSpec};
+use super::worker::Desk;
 use super::{LinkError, Links, Mac, sysctl};
 
 /// Index of `lo`, the first device of every namespace.
@@ -55,6 +57,43 @@ impl PodSpec {
 /// When the namespace cannot be entered or the kernel refuses.
 pub async fn configure(namespace: &Namespace, spec: PodSpec) -> Result<(), LinkError> {
     namespace.run(move |links| async move { links.configure_pod(&spec).await }).await
+}
+
+impl Desk {
+    /// Makes all of a pod's devices, in and out of its namespace, in place of what an earlier try left. Returns the host side.
+    ///
+    /// # Errors
+    /// When the kernel refuses; some of it may be there then.
+    pub async fn make_pod(
+        &self,
+        veth: &VethSpec,
+        inside: &PodSpec,
+        programs: PodPrograms<'_>,
+        namespace: &Namespace,
+    ) -> Result<Device, LinkError> {
+        let device = match self.links.create_veth(veth, namespace).await {
+            // Its intent was lost with the disk, or its undoing failed.
+            Err(error) if error.is_present() => {
+                self.remove_device(&veth.host_name).await?;
+                self.links.create_veth(veth, namespace).await?
+            }
+            result => result?,
+        };
+        self.inside(namespace, async |links| links.configure_pod(inside).await).await?;
+        self.links.configure_host_side(&device, veth, &inside.addresses, programs).await?;
+        Ok(device)
+    }
+
+    /// Removes the device of this name, if there is one. Routes, neighbours, filters and the other end go with it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn remove_device(&self, name: &str) -> Result<(), LinkError> {
+        match index(name) {
+            Ok(index) => self.links.delete_device(index).await,
+            Err(_) => Ok(()),
+        }
+    }
 }
 
 /// What a pod's inside lacks, in words; empty when nothing.
@@ -111,14 +150,14 @@ impl Links {
                 sysctl::ensure(&["ipv6", "conf", scope, "disable_ipv6"], "0")?;
             }
         }
-        let device = self.device(&spec.device).await?.ok_or_else(|| LinkError::NoDevice(spec.device.clone()))?;
+        let device = index(&spec.device)?;
         self.set_device("lo", LinkUnspec::new_with_index(LOOPBACK).up()).await?;
-        self.set_device(&spec.device, LinkUnspec::new_with_index(device.index).up()).await?;
+        self.set_device(&spec.device, LinkUnspec::new_with_index(device).up()).await?;
         for &address in &spec.addresses {
-            self.add_address(device.index, IpNet::from(address)).await?;
-            self.set_neighbour(device.index, gateway(address), spec.gateway_mac).await?;
+            self.add_address(device, IpNet::from(address)).await?;
+            self.set_neighbour(device, gateway(address), spec.gateway_mac).await?;
         }
-        for route in spec.routes(device.index) {
+        for route in spec.routes(device) {
             self.set_route(&route, Owner::Pod).await?;
         }
         Ok(())

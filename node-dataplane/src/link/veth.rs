@@ -40,7 +40,7 @@ pub struct PodPrograms<'a> {
 }
 
 impl Links {
-    /// Makes the pair, the pod's side directly in its namespace. Both are down.
+    /// Makes the pair, the pod's side directly in its namespace. Both are down: a veth cannot be up before it has its peer.
     ///
     /// # Errors
     /// When the kernel refuses, for one because either name is taken.
@@ -62,7 +62,9 @@ impl Links {
             Operation::Create,
             format_args!("veth {} with {} in the pod", spec.host_name, spec.pod_name),
         ))?;
-        self.device(&spec.host_name).await?.ok_or_else(|| LinkError::NoDevice(spec.host_name.clone()))
+        let index = super::device::index(&spec.host_name)?;
+        let (name, mac) = (spec.host_name.clone(), Some(spec.host_mac));
+        Ok(Device { index, name, mac, mtu: spec.mtu, ..Device::default() })
     }
 
     /// Brings the host side up, with its programs, before there is a route by which packets could come.
