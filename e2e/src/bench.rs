@@ -2,22 +2,21 @@
 //! (`SET-native.json` where packets are routed natively and that matters). What can be
 //! compared is measured side by side in one run; a baseline is a recorded figure of Cilium 1.20-dev on a 2-core machine.
 
-use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::Api;
 use crate::cluster::Cluster;
-use crate::progress::{Colour, heading, note, paint};
+use crate::progress::{Colour, heading, note, paint, step};
 use crate::state::Routing;
-use crate::table::{Cell, plain, render};
 
 mod cni;
 mod cold_start;
 mod connections;
 mod daemon;
+mod hearing;
 mod identity;
 mod images;
 mod lane;
@@ -25,11 +24,18 @@ mod limit;
 mod local;
 mod policy;
 mod programs;
+mod report;
 mod restart;
 mod statistics;
 mod stream;
 mod throughput;
 mod watches;
+
+use report::{Goal, Report, Row};
+
+/// The begin of the names of namespaces that measurements use.
+const PREFIX: &str = "bench-";
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -117,142 +123,6 @@ fn routing(api: &Api) -> Result<Routing> {
     }
 }
 
-/// What a figure shall be.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Goal {
-    /// No more than this.
-    AtMost(f64),
-    /// No less than this.
-    AtLeast(f64),
-}
-
-impl Goal {
-    fn holds(self, value: f64) -> bool {
-        match self {
-            Self::AtMost(bound) => value <= bound,
-            Self::AtLeast(bound) => value >= bound,
-        }
-    }
-}
-
-/// One figure.
-#[derive(Debug, Clone, Serialize)]
-pub struct Row {
-    set: &'static str,
-    name: String,
-    value: f64,
-    unit: &'static str,
-    /// What it shall reach, like `<= 1.19`.
-    reach: Option<String>,
-    /// Whether it does.
-    holds: Option<bool>,
-    /// Cilium's figure.
-    baseline: Option<f64>,
-    /// Where the median lies with a confidence of 95 %, where the value is one of enough rounds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    interval: Option<(f64, f64)>,
-}
-
-impl Row {
-    fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        let value = rounded(value);
-        Self { set: "", name: name.into(), value, unit, reach: None, holds: None, baseline: None, interval: None }
-    }
-
-    /// The median of all rounds.
-    fn median(name: impl Into<String>, values: &[f64], unit: &'static str) -> Self {
-        let interval = statistics::median_interval(values).map(|(low, high)| (rounded(low), rounded(high)));
-        Self { interval, ..Self::new(name, statistics::median(values), unit) }
-    }
-
-    fn reach(mut self, goal: Goal) -> Self {
-        self.reach = Some(match goal {
-            Goal::AtMost(bound) => format!("<= {bound}"),
-            Goal::AtLeast(bound) => format!(">= {bound}"),
-        });
-        self.holds = Some(goal.holds(self.value));
-        self
-    }
-
-    fn baseline(self, baseline: f64) -> Self {
-        Self { baseline: Some(baseline), ..self }
-    }
-
-    fn cells(&self) -> Vec<Cell> {
-        let number = |n: Option<f64>| n.map_or(String::new(), |n| format!("{n}"));
-        let interval = self.interval.map_or(String::new(), |(low, high)| format!("{low} to {high}"));
-        let verdict = match self.holds {
-            Some(true) => ("✓".to_owned(), Some(Colour::Green)),
-            Some(false) => ("✗".to_owned(), Some(Colour::Red)),
-            None => plain(""),
-        };
-        let reach = self.reach.clone().unwrap_or_default();
-        let before = [self.name.clone(), number(Some(self.value)), self.unit.to_owned(), interval, reach].map(plain);
-        before.into_iter().chain([verdict, plain(number(self.baseline))]).collect()
-    }
-}
-
-/// To a thousandth. Adding zero makes a sum over nothing, which is -0, a plain 0.
-fn rounded(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0 + 0.0
-}
-
-/// The figures of one set.
-#[derive(Debug)]
-pub struct Report {
-    set: Set,
-    rows: Vec<Row>,
-    remarks: Vec<String>,
-    /// Where the figures depend on it.
-    routing: Option<Routing>,
-}
-
-impl Report {
-    fn new(set: Set) -> Self {
-        Self { set, rows: Vec::new(), remarks: Vec::new(), routing: None }
-    }
-
-    fn add(&mut self, row: Row) {
-        let name = match self.routing {
-            Some(Routing::Tunnel) => format!("vxlan: {}", row.name),
-            Some(Routing::Native) => format!("native: {}", row.name),
-            None => row.name.clone(),
-        };
-        self.rows.push(Row { set: self.set.name(), name, ..row });
-    }
-
-    fn routed(set: Set, routing: Routing) -> Self {
-        Self { routing: Some(routing), ..Self::new(set) }
-    }
-
-    /// A sentence below the table, for what a reader of the figures must know.
-    fn remark(&mut self, text: impl Into<String>) {
-        self.remarks.push(text.into());
-    }
-
-    fn holds(&self) -> bool {
-        self.rows.iter().all(|row| row.holds != Some(false))
-    }
-
-    fn print(&self) {
-        let rows: Vec<_> = self.rows.iter().map(Row::cells).collect();
-        let heading = ["figure", "value", "unit", "95 % interval", "reach", "holds", "baseline"];
-        println!("\n{}", render(&heading, &rows));
-        self.remarks.iter().for_each(|remark| note(remark));
-    }
-
-    fn write(&self, cluster: &Cluster) -> Result<PathBuf> {
-        let dir = cluster.paths.reports("bench");
-        std::fs::create_dir_all(&dir)?;
-        // Figures of one way of routing do not replace those of the other.
-        let suffix = if self.routing == Some(Routing::Native) { "-native" } else { "" };
-        let file = dir.join(format!("{}{suffix}.json", self.set.name()));
-        std::fs::write(&file, serde_json::to_vec_pretty(&self.rows)?)
-            .with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(file)
-    }
-}
-
 /// Measures one set, or all of them: one that fails does not keep the others from being measured. False if anything failed or
 /// a goal was missed.
 pub fn run(cluster: &Cluster, set: Option<Set>, options: &Options) -> Result<bool> {
@@ -268,6 +138,7 @@ pub fn run(cluster: &Cluster, set: Option<Set>, options: &Options) -> Result<boo
     };
     heading(&format!("Measuring: {}", set.name()));
     let api = cluster.api()?;
+    clear(&api)?;
     let mut report = match set {
         Set::Daemon => daemon::measure(cluster, &api),
         Set::Watches => watches::measure(cluster, &api),
@@ -290,6 +161,25 @@ pub fn run(cluster: &Cluster, set: Option<Set>, options: &Options) -> Result<boo
     Ok(report.holds())
 }
 
+/// Waits until nothing is left of the measurement before: pods that end take the CPUs from those that are measured.
+fn clear(api: &Api) -> Result<()> {
+    let left = |api: &Api| -> Result<Vec<String>> {
+        let all = api.list("/api/v1/namespaces")?;
+        let names = all.iter().filter_map(|namespace| namespace["metadata"]["name"].as_str());
+        Ok(names.filter(|name| name.starts_with(PREFIX)).map(str::to_owned).collect())
+    };
+    let before = left(api)?;
+    if before.is_empty() {
+        return Ok(());
+    }
+    step("nothing is left of an earlier measurement", || {
+        before.iter().try_for_each(|name| api.delete(&format!("/api/v1/namespaces/{name}")))?;
+        api.wait("namespaces of earlier measurements to be gone", PATIENCE, |api| {
+            Ok(left(api)?.is_empty().then_some(()))
+        })
+    })
+}
+
 /// The machine that figures are from.
 fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
@@ -299,28 +189,4 @@ fn machine() -> String {
         .find_map(|l| l.strip_prefix("model name")?.split_once(": ").map(|m| m.1.to_owned()));
     let kernel = read("/proc/sys/kernel/osrelease");
     format!("{cores} cores of {}, Linux {}", model.unwrap_or_else(|| "an unknown CPU".to_owned()), kernel.trim())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_are_what_readers_of_the_file_expect() {
-        let mut report = Report::new(Set::Watches);
-        report.add(Row::new("held by nodes", 0.0, "watches").reach(Goal::AtMost(0.0)).baseline(14.0));
-        let row = serde_json::to_value(&report.rows[0]).unwrap();
-        let expected = serde_json::json!({"set": "watches", "name": "held by nodes", "value": 0.0, "unit": "watches",
-            "reach": "<= 0", "holds": true, "baseline": 14.0});
-        assert_eq!(row, expected);
-        assert!(report.holds());
-    }
-
-    #[test]
-    fn a_missed_goal_is_seen() {
-        let mut report = Report::new(Set::Throughput);
-        report.add(Row::median("ratio", &[0.5, 0.7, 0.6, 0.6, 0.6, 0.6], "").reach(Goal::AtLeast(0.7)));
-        assert!(!report.holds());
-        assert_eq!(report.rows[0].interval, Some((0.5, 0.7)));
-    }
 }

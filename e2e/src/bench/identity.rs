@@ -14,20 +14,17 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use http::Method;
 use ipnet::Ipv4Net;
-use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::{Value, json};
 
+use super::hearing::{Ledger, PORT, QUICK, listen, lock, sweep};
 use super::programs::{ANNOUNCE, Programs};
-use super::stream::bind;
 use super::throughput::two_nodes;
 use super::{Goal, Options, Report, Row, Set};
 use crate::api::Api;
@@ -40,11 +37,7 @@ use crate::workload::{Workload, pod_ip};
 
 const WAVES: usize = 10;
 const PODS: usize = 50;
-const PORT: u16 = 7001;
-/// So many datagrams a pod sends quickly; see `bench/announce.c`.
-const QUICK: u32 = 100;
 const PATIENCE: Duration = Duration::from_secs(300);
-const BUFFER: usize = 32 << 20;
 
 /// The peers of new pods.
 const NEAR: &str = "near";
@@ -55,16 +48,6 @@ const ENFORCED: [&str; 2] = [NEAR, FAR];
 /// Who sends to new pods: one that may, and one that may not.
 const WARDEN: &str = "warden";
 const INTRUDER: &str = "intruder";
-
-/// What a peer has heard of somebody: the first number, and how many of the quick ones.
-#[derive(Debug, Clone, Copy)]
-struct Heard {
-    first: u32,
-    quick: u32,
-}
-
-/// What a peer has heard of everybody.
-type Ledger = Mutex<HashMap<String, Heard>>;
 
 /// A pod of a wave.
 #[derive(Debug, Clone)]
@@ -300,57 +283,9 @@ fn judge(newcomers: &[Newcomer], ledgers: &HashMap<&str, Ledger>, tally: &mut Ta
     }
 }
 
-/// Writes down who is heard, until told to stop.
-fn listen(network: &File, ledger: &Ledger, stop: &AtomicBool) -> Result<()> {
-    let socket = bind(network, true, PORT)?;
-    setsockopt(&socket, sockopt::RcvBufForce, &BUFFER)?;
-    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
-    let mut data = [0; 256];
-    while !stop.load(Ordering::Relaxed) {
-        let length = match socket.recv(&mut data) {
-            Ok(length) => length,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => continue,
-            Err(error) => return Err(error).context("a peer cannot listen"),
-        };
-        let text = String::from_utf8_lossy(&data[..length]);
-        let Some((name, number)) = text.split_once(' ') else { continue };
-        let Ok(number) = number.parse::<u32>() else { continue };
-        let mut ledger = lock(ledger);
-        let heard = ledger.entry(name.to_owned()).or_insert(Heard { first: number, quick: 0 });
-        heard.first = heard.first.min(number);
-        heard.quick += u32::from(number < QUICK);
-    }
-    Ok(())
-}
-
-/// Sends to all addresses, over and over, and counts what comes back.
-fn sweep(network: &File, name: &str, addresses: &[Ipv4Addr], stop: &AtomicBool) -> Result<usize> {
-    let socket = bind(network, true, PORT)?;
-    socket.set_nonblocking(true)?;
-    let (message, mut answers, mut data) = (format!("{name} 0"), 0, [0; 256]);
-    while !stop.load(Ordering::Relaxed) {
-        for some in addresses.chunks(4) {
-            for address in some {
-                // Who is not there does not answer; a full queue is no news either.
-                let _ = socket.send_to(message.as_bytes(), SocketAddr::from((*address, PORT)));
-            }
-            while let Ok(length) = socket.recv(&mut data) {
-                // An echo; a newcomer's own datagram would not be one.
-                answers += usize::from(data[..length] == *message.as_bytes());
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-    Ok(answers)
-}
-
 /// A socket in another network namespace; the calling thread stays where it is.
 fn inside_bind(network: &File) -> Result<UdpSocket> {
     crate::reach::inside(network, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?.context("cannot make a UDP socket")
-}
-
-fn lock(ledger: &Ledger) -> std::sync::MutexGuard<'_, HashMap<String, Heard>> {
-    ledger.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Packets that nodes dropped.
@@ -379,6 +314,9 @@ impl Drops {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use super::super::hearing::Heard;
     use super::*;
 
     fn judged(friend: bool, near: Option<u32>, far: Option<u32>, open: Option<u32>) -> Tally {
