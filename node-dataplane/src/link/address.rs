@@ -26,6 +26,7 @@ impl Links {
     /// # Errors
     /// When the kernel refuses.
     pub async fn addresses(&self) -> Result<Vec<DeviceAddress>, LinkError> {
+        let _listing = self.listing.lock().await;
         let messages: Vec<_> = self
             .handle
             .address()

@@ -77,6 +77,7 @@ impl Links {
     /// # Errors
     /// When the kernel refuses.
     pub async fn devices(&self) -> Result<Vec<Device>, LinkError> {
+        let _listing = self.listing.lock().await;
         let messages = self.handle.link().get().execute().map_ok(device).try_collect().await;
         messages.map_err(LinkError::netlink(Operation::List, "devices"))
     }

@@ -89,6 +89,7 @@ impl Links {
     /// # Errors
     /// When the kernel refuses for another reason than that there is no filter.
     pub async fn filter(&self, device: u32, direction: Direction) -> Result<Option<u32>, LinkError> {
+        let _listing = self.listing.lock().await;
         let mut handle = self.handle.traffic_filter(index(device));
         let request = handle.get();
         let request = match direction {

@@ -37,6 +37,8 @@ pub const POD_DEVICE_PREFIX: &str = "axo";
 #[derive(Clone, Debug)]
 pub struct Links {
     handle: rtnetlink::Handle,
+    /// Held while something is listed: the kernel refuses to list two things at once on one socket.
+    listing: Arc<tokio::sync::Mutex<()>>,
     /// The node's own addresses, at most one a family, as far as they are known.
     sources: Arc<Mutex<Vec<IpAddr>>>,
 }
@@ -49,7 +51,7 @@ impl Links {
     pub fn connect() -> Result<Self, LinkError> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Socket)?;
         tokio::spawn(connection);
-        Ok(Self { handle, sources: Arc::default() })
+        Ok(Self { handle, listing: Arc::default(), sources: Arc::default() })
     }
 
     /// Another connection, in the calling thread's network namespace, that knows the node as this one does.

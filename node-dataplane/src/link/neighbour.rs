@@ -30,12 +30,8 @@ impl Links {
     /// # Errors
     /// The first that the kernel refused; the rest is done.
     pub async fn sync_managed(&self, wanted: &[NextHop]) -> Result<(), LinkError> {
-        let listed: Result<Vec<_>, _> = self.handle.neighbours().get().execute().try_collect().await;
-        let mut present: BTreeMap<NextHop, NeighbourMessage> = listed
-            .map_err(LinkError::netlink(Operation::List, "neighbours"))?
-            .into_iter()
-            .filter_map(managed)
-            .collect();
+        let listed = self.list_neighbours().await?;
+        let mut present: BTreeMap<NextHop, NeighbourMessage> = listed.into_iter().filter_map(managed).collect();
         let mut result = Ok(());
         for &next_hop in wanted {
             if present.remove(&next_hop).is_some() {
@@ -68,19 +64,18 @@ impl Links {
         result
     }
 
+    async fn list_neighbours(&self) -> Result<Vec<NeighbourMessage>, LinkError> {
+        let _listing = self.listing.lock().await;
+        let listed = self.handle.neighbours().get().execute().try_collect().await;
+        listed.map_err(LinkError::netlink(Operation::List, "neighbours"))
+    }
+
     /// The permanent neighbours on a device.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub async fn neighbours(&self, device: u32) -> Result<Vec<(IpAddr, Mac)>, LinkError> {
-        let all: Vec<_> = self
-            .handle
-            .neighbours()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(LinkError::netlink(Operation::List, "neighbours"))?;
+        let all = self.list_neighbours().await?;
         Ok(all.iter().filter(|message| message.header.ifindex == device).filter_map(permanent).collect())
     }
 }

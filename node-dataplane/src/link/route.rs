@@ -85,6 +85,7 @@ impl Links {
         &self,
         keep: impl Fn(&RouteMessage) -> bool,
     ) -> Result<Vec<(RouteEntry, RouteMessage)>, LinkError> {
+        let _listing = self.listing.lock().await;
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();

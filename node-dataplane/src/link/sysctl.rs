@@ -35,7 +35,7 @@ pub fn ensure(name: &[&str], value: &'static str) -> Result<(), LinkError> {
         source,
     };
     fs::write(path(name), value).map_err(refused)?;
-    tracing::info!(sysctl = name.join("."), found = found.as_deref(), value, "sysctl set");
+    tracing::debug!(sysctl = name.join("."), found = found.as_deref(), value, "sysctl set");
     Ok(())
 }
 
