@@ -58,7 +58,6 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     tracing::info!(node, version = env!("CARGO_PKG_VERSION"), "starting");
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    programs::kernel::check()?;
     mount_sysctls(&config.sysctl_root)?;
     std::fs::create_dir_all(&config.state_directory)
         .with_context(|| format!("cannot make {}", config.state_directory.display()))?;
@@ -69,7 +68,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     tasks.spawn(serve(port, Page::Health(health.clone())));
 
     tokio::select! {
-        loaded = load(&flags) => loaded?,
+        loaded = load(&flags, &config) => loaded?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     }
@@ -92,8 +91,13 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Loads programs in a process of its own: what parsing takes would stay with the daemon.
-async fn load(flags: &Flags) -> anyhow::Result<()> {
+/// Loads programs in a process of its own, because what parsing takes would stay with the daemon; unless an earlier run did.
+async fn load(flags: &Flags, config: &Config) -> anyhow::Result<()> {
+    if programs::is_loaded(&config.load()) {
+        tracing::info!("programs are loaded already");
+        return Ok(());
+    }
+    programs::kernel::check()?;
     let binary = std::env::current_exe().context("cannot find the daemon's own binary")?;
     let status = tokio::process::Command::new(binary)
         .arg("load")
@@ -196,7 +200,9 @@ impl Daemon {
         let kernel = kernel(&paths, links, Patterns::new(config.devices.clone()), endpoints.clone())?;
         tasks.spawn(follow(Monitor::new()?, state.clone()));
         let now = Instant::now();
-        let hold = desired.cursor().is_some().then_some(now + HOLD);
+        // What is in the kernel is what this checkpoint says, or it is older.
+        let older = desired.cursor().is_some_and(|cursor| !checkpoint.is_newest(cursor));
+        let hold = older.then_some(now + HOLD);
         let mut registry = Registry::default();
         let counted = metrics::Metrics::default();
         counted.register(&mut registry);

@@ -8,6 +8,7 @@ mod common;
 mod daemon;
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use axoneme_bpf::address::{AddressKey, AddressKind};
@@ -19,7 +20,22 @@ use axoneme_proto::nodesync::observation::Event;
 use axoneme_proto::{Scope, Table, tables};
 use common::{Bottle, Pod, block_on, ip, on_node, privileged};
 use daemon::operator::{Authority, Behaviour, Network, Operator};
-use daemon::{Cgroup, Daemon, OPERATOR, everything, get, prepare, row};
+use daemon::{Cgroup, Daemon, OPERATOR, everything, get, ip_command, prepare, row};
+
+fn ip_output(arguments: &str) -> String {
+    let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Waits for what happens within a second on a machine that is not busy.
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(10), "{what}: not after {:?}", start.elapsed());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    println!("{what} after {:?}", start.elapsed());
+}
 
 async fn first_run(daemon: &mut Daemon, operator: &mut Operator, bottle: &Bottle, pod: &Pod) {
     let mut session = operator.sessions.recv().await.unwrap();
@@ -45,6 +61,22 @@ async fn first_run(daemon: &mut Daemon, operator: &mut Operator, bottle: &Bottle
     assert_eq!(kind("192.0.2.2"), Some(AddressKind::NODE));
     assert_eq!(kind("10.2.0.5"), Some(AddressKind::POD));
     assert_eq!(maps.services.get(&ServiceKey::new(ip("10.96.0.10"), 80, 6)).unwrap().map(|s| s.backends), Some(0));
+    // What others do to the node is followed, into pods as well, and undone where it was ours.
+    ip_command("link set uplink0 mtu 1400");
+    let link = || pod.inside(|| ip_output("-o link show eth0") + &ip_output("route show default"));
+    eventually("the pod's MTU follows", || link().matches("mtu 1350").count() == 2).await;
+    assert_eq!(maps.config.get(&0).unwrap().map(|config| config.pod_mtu), Some(1350));
+    for route in ["10.1.0.5", "10.2.0.0/24"] {
+        ip_command(&format!("route del {route}"));
+    }
+    eventually("routes are there again", || {
+        let routes = ip_output("route");
+        let to_pod = routes.lines().any(|line| line.starts_with("10.1.0.5 dev axo") && line.contains("src 192.0.2.1"));
+        to_pod && routes.contains("10.2.0.0/24 dev axoneme_vxlan")
+    })
+    .await;
+    ip_command("address add 192.0.2.77/24 dev uplink0");
+    eventually("a new address of the host is known", || kind("192.0.2.77") == Some(AddressKind::HOST)).await;
     let metrics = get(9962, "/metrics").await;
     assert!(metrics.contains("cilium_endpoint_state{endpoint_state=\"ready\"} 1"), "{metrics}");
     println!("own memory after the first run: {} KiB", daemon.memory_kib());
@@ -75,7 +107,10 @@ fn a_daemon_joins_attaches_pods_and_lives_on_alone() {
             drop(operator);
             daemon.process.kill().await.unwrap();
             let mut daemon = Daemon::start(folder.clone());
-            println!("ready again without an operator after {:?}", daemon.ready().await);
+            // Nothing is loaded, and nothing newer than the checkpoint is waited for: this was the newest.
+            let again = daemon.ready().await;
+            println!("ready again without an operator after {again:?}");
+            assert!(again < Duration::from_secs(2), "{again:?}");
             let maps = Pinned::open(&bottle.paths().maps()).unwrap();
             let owner = maps.addresses.get(&AddressKey::from(ip("10.2.0.5"))).unwrap().unwrap();
             assert_eq!((owner.kind, owner.identity), (AddressKind::POD, 200));

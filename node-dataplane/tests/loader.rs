@@ -26,7 +26,8 @@ use axoneme_node::maps::per_cpu::Counters;
 use axoneme_node::maps::pressure::Pressure;
 use axoneme_node::maps::{KernelMap, OpenError, Pinned, bpf};
 use axoneme_node::programs::attach::{Attacher, UPLINK};
-use axoneme_node::programs::{LoadConfig, LoadError, Paths, load, syscall};
+use axoneme_node::programs::sizes::Sizes;
+use axoneme_node::programs::{LoadConfig, LoadError, Paths, is_loaded, load, syscall};
 use axoneme_node::reconcile::ops::{MapError, MapOps};
 use common::{Bottle, FakePods, FakeReports, Pod, SharedPods, block_on, ip, names, on_node, privileged};
 
@@ -94,6 +95,16 @@ fn a_second_load_changes_nothing() {
             before
         );
         assert_eq!(all(paths.staging()), Vec::<String>::new());
+
+        // A daemon that starts need not even ask for it, unless another build, other sizes or other hands were at work.
+        assert!(is_loaded(&config));
+        let sizes = Sizes { nat: Some(20_000), ..config.sizes };
+        assert!(!is_loaded(&LoadConfig { sizes, ..config.clone() }));
+        let other = bpf::open_pinned(&paths.programs().join("to_uplink")).unwrap();
+        fs::remove_file(paths.programs().join(FROM_UPLINK)).unwrap();
+        assert!(!is_loaded(&config));
+        bpf::pin(other.as_fd(), &paths.programs().join(FROM_UPLINK)).unwrap();
+        assert!(!is_loaded(&config));
     });
 }
 

@@ -99,6 +99,8 @@ struct SavedRow {
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     path: PathBuf,
+    /// Of the running kernel.
+    boot_id: String,
 }
 
 /// A checkpoint that is written but not in its place yet.
@@ -114,7 +116,30 @@ impl Checkpoint {
     /// The checkpoint in this file.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Self { path, boot_id: boot_id.trim().to_owned() }
+    }
+
+    /// Says that the kernel is about to follow this cursor: a checkpoint of another one is older than what is in the kernel.
+    ///
+    /// Not synced: after a crash of the machine, nothing is in the kernel.
+    ///
+    /// # Errors
+    /// When the file cannot be written; then no checkpoint counts as the newest.
+    pub fn follows(&self, cursor: &Cursor) -> Result<(), CheckpointError> {
+        let path = self.path.with_extension("cursor");
+        let written = fs::write(&path, self.followed(cursor));
+        written.or_else(|source| fs::remove_file(&path).and(Err(source))).map_err(|source| self.io(source))
+    }
+
+    /// Whether nothing was committed since the checkpoint of this cursor was written, on a kernel that still runs.
+    #[must_use]
+    pub fn is_newest(&self, cursor: &Cursor) -> bool {
+        fs::read(self.path.with_extension("cursor")).is_ok_and(|kept| kept == self.followed(cursor))
+    }
+
+    fn followed(&self, cursor: &Cursor) -> Vec<u8> {
+        [self.boot_id.as_bytes(), &cursor.encode_to_vec()].concat()
     }
 
     fn io(&self, source: io::Error) -> CheckpointError {

@@ -22,7 +22,7 @@ use super::bpffs::{self, BpffsError};
 use super::definition::Definition;
 use super::kernel::{self, KernelError};
 use super::sizes::{self, Size, Sizes};
-use super::{DEFAULT_ROOT, Paths, cgroup, object, transfer};
+use super::{DEFAULT_ROOT, Paths, cgroup, fingerprint, object, transfer};
 use crate::link::{LinkError, Links};
 use crate::maps::bpf;
 
@@ -124,13 +124,17 @@ pub fn load(config: &LoadConfig) -> Result<LoadReport, LoadError> {
     clear(&paths)?;
 
     let sizes = config.sizes.resolve(sizes::memory_bytes().map_err(place("sizes of maps"))?);
-    let plan = Plan::new(&paths, &sizes)?;
-    let mut loaded = plan.load(&paths, &sizes)?;
-    let mut report = LoadReport { maps_created: plan.created(), ..LoadReport::default() };
-    for name in plan.replaced() {
-        report.maps_replaced.insert(name.to_owned(), plan.carry_over(&paths, name).map_err(place(name))?);
+    let (mut report, mut plan) = (LoadReport::default(), None);
+    if !fingerprint::is_current(&paths, &sizes) {
+        fingerprint::forget(&paths).map_err(place("the fingerprint"))?;
+        let plan = plan.insert(Plan::new(&paths, &sizes)?);
+        let mut loaded = plan.load(&paths, &sizes)?;
+        report.maps_created = plan.created();
+        for name in plan.replaced() {
+            report.maps_replaced.insert(name.to_owned(), plan.carry_over(&paths, name).map_err(place(name))?);
+        }
+        report.programs_replaced = pin_programs(&paths, &mut loaded)?;
     }
-    report.programs_replaced = pin_programs(&paths, &mut loaded)?;
 
     report.links_changed = cgroup::attach(&paths, &config.cgroup_root).map_err(place("the cgroup's programs"))?;
     let runtime =
@@ -142,11 +146,25 @@ pub fn load(config: &LoadConfig) -> Result<LoadReport, LoadError> {
         report.pods_changed = attacher.refresh_pods().await?;
         Ok::<_, LoadError>(())
     })?;
-    for name in plan.replaced() {
-        fs::rename(paths.staging().join(name), paths.maps().join(name)).map_err(place(name))?;
+    if let Some(plan) = plan {
+        for name in plan.replaced() {
+            fs::rename(paths.staging().join(name), paths.maps().join(name)).map_err(place(name))?;
+        }
+        remove_unknown_programs(&paths)?;
+        fingerprint::keep(&paths, &sizes).map_err(place("the fingerprint"))?;
     }
-    remove_unknown_programs(&paths)?;
     Ok(report)
+}
+
+/// Whether a load would change nothing, so that it need not be run. Makes sure that the cgroup's programs are attached; those of
+/// devices are whoever's who keeps the device.
+#[must_use]
+pub fn is_loaded(config: &LoadConfig) -> bool {
+    let paths = Paths::new(&config.root);
+    let sizes = sizes::memory_bytes().map(|memory| config.sizes.resolve(memory));
+    sizes.is_ok_and(|sizes| fingerprint::is_current(&paths, &sizes))
+        && bpffs::check_cgroup(&config.cgroup_root).is_ok()
+        && cgroup::attach(&paths, &config.cgroup_root).is_ok()
 }
 
 /// What becomes of every map.

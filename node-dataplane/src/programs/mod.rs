@@ -8,6 +8,7 @@
 //! <root>/progs/<program>          hung on pods' devices at CNI ADD
 //! <root>/links/<program>_<ifindex>  uplinks and overlay (tcx); a link that is pinned stays attached
 //! <root>/links/<program>          the cgroup's
+//! <root>/loaded                   what was loaded last, see `fingerprint`
 //! <root>/staging/                 what a load makes before it is put in place; no dots in names, the kernel keeps them
 //! ```
 
@@ -15,6 +16,7 @@ pub mod attach;
 pub mod bpffs;
 mod cgroup;
 pub mod definition;
+mod fingerprint;
 pub mod kernel;
 pub mod loader;
 mod object;
@@ -24,7 +26,7 @@ mod transfer;
 
 use std::path::{Path, PathBuf};
 
-pub use loader::{LoadConfig, LoadError, LoadReport, load};
+pub use loader::{LoadConfig, LoadError, LoadReport, is_loaded, load};
 
 /// Where a node's objects are pinned when nothing else is configured.
 pub const DEFAULT_ROOT: &str = "/sys/fs/bpf/axoneme";

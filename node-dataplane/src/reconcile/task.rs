@@ -267,6 +267,10 @@ impl Task {
             Command::Commit(change, reply) => {
                 let now = Instant::now();
                 self.hold = None;
+                let cursor = Cursor { epoch: change.epoch.clone(), revision: change.to_revision };
+                if let Some(Err(err)) = self.checkpoint.as_ref().map(|checkpoint| checkpoint.follows(&cursor)) {
+                    tracing::warn!(err = &err as &dyn std::error::Error, "a restart would wait for an operator");
+                }
                 self.metrics.committed(&change);
                 self.barrier.committed(change.to_revision);
                 let endpoints = change.removals.iter().filter(|id| id.table == Table::Endpoint as i32);
