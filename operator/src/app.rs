@@ -67,7 +67,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let metrics = Metrics::register(registry.sub_registry_with_prefix("cilium_operator"));
     // What Cilium has nothing like.
-    outputs.barriers.register(registry.sub_registry_with_prefix("axoneme_operator"));
+    outputs.metrics.register(registry.sub_registry_with_prefix("axoneme_operator"));
     telemetry::serve(health.clone(), registry, &[config.operator.health_port, config.operator.metrics_port]).await?;
 
     let (watching, client) = clients().await?;

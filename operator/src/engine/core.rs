@@ -11,6 +11,7 @@ use super::barrier::{self, Barriers};
 use super::demands::{Demands, IdentityDemand, Unmet};
 use super::input::{Input, SessionEvent};
 use super::ledger::{self, LedgerView};
+use super::publication::Publication;
 use super::release::{Released, Releases};
 use super::reports::{Report, Reporter};
 use crate::compile::policy::{Excepted, Rows, Shared};
@@ -72,6 +73,7 @@ pub struct Core {
     policies: HashMap<u32, Arc<Shared>>,
     excepted: Excepted,
     barriers: Barriers,
+    publication: Publication,
     ledgers: BTreeMap<Arc<str>, LedgerView>,
     releases: Releases,
     released: Released,
@@ -90,6 +92,8 @@ pub struct Outcome {
     pub reports: Vec<Report>,
     /// What nodes are to be told of their pods.
     pub barriers: barrier::News,
+    /// How long pods that have rows now waited for them since they were bound.
+    pub published: Vec<Duration>,
 }
 
 impl Core {
@@ -112,6 +116,7 @@ impl Core {
             policies: HashMap::new(),
             excepted: Excepted::default(),
             barriers: Barriers::default(),
+            publication: Publication::default(),
             ledgers: BTreeMap::new(),
             releases: Releases::default(),
             released: Released::default(),
@@ -169,6 +174,7 @@ impl Core {
     pub fn commit(&mut self, now: Instant, publish: impl FnOnce(Batch) -> Committed) -> Outcome {
         let mut outcome = self.commit_rows(now, publish);
         outcome.barriers = self.barriers.take_news();
+        outcome.published = self.publication.take();
         outcome
     }
 
@@ -233,6 +239,8 @@ impl Core {
         for pod in &dirty.pods {
             let rows = endpoint::rows(index, pod, options);
             let ids = [0, 1].map(|i| rows.get(i).and_then(Option::as_ref).map(|(id, _)| id.clone()));
+            let waits = index.pod(pod).is_some_and(|e| e.set.is_some() && e.pod.node.is_some() && !index.is_started(e));
+            self.publication.compiled(pod, ids.iter().any(Option::is_some), waits, now);
             let old = match ids.iter().any(Option::is_some) {
                 true => self.published.insert(pod.clone(), ids),
                 false => self.published.remove(pod),

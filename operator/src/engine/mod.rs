@@ -24,6 +24,7 @@ mod input;
 mod ledger;
 mod mailbox;
 mod metrics;
+mod publication;
 mod release;
 mod reports;
 mod task;
@@ -37,6 +38,6 @@ pub use demands::{
     AddressDemand, Adoption, Demands, Families, IdentityDemand, NodeDemand, Release, Unmet, UnmetReason,
 };
 pub use input::{Input, Observed, SessionEvent};
-pub use metrics::BarrierMetrics;
+pub use metrics::PodMetrics;
 pub use reports::{Diagnostic, EndpointReport, EndpointState, Reason, Report};
 pub use task::{Engine, EngineEnded, Handle, News, Outputs, Session, SessionEnded};

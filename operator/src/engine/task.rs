@@ -12,7 +12,7 @@ use super::core::{Config, Core, Outcome};
 use super::demands::Demands;
 use super::input::{Input, SessionEvent};
 use super::mailbox::{Mailbox, Mailboxes};
-use super::metrics::BarrierMetrics;
+use super::metrics::PodMetrics;
 use super::reports::Report;
 use crate::publish::journal::Journal;
 use crate::publish::session::{Refused, Rung, SessionState};
@@ -43,7 +43,7 @@ pub struct Engine {
     sessions: mpsc::UnboundedReceiver<Input>,
     pulse: watch::Sender<Pulse>,
     mailboxes: Mailboxes,
-    barriers: BarrierMetrics,
+    metrics: PodMetrics,
     demands: watch::Sender<Arc<Demands>>,
     reports: mpsc::UnboundedSender<Report>,
 }
@@ -56,7 +56,7 @@ pub struct Outputs {
     /// What is to be reported, every change.
     pub reports: mpsc::UnboundedReceiver<Report>,
     /// Counts, to be registered.
-    pub barriers: BarrierMetrics,
+    pub metrics: PodMetrics,
 }
 
 /// Speaks with the engine.
@@ -93,10 +93,10 @@ impl Engine {
             mailboxes: Mailboxes::default(),
             next_session: Arc::default(),
         };
-        let barriers = BarrierMetrics::default();
-        let outputs = Outputs { demands: demands_out, reports: reports_out, barriers: barriers.clone() };
+        let metrics = PodMetrics::default();
+        let outputs = Outputs { demands: demands_out, reports: reports_out, metrics: metrics.clone() };
         let (core, mailboxes) = (Core::new(config), handle.mailboxes.clone());
-        let engine = Self { core, journal, inputs, sessions, pulse, mailboxes, barriers, demands, reports };
+        let engine = Self { core, journal, inputs, sessions, pulse, mailboxes, metrics, demands, reports };
         (engine, handle, outputs)
     }
 
@@ -163,7 +163,7 @@ impl Engine {
         };
         let pulse = Pulse { complete: self.core.is_complete(), revision, barrier };
         self.pulse.send_if_modified(|old| std::mem::replace(old, pulse) != pulse);
-        self.barriers.count(&outcome.barriers);
+        self.metrics.count(&outcome.barriers, &outcome.published);
         self.mailboxes.deliver(outcome.barriers.told);
         // Whoever does not listen does not want to know.
         for report in outcome.reports {

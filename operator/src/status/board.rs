@@ -15,7 +15,7 @@ use super::endpoint::{object, says};
 use super::notice::Notices;
 use super::problems::Problems;
 use super::writer::{Endpoints, KubernetesEndpoints, StatusMetrics};
-use crate::engine::{Demands, EndpointReport, Report};
+use crate::engine::{Demands, EndpointReport, EndpointState, Report};
 use crate::leader::Tenure;
 use crate::object::Name;
 use crate::watch as watched;
@@ -35,6 +35,10 @@ const COMPARE_AGAIN: Duration = Duration::from_secs(10);
 /// Between two looks at what is due to be said.
 const SAY: Duration = Duration::from_secs(1);
 
+/// A new endpoint that is not ready is written after this time only: most often it is ready by then, and the API server has other
+/// things to do while many pods start.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// What should be there, and what is.
 #[derive(Debug, Default)]
 pub struct Board {
@@ -43,6 +47,8 @@ pub struct Board {
     written: HashMap<Name, Arc<EndpointReport>>,
     queue: VecDeque<Name>,
     queued: HashSet<Name>,
+    /// To be looked at again, in this order.
+    later: VecDeque<(Instant, Name)>,
     problems: Problems,
     complete: bool,
 }
@@ -83,6 +89,7 @@ pub(super) async fn run<E: Endpoints>(
     loop {
         let leads = lead.borrow_and_update().as_ref().is_some_and(Tenure::holds);
         let ready = leads && board.complete;
+        board.look_again(Instant::now());
         let compare = ready && Instant::now() >= compare_at;
         if compare {
             let pause = match board.compare(&endpoints).await {
@@ -128,11 +135,17 @@ pub(super) async fn run<E: Endpoints>(
 impl Board {
     fn fold(&mut self, report: Report) {
         match report {
-            Report::Endpoint(name, wanted) => {
-                match wanted {
-                    Some(wanted) => self.wanted.insert(name.clone(), wanted),
-                    None => self.wanted.remove(&name),
-                };
+            Report::Endpoint(name, Some(wanted)) => {
+                let starts = matches!(wanted.state, EndpointState::WaitingForIdentity | EndpointState::Creating);
+                let known = self.wanted.insert(name.clone(), wanted).is_some();
+                match starts && !self.written.contains_key(&name) {
+                    true if known => {}
+                    true => self.later.push_back((Instant::now() + PATIENCE, name)),
+                    false => self.enqueue(name),
+                }
+            }
+            Report::Endpoint(name, None) => {
+                self.wanted.remove(&name);
                 self.enqueue(name);
             }
             Report::Diagnostics(object, diagnostics) => {
@@ -147,6 +160,13 @@ impl Board {
         }
     }
 
+    /// What was put off is written now, unless it was in the meantime.
+    fn look_again(&mut self, now: Instant) {
+        while let Some((_, name)) = self.later.pop_front_if(|(due, _)| *due <= now) {
+            self.enqueue(name);
+        }
+    }
+
     fn enqueue(&mut self, name: Name) {
         if self.queued.insert(name.clone()) {
             self.queue.push_back(name);
@@ -158,13 +178,15 @@ impl Board {
         while let Some(name) = self.queue.pop_front() {
             self.queued.remove(&name);
             let wanted = self.wanted.get(&name).cloned();
-            if wanted.is_some() && self.written.get(&name) == wanted.as_ref() {
+            let written = self.written.get(&name);
+            if wanted.is_some() && written == wanted.as_ref() {
                 continue;
             }
+            let exists = written.is_some();
             let endpoints = endpoints.clone();
             writes.spawn(async move {
                 let result = match &wanted {
-                    Some(report) => endpoints.write(&name, &object(&name, report)).await,
+                    Some(report) => endpoints.write(&name, &object(&name, report), exists).await,
                     None => endpoints.delete(&name).await,
                 };
                 (name, wanted, result)

@@ -47,7 +47,7 @@ impl Endpoints for Fake {
         Ok((self.objects.lock().unwrap().values().cloned().collect(), None))
     }
 
-    async fn write(&self, name: &Name, wanted: &CiliumEndpoint) -> Result<(), kube::Error> {
+    async fn write(&self, name: &Name, wanted: &CiliumEndpoint, _exists: bool) -> Result<(), kube::Error> {
         let mut failing = self.failing.lock().unwrap();
         if *failing > 0 {
             *failing -= 1;
@@ -124,6 +124,31 @@ async fn a_leader_writes_what_differs_once_and_deletes_the_rest() {
     assert!(!fake.objects.lock().unwrap().contains_key(&name("new")));
     drop(reports);
     task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_starts_quickly_is_written_once() {
+    let fake = Fake::default();
+    let (reports, receiver) = mpsc::unbounded_channel();
+    let (_problems, problems) = mpsc::unbounded_channel();
+    let (_lead, leading) = watch::channel(Some(Tenure::fresh()));
+    let (notices, _said) = Notices::channel();
+    let (_demands, demands) = watch::channel(Default::default());
+    tokio::spawn(board::run(fake.clone(), receiver, problems, demands, leading, notices, StatusMetrics::default()));
+    reports.send(Report::Complete).unwrap();
+    // What is there already is compared once, and all of it written.
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let creating = || Arc::new(EndpointReport { state: EndpointState::Creating, ..(*endpoint(300)).clone() });
+    for pod in ["quick", "slow"] {
+        reports.send(Report::Endpoint(name(pod), Some(creating()))).unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(*fake.writes.lock().unwrap(), 0);
+    reports.send(Report::Endpoint(name("quick"), Some(endpoint(300)))).unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(fake.objects.lock().unwrap().keys().cloned().collect::<Vec<_>>(), [name("quick")]);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!((fake.objects.lock().unwrap().len(), *fake.writes.lock().unwrap()), (2, 2));
 }
 
 fn identity_of(endpoint: &CiliumEndpoint) -> i64 {

@@ -40,8 +40,13 @@ pub(super) trait Endpoints: Clone + Send + Sync + 'static {
         continued: Option<String>,
     ) -> impl Future<Output = Result<(Vec<CiliumEndpoint>, Option<String>), kube::Error>> + Send;
 
-    /// Makes the object say this, whether or not it exists.
-    fn write(&self, name: &Name, wanted: &CiliumEndpoint) -> impl Future<Output = Result<(), kube::Error>> + Send;
+    /// Makes the object say this, whether or not it exists; `exists` is a guess and saves a request.
+    fn write(
+        &self,
+        name: &Name,
+        wanted: &CiliumEndpoint,
+        exists: bool,
+    ) -> impl Future<Output = Result<(), kube::Error>> + Send;
 
     /// Deletes the object if it exists.
     fn delete(&self, name: &Name) -> impl Future<Output = Result<(), kube::Error>> + Send;
@@ -76,18 +81,15 @@ impl Endpoints for KubernetesEndpoints {
         Ok((list.items, list.metadata.continue_.filter(|token| !token.is_empty())))
     }
 
-    async fn write(&self, name: &Name, wanted: &CiliumEndpoint) -> Result<(), kube::Error> {
+    async fn write(&self, name: &Name, wanted: &CiliumEndpoint, exists: bool) -> Result<(), kube::Error> {
         let api = self.api(name);
+        if !exists && create(&api, wanted).await? {
+            return Ok(());
+        }
         let patch = Patch::Merge(patch(wanted));
         match api.patch_metadata(&name.name, &PatchParams::default(), &patch).await {
-            Ok(_) => return Ok(()),
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            Err(error) => return Err(error),
-        }
-        match api.create(&PostParams::default(), wanted).await {
             Ok(_) => Ok(()),
-            // The namespace goes, and the pod with it.
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_forbidden() => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => create(&api, wanted).await.map(|_| ()),
             Err(error) => Err(error),
         }
     }
@@ -104,5 +106,16 @@ impl Endpoints for KubernetesEndpoints {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Creates the object; false if there is one.
+async fn create(api: &Api<CiliumEndpoint>, wanted: &CiliumEndpoint) -> Result<bool, kube::Error> {
+    match api.create(&PostParams::default(), wanted).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+        // The namespace goes, and the pod with it.
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_forbidden() => Ok(true),
+        Err(error) => Err(error),
     }
 }

@@ -70,7 +70,7 @@ fn lines(id: &RowId, row: &EncodedRow, index: &Index) -> Vec<String> {
 fn node(node: &tables::Node) -> String {
     let cidrs: Vec<_> = node.pod_cidrs.iter().map(prefix).collect();
     let (at, overlay) = (addresses(&node.addresses), addresses(&node.overlay_addresses));
-    format!("node {} {at} overlay {overlay} pods {}", node.name, cidrs.join(" "))
+    format!("node {} {at} overlay {overlay} pods {}", node.name, cidrs.join(" ")).trim_end().to_owned()
 }
 
 fn service(service: &tables::Service) -> String {
