@@ -111,9 +111,12 @@ impl Options {
     }
 }
 
-/// How the cluster's packets travel between nodes: what it was installed with.
-fn routing(api: &Api) -> Result<Routing> {
-    let config = api.get("/api/v1/namespaces/kube-system/configmaps/axoneme-config")?;
+/// How the cluster's packets travel between nodes: what this project was installed with, or else what the cluster was made for,
+/// with another network in it.
+fn routing(cluster: &Cluster, api: &Api) -> Result<Routing> {
+    let Some(config) = api.find("/api/v1/namespaces/kube-system/configmaps/axoneme-config")? else {
+        return Ok(cluster.folder.expect()?.routing);
+    };
     let settings = config["data"]["operator.yaml"].as_str().context("axoneme-config has no operator.yaml")?;
     let settings: Value = serde_yaml::from_str(settings).context("operator.yaml of axoneme-config")?;
     match settings["routingMode"].as_str() {

@@ -28,7 +28,7 @@ const SILENCE: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn measure(cluster: &Cluster, api: &Api, options: &Options) -> Result<Report> {
-    let routing = routing(api)?;
+    let routing = routing(cluster, api)?;
     let programs = Programs::new(&cluster.paths)?;
     let workload = Workload::new(api, "bench-conn")?;
     let pods = pods(cluster, api, &workload)?;

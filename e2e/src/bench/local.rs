@@ -23,7 +23,7 @@ pub(super) fn measure(cluster: &Cluster, api: &Api, options: &Options) -> Result
         workload.pod(name, &cluster.folder.node_name(node), TOOLS, &["infinity"])?;
     }
     step("two pods on one node", || workload.ready("client").and(workload.ready("server")))?;
-    let yardsticks = Yardsticks::new(cluster, &programs, routing(api)?)?;
+    let yardsticks = Yardsticks::new(cluster, &programs, routing(cluster, api)?)?;
     let pods = lane_of_pods(cluster, api, &workload, "pod to pod", ("client", node), ("server", node))?;
     let lanes = [pods, yardsticks.loopback(cluster)?];
     let kinds = [Kind::Stream, Kind::PingPong];

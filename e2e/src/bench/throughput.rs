@@ -30,7 +30,7 @@ const STREAM_OF_LIMIT: f64 = 0.93;
 const PING_PONG_OF_LIMIT: f64 = 1.06;
 
 pub(super) fn measure(cluster: &Cluster, api: &Api, options: &Options) -> Result<Report> {
-    let routing = routing(api)?;
+    let routing = routing(cluster, api)?;
     let programs = Programs::new(&cluster.paths)?;
     let workload = Workload::new(api, "bench-net")?;
     let pods = pods(cluster, api, &workload)?;
