@@ -17,6 +17,8 @@ use crate::workload::Workload;
 
 const PODS: u32 = 50;
 const ROUNDS: usize = 5;
+/// Pods that come one after another.
+const SINGLES: usize = 50;
 /// What the daemon counts: seconds of successful ADDs with and without what the barrier added, of making links and map
 /// entries, and of waiting for the pod's row; and how the barrier ended.
 const ADD: &str = "axoneme_cni_add_seconds";
@@ -32,6 +34,8 @@ pub(super) fn measure(cluster: &Cluster, api: &Api, options: &Options) -> Result
     let floor = Floor::up(cluster)?;
     let floor_api = floor.0.api()?;
     let (ours, theirs) = (Bursts::new(cluster, api)?, Bursts::new(&floor.0, &floor_api)?);
+    let idle = Counted::read(cluster, ours.node)?;
+    ours.singles(options.rounds(SINGLES))?;
     let before = Counted::read(cluster, ours.node)?;
     let (mut own, mut bridge) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
@@ -46,6 +50,7 @@ pub(super) fn measure(cluster: &Cluster, api: &Api, options: &Options) -> Result
         }
     }
     let counted = Counted::read(cluster, ours.node)?.since(&before);
+    let single = before.since(&idle).data_path;
     if counted.add.count < f64::from(PODS) {
         bail!("the daemon counted {} ADDs as {ADD}", counted.add.count);
     }
@@ -56,6 +61,13 @@ pub(super) fn measure(cluster: &Cluster, api: &Api, options: &Options) -> Result
     let row = Row::median(format!("{PODS} pods, this project / bridge plugin"), &ratios(&own, &bridge), "");
     report.add(row.reach(Goal::AtMost(1.1)).baseline(1.5));
     counted.report(&mut report);
+    for (how, histogram) in [("one after another", &single), ("50 at once", &counted.data_path)] {
+        let row =
+            Row::new(format!("link and map entries, {how}, 99 of 100 at most"), milliseconds(histogram, 0.99), "ms");
+        // Cilium's mean, to load an endpoint's programs.
+        report.add(row.reach(Goal::AtMost(10.0)).baseline(225.0));
+        report.add(Row::new(format!("link and map entries, {how}, mean"), histogram.mean() * 1000.0, "ms"));
+    }
     Ok(report)
 }
 
@@ -89,7 +101,7 @@ impl Counted {
         })
     }
 
-    fn since(self, before: &Self) -> Self {
+    fn since(&self, before: &Self) -> Self {
         let mut barrier = self.barrier;
         barrier.iter_mut().zip(before.barrier).for_each(|(now, before)| *now -= before);
         Self {
@@ -103,16 +115,12 @@ impl Counted {
     }
 
     fn report(&self, report: &mut Report) {
-        let p99 = |histogram: &Histogram| histogram.quantile(0.99) * 1000.0;
+        let p99 = |histogram| milliseconds(histogram, 0.99);
         let row = Row::new("ADD in the daemon, without the barrier, 99 of 100 at most", p99(&self.add), "ms");
         report.add(row.reach(Goal::AtMost(100.0)));
         report.add(Row::new("ADD in the daemon, without the barrier, mean", self.add.mean() * 1000.0, "ms"));
         report.add(Row::new("ADD in the daemon, with the barrier, 99 of 100 at most", p99(&self.with_barrier), "ms"));
         report.add(Row::new("of it waiting for the pod's row, mean", self.row.mean() * 1000.0, "ms"));
-        let row = Row::new("link and map entries, 99 of 100 at most", p99(&self.data_path), "ms");
-        // Cilium's mean, to load an endpoint's programs.
-        report.add(row.reach(Goal::AtMost(10.0)).baseline(225.0));
-        report.add(Row::new("link and map entries, mean", self.data_path.mean() * 1000.0, "ms"));
         let [told, timeout, disconnected, skipped] = self.barrier;
         report.add(Row::new("barrier: peers were told", told, "ADDs"));
         report.add(Row::new("barrier: timed out", timeout, "ADDs"));
@@ -125,8 +133,14 @@ impl Counted {
     }
 }
 
+/// The bound of the bucket in which a quantile lies.
+fn milliseconds(histogram: &Histogram, share: f64) -> f64 {
+    histogram.quantile(share) * 1000.0
+}
+
 /// 50 pods at once on the first node of a cluster.
 struct Bursts<'a> {
+    api: &'a Api,
     workload: Workload<'a>,
     node: u8,
     name: String,
@@ -135,7 +149,20 @@ struct Bursts<'a> {
 impl<'a> Bursts<'a> {
     fn new(cluster: &Cluster, api: &'a Api) -> Result<Self> {
         let node = *cluster.nodes()?.first().context("the cluster has no nodes")?;
-        Ok(Self { workload: Workload::new(api, "bench-cni")?, node, name: cluster.folder.node_name(node) })
+        Ok(Self { api, workload: Workload::new(api, "bench-cni")?, node, name: cluster.folder.node_name(node) })
+    }
+
+    /// Pods that come and go one after another.
+    fn singles(&self, count: usize) -> Result<()> {
+        slow_step(&format!("{count} pods, one after another"), || {
+            for number in 0..count {
+                let name = format!("single-{number}");
+                self.workload.pod(&name, &self.name, PAUSE, &[])?;
+                self.workload.ready(&name)?;
+                self.api.delete(&format!("{}/{name}", self.workload.path("", "pods")))?;
+            }
+            Ok(())
+        })
     }
 
     /// Seconds from created to all ready. They are gone when this returns.
