@@ -128,6 +128,11 @@ static __noinline void ct_touch(struct ct *ct, __u8 protocol, __u8 tcp_flags, en
 	}
 }
 
+static __noinline void ct_forget(const struct tuple *key)
+{
+	bpf_map_delete_elem(ct_map(key->protocol), key);
+}
+
 /* Fills in lifetime and stores. Returns 0 or -reason. */
 static __noinline int ct_create(const struct tuple *key, struct ct *ct, __u8 tcp_flags)
 {

@@ -40,6 +40,8 @@ enum reason : __u8 {
 	REASON_V4_MAPPED_IPV6 = 224,
 	REASON_NAT_NO_PORT = 225,
 	REASON_BANDWIDTH_LIMIT = 226,
+	/* A service's address, and a port that it does not have. */
+	REASON_NO_SERVICE = 227,
 };
 
 struct metrics_key {

@@ -10,7 +10,7 @@ enum service_flags : __u32 {
 	SERVICE_FLAGS_NONE = 0,
 };
 
-/* Protocol 0 and port 0 are not used: a frontend is one port of one protocol. */
+/* A frontend is one port of one protocol. Protocol 0 and port 0: the address is a service's, whatever ports it has. */
 struct service_key {
 	struct inet address;
 	__be16 port;
@@ -66,6 +66,14 @@ static __inline struct service *service_find(const struct inet *address, __be16 
 	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
 		return 0;
 	return bpf_map_lookup_elem(&ax_services, &key);
+}
+
+/* Whether an address is a service's. */
+static __noinline int service_owns(const struct inet *address, enum family family)
+{
+	struct service_key key = {.address = *address, .family = family};
+
+	return bpf_map_lookup_elem(&ax_services, &key) != 0;
 }
 
 /* The backend that a number falls to, or NULL if there is none. */

@@ -106,6 +106,14 @@ static __inline int pod_send(struct __sk_buff *skb, struct packet *packet, const
 	verdict = admit(skb, packet, endpoint, &peer, DIRECTION_EGRESS);
 	if (verdict < 0)
 		return verdict;
+	/* Nobody outside has it: a cluster's own address is not to leave. */
+	if (verdict == CT_NEW && !row && !packet->service && service_owns(&packet->tuple.destination, packet->tuple.family)) {
+		struct tuple key = packet->tuple;
+
+		key.direction = DIRECTION_EGRESS;
+		ct_forget(&key);
+		return -REASON_NO_SERVICE;
+	}
 	if (endpoint->flags & ENDPOINT_EGRESS_LIMITED) {
 		verdict = bandwidth_take(skb, packet, skb->ifindex, DIRECTION_EGRESS);
 		if (verdict)

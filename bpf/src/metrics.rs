@@ -38,6 +38,8 @@ numbers! {
         V4_MAPPED_IPV6 = 224,
         NAT_NO_PORT = 225,
         BANDWIDTH_LIMIT = 226,
+        /// A service's address, and a port that it does not have.
+        NO_SERVICE = 227,
     }
 }
 

@@ -74,6 +74,37 @@ privileged! {
 }
 
 privileged! {
+    fn pods_find_their_gateway_by_asking() {
+        let mut cluster = Cluster::new();
+        for (net, gateway) in [(Net::V4, "169.254.1.1"), (Net::V6, "fe80::1")] {
+            cluster.client.netns.ip(&format!("neigh del {gateway} dev eth0"));
+            udp(&cluster.client.netns, &cluster.remote.netns, 53, at(net.remote(), 53)).expect("UDP");
+        }
+        assert_eq!(cluster.here.kernel.drops(), []);
+    }
+}
+
+privileged! {
+    fn tcp_learns_what_fits_through_the_tunnel() {
+        let mut cluster = Cluster::new();
+        for (node, device, pod) in
+            [(&cluster.here, "axclient", &cluster.client), (&cluster.there, "axremote", &cluster.remote)]
+        {
+            node.netns.ip(&format!("link set {device} mtu 1500"));
+            pod.netns.ip("link set eth0 mtu 1500");
+        }
+        for net in Net::BOTH {
+            let frontend = at(net.cluster_ip(), 80);
+            cluster.here.kernel.service(frontend, TCP, 5, 1, &[at(net.remote(), 8080)]);
+            tcp(&cluster.client.netns, &cluster.remote.netns, 80, at(net.remote(), 80), MEGABYTE).expect("directly");
+            // Nothing was learnt about this address yet, and the host's complaint quotes the backend.
+            tcp(&cluster.client.netns, &cluster.remote.netns, 8080, frontend, MEGABYTE).expect("through a service");
+        }
+        assert_eq!((cluster.here.kernel.drops(), cluster.there.kernel.drops()), (vec![], vec![]));
+    }
+}
+
+privileged! {
     fn the_other_nodes_policy_judges_by_the_identity_in_the_tunnel() {
         let mut cluster = Cluster::new();
         cluster.there.kernel.policy(3, isolating(3, 5));

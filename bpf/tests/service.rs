@@ -230,10 +230,26 @@ privileged! {
 }
 
 privileged! {
-    fn other_ports_of_a_cluster_ip_are_no_service() {
-        let net = Net::V4;
-        let mut kernel = with_backends(net, &[at(net.remote(), 8001)]);
-        let packet = packet::tcp(at(net.client(), 40000), at(net.cluster_ip(), 81), SYN);
-        assert_eq!(kernel.run(FROM_POD, &packet), (Verdict::Pass, packet));
+    fn other_ports_of_a_cluster_ip_do_not_leave_the_node() {
+        for net in Net::BOTH {
+            let mut kernel = with_backends(net, &[at(net.remote(), 8001)]);
+            let (client, other_port) = (at(net.client(), 40000), at(net.cluster_ip(), 81));
+            for packet in [
+                packet::tcp(client, other_port, SYN),
+                packet::udp(client, other_port),
+                packet::echo(net.client(), net.cluster_ip(), 7, false),
+            ] {
+                // As long as nobody said whose the address is, it is the world's.
+                kernel.delete_service(at(net.cluster_ip(), 0), 0);
+                assert_eq!(kernel.run(FROM_POD, &packet), (Verdict::Pass, packet.clone()));
+                kernel.service(at(net.cluster_ip(), 0), 0, 6, 1, &[]);
+                kernel.forget_flows();
+                for _ in 0..2 {
+                    let event = kernel.dropped(FROM_POD, &packet);
+                    assert_eq!((event.reason, event.direction), (Reason::NO_SERVICE, Direction::EGRESS));
+                }
+            }
+            assert_eq!(backend_of(&mut kernel, &syn(net, 40001)), at(net.remote(), 8001), "its own port is there");
+        }
     }
 }

@@ -139,6 +139,24 @@ impl Kernel {
         self.set(maps::SERVICES, ServiceKey::new(frontend.ip(), frontend.port(), protocol), service);
     }
 
+    /// Deletes a frontend, if it is there.
+    pub fn delete_service(&mut self, frontend: SocketAddr, protocol: u8) {
+        let map = self.map(maps::SERVICES);
+        let mut map = HashMap::<&mut MapData, ServiceKey, Service>::try_from(map).unwrap();
+        let _ = map.remove(&ServiceKey::new(frontend.ip(), frontend.port(), protocol));
+    }
+
+    /// Deletes all of conntrack.
+    pub fn forget_flows(&mut self) {
+        for name in [maps::CT_TCP, maps::CT_ANY] {
+            let mut map = HashMap::<&mut MapData, Tuple, Ct>::try_from(self.map(name)).unwrap();
+            let keys: Vec<Tuple> = map.keys().map(Result::unwrap).collect();
+            for key in keys {
+                map.remove(&key).unwrap();
+            }
+        }
+    }
+
     fn ct_map(protocol: u8) -> &'static str {
         if protocol == TCP { maps::CT_TCP } else { maps::CT_ANY }
     }

@@ -98,10 +98,10 @@ impl Services {
         Ok(())
     }
 
-    /// How many frontends there are.
+    /// How many frontends there are, bare addresses not counted.
     #[must_use]
     pub fn frontends(&self) -> usize {
-        self.groups.values().map(|known| known.frontends.len()).sum()
+        self.groups.iter().filter(|(group, _)| group.port != 0).map(|(_, known)| known.frontends.len()).sum()
     }
 
     /// Brings one service to what is desired.

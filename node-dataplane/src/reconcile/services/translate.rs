@@ -9,7 +9,7 @@ use axoneme_proto::tables::BackendState;
 use crate::desired::Desired;
 use crate::desired::rows::{Backends, NamedPort, Service};
 
-/// Frontends that share their backends: one port of a service, in one family.
+/// Frontends that share their backends: one port of a service, in one family. Port and protocol 0: the bare addresses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GroupKey {
     /// "namespace/name".
@@ -46,6 +46,11 @@ pub fn groups(desired: &Desired, key: &str) -> BTreeMap<GroupKey, Group> {
                 .or_insert_with(|| Group { frontends: Vec::new(), backends: backends(&service, port, &slices, ipv4) });
             group.frontends.push(ServiceKey::new(address, port.port, port.protocol));
         }
+    }
+    // Without a port: tells programs that no other port of the address leads anywhere.
+    for &address in &service.cluster_ips {
+        let group = GroupKey { service: key.into(), protocol: 0, port: 0, ipv4: address.is_ipv4() };
+        out.entry(group).or_default().frontends.push(ServiceKey::new(address, 0, 0));
     }
     out
 }
