@@ -94,9 +94,10 @@ impl Addresses {
         self.each(v4([10, 244, 0, 0], 16), v6([0xfd44, 0, 0, 0, 0, 0, 0, 0], 104))
     }
 
-    /// The pods of node `index`, for the plain bridge CNI only: with ours, the operator decides.
+    /// The pods of node `index`, for the plain bridge CNI only: with ours, the operator decides. Beside [`Self::pods`], so that
+    /// a cluster can move from the one to the other.
     pub fn bridge_pods(self, index: u8) -> Vec<IpNet> {
-        self.each(v4([10, 244, index, 0], 24), v6([0xfd44, 0, 0, 0, 0, 0, 0, u16::from(index) << 8], 120))
+        self.each(v4([10, 245, index, 0], 24), v6([0xfd45, 0, 0, 0, 0, 0, 0, u16::from(index) << 8], 120))
     }
 
     fn underlay(self, last: u8) -> Vec<IpNet> {

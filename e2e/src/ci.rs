@@ -5,14 +5,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::address::Family;
 use crate::cluster::{Cluster, Shape};
 use crate::conformance::{self, Suite};
 use crate::gobuild::{self, E2E_TEST};
 use crate::progress::{Colour, duration, heading, note, paint};
+use crate::state::Routing;
 use crate::{helm, images, leaks, machine, state};
 
 /// Nodes of the cluster that scenarios share.
 const NODES: u8 = 3;
+
+/// Values of that cluster.
+const VALUES: &str = "e2e/tests/cluster/values.yaml";
+
+/// Scenarios whose way through the data path depends on families and routing: they run on a second cluster too.
+const PATHS: [&str; 5] = ["pods::", "services::", "outside::", "packets::", "host::"];
 
 /// A sample of upstream's specs, one of each kind; all of them are `make conformance SUITE=netpol`.
 const SAMPLE: &str = "should enforce policy based on Ports|default-deny-all|should allow egress access on one named port|\
@@ -53,8 +61,7 @@ pub fn test(cluster: &Cluster) -> Result<()> {
     gobuild::build_all(&cluster.paths, &gobuild::ALL)?;
     images::axoneme_images(&cluster.paths)?;
     cluster.down()?;
-    let result = end_to_end(cluster);
-    if let Err(error) = result {
+    if let Err(error) = end_to_end(cluster) {
         note(&format!("the cluster is left up to be looked at: KUBECONFIG={}", cluster.folder.kubeconfig().display()));
         return Err(error);
     }
@@ -69,19 +76,26 @@ pub fn test(cluster: &Cluster) -> Result<()> {
 }
 
 fn end_to_end(cluster: &Cluster) -> Result<()> {
-    cluster.up(Shape::of(NODES))?;
-    helm::deploy(cluster, None)?;
-    heading("Scenarios");
-    let mut tests = cargo(cluster);
-    tests.args(["test", "--quiet", "--locked", "--package", "axoneme-e2e", "--test", "cluster", "--"]);
-    tests.args(["--test-threads", "1"]).env("AXONEME_E2E_CLUSTER", &cluster.folder.name);
-    task("scenarios on the cluster", &mut tests)?;
+    let dual = Shape { family: Family::Dual, routing: Routing::Native, ..Shape::of(NODES) };
+    scenarios(cluster, dual, &PATHS)?;
+    cluster.down()?;
+    scenarios(cluster, Shape::of(NODES), &[])?;
     E2E_TEST.build(&cluster.paths)?;
     let verdict = conformance::run(cluster, Suite::Netpol, Some(SAMPLE))?;
     if !verdict.failed.is_empty() {
         bail!("{} of upstream's specs fail", verdict.failed.len());
     }
     cluster.wait_nodes_ready(&cluster.api()?, Duration::from_secs(10))
+}
+
+/// Runs the scenarios whose names contain one of `names`, all if there are none, on a new cluster.
+fn scenarios(cluster: &Cluster, shape: Shape, names: &[&str]) -> Result<()> {
+    cluster.up(shape)?;
+    helm::deploy(cluster, &[], Some(&cluster.paths.repository.join(VALUES)))?;
+    let mut tests = cargo(cluster);
+    tests.args(["test", "--quiet", "--locked", "--package", "axoneme-e2e", "--test", "cluster", "--"]);
+    tests.args(["--test-threads", "1"]).args(names).env("AXONEME_E2E_CLUSTER", &cluster.folder.name);
+    task(&format!("scenarios on {shape}"), &mut tests)
 }
 
 fn cargo(cluster: &Cluster) -> Command {

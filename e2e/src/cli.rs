@@ -151,16 +151,16 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         Command::Build => gobuild::build_all(&cluster.paths, &gobuild::ALL)?,
         Command::Images => {
-            let archives = [images::axoneme_images(&cluster.paths)?, images::test_images(&cluster.paths)?].concat();
-            archives.iter().for_each(|a| println!("{}", a.display()));
+            let ours = images::axoneme_images(&cluster.paths)?;
+            ours.iter().chain(&images::test_images(&cluster.paths)?).for_each(|a| println!("{}", a.display()));
         }
-        Command::Deploy { values } => helm::deploy(&cluster, values.as_deref())?,
+        Command::Deploy { values } => helm::deploy(&cluster, &[], values.as_deref())?,
         Command::Demo { nodes, cni } => {
             // On a cluster that runs, too: what was changed since shall be seen.
             cluster.up(Shape { cni, ..Shape::of(nodes) })?;
             if cni == Cni::Axoneme {
                 heading("Installing Axoneme");
-                helm::deploy(&cluster, None)?;
+                helm::deploy(&cluster, &[], None)?;
             }
             demo::run(&cluster)?;
         }
@@ -183,7 +183,7 @@ pub(crate) fn run() -> Result<ExitCode> {
 fn up(cluster: &Cluster, shape: Shape, values: Option<&Path>) -> Result<()> {
     if cluster.up(shape)? == Up::Started && shape.cni == Cni::Axoneme {
         heading("Installing Axoneme");
-        helm::deploy(cluster, values)?;
+        helm::deploy(cluster, &[], values)?;
     }
     Ok(())
 }

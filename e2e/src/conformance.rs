@@ -14,7 +14,7 @@ use crate::progress::{Colour, duration, heading, note, paint, step};
 /// A named selection of specs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Suite {
-    /// NetworkPolicy, without SCTP (not in every kernel) and IPv6.
+    /// NetworkPolicy, without SCTP (not in every kernel). The cluster's families decide which addresses are used.
     Netpol,
 }
 
@@ -27,7 +27,7 @@ impl Suite {
 
     fn skip(self) -> &'static str {
         match self {
-            Self::Netpol => "Feature:SCTP|IPv6",
+            Self::Netpol => "Feature:SCTP",
         }
     }
 }
@@ -49,9 +49,11 @@ pub fn run(cluster: &Cluster, suite: Suite, focus: Option<&str>) -> Result<Verdi
     step("nodes are ready", || cluster.wait_nodes_ready(&api, Duration::from_secs(30)))?;
     let reports = cluster.paths.reports("conformance");
     std::fs::create_dir_all(&reports)?;
-    let log = reports.join(format!("{}.log", suite.focus().to_lowercase()));
+    let shape = cluster.folder.expect()?.shape();
+    let log = format!("{}-{:?}-{:?}.log", suite.focus(), shape.family, shape.routing).to_lowercase();
+    let log = reports.join(log);
     let pattern = focus.map_or(suite.focus().to_owned(), |f| format!("{}.*({f})", suite.focus()));
-    heading(&format!("Upstream specs matching {pattern}; the full log: {}", log.display()));
+    heading(&format!("Upstream specs matching {pattern} on {shape}; the full log: {}", log.display()));
 
     let mut command = Command::new(binary);
     command.arg(format!("--kubeconfig={}", cluster.folder.kubeconfig().display()));

@@ -1,6 +1,6 @@
 //! Installing this project into a cluster: images into the nodes, then the chart, as a user would.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -16,10 +16,15 @@ use crate::{images, node};
 const RELEASE: &str = "axoneme";
 const NAMESPACE: &str = "kube-system";
 
-/// Builds and loads the images, and installs or upgrades the release.
-pub fn deploy(cluster: &Cluster, values: Option<&Path>) -> Result<()> {
-    let archives = images::axoneme_images(&cluster.paths)?;
-    cluster.load(&archives)?;
+/// Builds and loads the images, and installs or upgrades the release with values of a file, and `name=value` as helm's `--set`
+/// takes them.
+pub fn deploy(cluster: &Cluster, set: &[&str], values: Option<&Path>) -> Result<()> {
+    install(cluster, &images::axoneme_images(&cluster.paths)?, set, values)
+}
+
+/// Like [`deploy`], with these archives of the operator and the node.
+pub fn install(cluster: &Cluster, archives: &[PathBuf; 2], set: &[&str], values: Option<&Path>) -> Result<()> {
+    cluster.load(archives)?;
     discard_unfinished(cluster)?;
     let state = cluster.folder.expect()?;
     let host = state.addresses().api_server().to_string();
@@ -32,10 +37,13 @@ pub fn deploy(cluster: &Cluster, values: Option<&Path>) -> Result<()> {
         helm.args(["--set", value]);
     });
     // The images' names stay the same; this makes pods new when what is in them is.
-    for (component, archive) in ["operator.podAnnotations", "podAnnotations"].iter().zip(&archives) {
+    for (component, archive) in ["operator.podAnnotations", "podAnnotations"].iter().zip(archives) {
         let content = archive.file_stem().unwrap_or_default().to_string_lossy();
         helm.arg("--set-string").arg(format!("{component}.image={content}"));
     }
+    set.iter().for_each(|value| {
+        helm.args(["--set", value]);
+    });
     if let Some(values) = values {
         helm.arg("--values").arg(values);
     }

@@ -34,7 +34,7 @@ pub fn test_images(paths: &Paths) -> Result<Vec<PathBuf>> {
 }
 
 /// Builds the operator and the node daemon as static binaries, writes their images, and gives the archives.
-pub fn axoneme_images(paths: &Paths) -> Result<Vec<PathBuf>> {
+pub fn axoneme_images(paths: &Paths) -> Result<[PathBuf; 2]> {
     progress::slow_step("build axoneme-operator, axoneme-node and axoneme-cni (static)", || static_binaries(paths))?;
     let built = |name: &str| Content::File(paths.target.join(STATIC_TARGET).join("release").join(name));
     let images = [
@@ -47,7 +47,8 @@ pub fn axoneme_images(paths: &Paths) -> Result<Vec<PathBuf>> {
             .entrypoint("/usr/bin/axoneme-node"),
     ];
     progress::step("write the images operator and node", || {
-        images.iter().map(|image| image.write(&paths.images())).collect()
+        let [operator, node] = images.map(|image| image.write(&paths.images()));
+        Ok([operator?, node?])
     })
 }
 

@@ -26,6 +26,14 @@ pub(crate) struct Lab {
     _one_at_a_time: MutexGuard<'static, ()>,
 }
 
+/// Waits for other scenarios to end; gives the name of the shared cluster.
+fn turn() -> (MutexGuard<'static, ()>, String) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let name = std::env::var("AXONEME_E2E_CLUSTER").expect("AXONEME_E2E_CLUSTER names a running cluster; see main.rs");
+    (guard, name)
+}
+
 /// A pod that serves its name, by HTTP at [`HTTP`] and by UDP at [`UDP`].
 pub(crate) struct Server {
     pub(crate) name: String,
@@ -60,11 +68,11 @@ impl Server {
 
 impl Lab {
     pub(crate) fn open() -> Self {
-        static ONE: Mutex<()> = Mutex::new(());
-        let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let name =
-            std::env::var("AXONEME_E2E_CLUSTER").expect("AXONEME_E2E_CLUSTER names a running cluster; see main.rs");
-        let cluster = Cluster::new(Paths::from_environment().unwrap(), &name).unwrap();
+        let (guard, name) = turn();
+        Self::of(Cluster::new(Paths::from_environment().unwrap(), &name).unwrap(), guard)
+    }
+
+    fn of(cluster: Cluster, guard: MutexGuard<'static, ()>) -> Self {
         let api = cluster.api().unwrap();
         let agnhost = images::agnhost_name(&cluster.paths).unwrap();
         Self { cluster, api, agnhost, _one_at_a_time: guard }

@@ -36,7 +36,7 @@ impl Drop for OnNode {
 }
 
 /// Tells the machine outside the way to each node's pods, as the network's routers would.
-fn teach(lab: &Lab, outside: &Outside) {
+pub(crate) fn teach(lab: &Lab, outside: &Outside) {
     for n in 0..lab.cluster.nodes().unwrap().len() {
         let ledger = lab.api.get(&format!("/apis/cilium.io/v2/ciliumnodes/{}", lab.node(n))).unwrap();
         for cidr in ledger["spec"]["ipam"]["podCIDRs"].as_array().unwrap() {

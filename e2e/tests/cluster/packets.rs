@@ -58,6 +58,21 @@ fn stream(from: &Server, to: &Server, target: IpAddr, length: usize) -> usize {
     })
 }
 
+#[test]
+fn a_datagram_in_pieces_arrives_as_one() {
+    let lab = Lab::open();
+    let workload = lab.workload("packets-pieces");
+    let pods = lab.servers(&workload, &[("a", 0), ("near", 0), ("far", 1)]);
+    for to in &pods[1..] {
+        for ip in &to.ips {
+            // Twice, because the first of a flow goes another way.
+            for _ in 0..2 {
+                assert!(echoes(&pods[0], to, *ip, 4000), "4000 bytes to {} at {ip}", to.name);
+            }
+        }
+    }
+}
+
 /// Changes the MTU of a node's uplink, and back when dropped.
 struct Mtu<'a>(&'a Lab, usize);
 

@@ -39,6 +39,32 @@ fn a_service_leads_to_its_pods_by_tcp_and_udp() {
 }
 
 #[test]
+fn a_service_is_reached_in_every_family_of_the_cluster() {
+    let lab = Lab::open();
+    let workload = lab.workload("services-dual");
+    let servers = lab.servers(&workload, &[("web", 0), ("client", 1)]);
+    let object = json!({
+        "metadata": {"name": "web"},
+        "spec": {
+            "selector": {"app": "web"},
+            "ipFamilyPolicy": "PreferDualStack",
+            "ports": [{"port": 80, "targetPort": HTTP}],
+        },
+    });
+    let created = lab.api.create(&workload.path("", "services"), &object).unwrap();
+    let ips = created["spec"]["clusterIPs"].as_array().unwrap();
+    assert_eq!(ips.len(), lab.state().addresses().services().len());
+    for ip in ips {
+        let target = SocketAddr::new(ip.as_str().unwrap().parse().unwrap(), 80);
+        for from in &servers {
+            eventually(&format!("{} reaches {target}", from.name), || {
+                from.ask(target) == Outcome::Reached("web".to_owned())
+            });
+        }
+    }
+}
+
+#[test]
 fn nodes_reach_services_too() {
     let lab = Lab::open();
     let workload = lab.workload("services-nodes");
