@@ -8,11 +8,14 @@ mod common;
 mod daemon;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use axoneme_bpf::address::{AddressKey, AddressKind};
 use axoneme_bpf::service::ServiceKey;
+use axoneme_node::desired::pods::{CLOSED_POLICY, INIT_IDENTITY, OPEN_POLICY};
 use axoneme_node::maps::Pinned;
 use axoneme_node::reconcile::ops::MapOps;
 use axoneme_proto::nodesync::Delta;
@@ -137,6 +140,115 @@ fn a_daemon_joins_attaches_pods_and_lives_on_alone() {
             let id = nix::unistd::Pid::from_raw(daemon.process.id().unwrap().cast_signed());
             nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
             assert!(daemon.process.wait().await.unwrap().success());
+        });
+    });
+}
+
+#[test]
+fn pods_made_without_an_operator_are_adopted_without_losing_a_connection() {
+    if !privileged("adoption") {
+        return;
+    }
+    on_node(|bottle| {
+        let (cgroup, authority) = (Cgroup::new("adoption"), Authority::new());
+        let folder = prepare(bottle, &cgroup, &authority);
+        block_on(async {
+            // What is known of namespaces, and then nobody who could tell more, not even before the daemon's last start.
+            let network = Network::default();
+            let mut operator = network.operator(OPERATOR, Behaviour::good(&authority));
+            let reachable = network.listen(OPERATOR).await;
+            let mut daemon = Daemon::start(folder.clone());
+            let mut session = operator.sessions.recv().await.unwrap();
+            session.welcome(1, false).await;
+            let (own, mut all) = (Scope::Node("n1".into()), everything());
+            for (name, has_policy, revision) in [("open", false, 10), ("shut", true, 11)] {
+                let namespace = tables::Namespace { name: name.into(), has_policy };
+                all.upserts.push(row(&own, Table::Namespace, name, revision, &namespace));
+            }
+            all.to_revision = 11;
+            session.delta(all).await;
+            while session.ack().await.attempted < 11 {}
+            daemon.ready().await;
+            while !folder.join("state/checkpoint").exists() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            reachable.abort();
+            drop((session, operator));
+            daemon.process.kill().await.unwrap();
+            let mut daemon = Daemon::start(folder.clone());
+            daemon.ready().await;
+
+            // Open where there was no policy, closed where there was one or nobody knows.
+            let maps = Pinned::open(&bottle.paths().maps()).unwrap();
+            let enforced = |address: IpAddr| {
+                let found = maps.addresses.get(&AddressKey::from(address)).unwrap().unwrap();
+                let endpoint = maps.endpoints.get(&found.ifindex).unwrap().unwrap();
+                (endpoint.identity, endpoint.policy)
+            };
+            let pods = [("open", "client"), ("open", "server"), ("shut", "closed"), ("never-heard-of", "unknown")];
+            let pods = pods.map(|(namespace, name)| (namespace, name, Pod::new()));
+            let mut addresses = Vec::new();
+            for (namespace, name, pod) in &pods {
+                let result = daemon.plugin_in(namespace, "ADD", name, &pod.path()).await.unwrap();
+                let address = result["ips"][0]["address"].as_str().unwrap().trim_end_matches("/32").parse().unwrap();
+                let policy = if *namespace == "open" { OPEN_POLICY } else { CLOSED_POLICY };
+                assert_eq!(enforced(address), (INIT_IDENTITY, policy), "{name}");
+                addresses.push(address);
+            }
+            let (client, server) = (&pods[0].2, &pods[1].2);
+            let target = SocketAddr::new(addresses[1], 80);
+            let listener = server.inside(move || TcpListener::bind(target).unwrap());
+            let connect = move || TcpStream::connect_timeout(&target, Duration::from_secs(1));
+            let mut sender = client.inside(connect).expect("a connection between open pods");
+            let mut receiver = listener.accept().unwrap().0;
+            let mut passes = move |text: &[u8]| {
+                let mut received = vec![0; text.len()];
+                receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                sender.write_all(text).and_then(|()| receiver.read_exact(&mut received)).unwrap();
+                assert_eq!(received, text);
+            };
+            passes(b"before");
+            assert!(pods[2].2.inside(connect).is_err(), "a closed pod reaches another");
+
+            // An operator comes back, takes the addresses over, and says who these pods are.
+            let mut operator = network.operator(OPERATOR, Behaviour::good(&authority));
+            let _reachable = network.listen(OPERATOR).await;
+            let mut session = operator.sessions.recv().await.unwrap();
+            session.welcome(1, true).await;
+            let mut observed = operator.observed.recv().await.unwrap();
+            let mut told = Vec::new();
+            while told.len() < pods.len() {
+                match observed.next().await.event {
+                    Some(Event::Attached(attached)) if attached.from_reserve => told.push(attached.pod_uid),
+                    _ => {}
+                }
+            }
+            let policy = tables::Policy { identity: 300, ..Default::default() };
+            let mut delta = Delta {
+                from_revision: 11,
+                to_revision: 16,
+                snapshots: vec![Scope::Policy(300).to_string()],
+                upserts: vec![row(&Scope::Policy(300), Table::Policy, "300", 12, &policy)],
+                last: true,
+                inputs_complete: true,
+                ..Delta::default()
+            };
+            for ((_, name, _), (address, revision)) in pods.iter().zip(addresses.iter().zip(13..)) {
+                let addresses = vec![axoneme_proto::address::to_bytes(*address)];
+                let endpoint = tables::Endpoint { identity: 300, addresses, ..Default::default() };
+                delta.upserts.push(row(&own, Table::Endpoint, name, revision, &endpoint));
+            }
+            session.delta(delta).await;
+            while session.ack().await.attempted < 16 {
+                passes(b"meanwhile");
+            }
+            let policies: Vec<_> = addresses.iter().map(|address| enforced(*address)).collect();
+            assert!(
+                policies.iter().all(|(identity, policy)| *identity == 300 && *policy > OPEN_POLICY),
+                "{policies:?}"
+            );
+            passes(b"after");
+            pods[2].2.inside(connect).expect("its own policy does not isolate it any more");
         });
     });
 }

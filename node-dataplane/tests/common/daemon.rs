@@ -70,12 +70,23 @@ impl Daemon {
     }
 
     pub async fn plugin(&self, command: &str, container: &str, netns: &str) -> Result<Value, Value> {
+        self.plugin_in("shop", command, container, netns).await
+    }
+
+    /// For a pod of another namespace.
+    pub async fn plugin_in(
+        &self,
+        namespace: &str,
+        command: &str,
+        container: &str,
+        netns: &str,
+    ) -> Result<Value, Value> {
         let config = fs::read(self.folder.join("conf/05-axoneme.conflist")).unwrap();
         let list: Value = serde_json::from_slice(&config).unwrap();
         let mut config = list["plugins"][0].clone();
         config["cniVersion"] = json!("1.0.0");
         config["name"] = json!("axoneme");
-        let args = format!("K8S_POD_NAMESPACE=shop;K8S_POD_NAME={container};K8S_POD_UID={container}");
+        let args = format!("K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={container};K8S_POD_UID={container}");
         let environment: HashMap<&str, &str> = [
             ("CNI_COMMAND", command),
             ("CNI_CONTAINERID", container),
