@@ -100,12 +100,13 @@ pub fn prepare_device(device: &str) -> Result<(), LinkError> {
     ensure(&["ipv4", "conf", device, "send_redirects"], "0")
 }
 
-/// Lets a device of ours have IPv6 addresses and routes, where devices are made without.
+/// Lets a device of ours have IPv6 addresses and routes and forward, where devices are made without.
 ///
 /// # Errors
 /// Naming the sysctl, also when the kernel was started without IPv6.
 pub fn enable_ipv6(device: &str) -> Result<(), LinkError> {
-    ensure(&["ipv6", "conf", device, "disable_ipv6"], "0")
+    ensure(&["ipv6", "conf", device, "disable_ipv6"], "0")?;
+    ensure(&["ipv6", "conf", device, "forwarding"], "1")
 }
 
 /// The overlay device: also packets from an address of this host are let in, as when a pod here is answered by itself through a
@@ -116,7 +117,6 @@ pub fn enable_ipv6(device: &str) -> Result<(), LinkError> {
 pub fn prepare_overlay(device: &str, families: Families) -> Result<(), LinkError> {
     if families.ipv6 {
         enable_ipv6(device)?;
-        ensure(&["ipv6", "conf", device, "forwarding"], "1")?;
     }
     prepare_device(device)?;
     ensure(&["ipv4", "conf", device, "accept_local"], "1")
