@@ -224,15 +224,7 @@ impl Plan {
             loader.map_max_entries(size.map, size.entries);
         }
         let mut loaded = loader.load(objects::AXONEME).map_err(|error| LoadError::Load(Box::new(error)))?;
-        for (name, _) in ALL {
-            let program = loaded.program_mut(name).ok_or(LoadError::Lacks(name))?;
-            let result = match program {
-                Program::SchedClassifier(program) => program.load(),
-                Program::CgroupSockAddr(program) => program.load(),
-                _ => return Err(LoadError::Lacks(name)),
-            };
-            result.map_err(|source| LoadError::Program { name, source: Box::new(source) })?;
-        }
+        verify(&mut loaded)?;
         Ok(loaded)
     }
 
@@ -247,6 +239,31 @@ impl Plan {
         let new = bpf::open_pinned(&paths.staging().join(name))?;
         transfer::copy(old.as_fd(), new.as_fd(), &info).map(Some)
     }
+}
+
+/// Has the kernel verify all programs, which is what a first load takes its time for: one in each thread.
+fn verify(loaded: &mut Ebpf) -> Result<(), LoadError> {
+    if let Some((name, _)) = ALL.iter().find(|(name, _)| loaded.program(name).is_none()) {
+        return Err(LoadError::Lacks(name));
+    }
+    std::thread::scope(|scope| {
+        let mut verifying = Vec::new();
+        for (name, program) in loaded.programs_mut() {
+            let Some((name, _)) = ALL.iter().find(|(known, _)| *known == name) else { continue };
+            let verify = || match program {
+                Program::SchedClassifier(program) => Some(program.load()),
+                Program::CgroupSockAddr(program) => Some(program.load()),
+                _ => None,
+            };
+            verifying.push((name, scope.spawn(verify)));
+        }
+        for (name, verified) in verifying {
+            let refused = |source| LoadError::Program { name, source: Box::new(source) };
+            // A thread that panicked says why itself.
+            verified.join().ok().flatten().ok_or(LoadError::Lacks(name))?.map_err(refused)?;
+        }
+        Ok(())
+    })
 }
 
 /// Puts programs in place whose instructions or maps are not those of the pinned ones.
