@@ -96,6 +96,7 @@ fn values_that_make_no_sense_are_refused() {
         ),
         ("ipam.mode=delegated-plugin", "cni.chainingMode generic-veth and ipam.mode delegated-plugin need each other"),
         ("ipam.mode=delegated-plugin,cni.chainingMode=generic-veth", "generic-veth needs routingMode native"),
+        ("cni.chainingTarget=bridge", "cni.chainingTarget needs cni.chainingMode generic-veth"),
         ("k8sServiceHost=10.0.0.1", "k8sServiceHost is set without k8sServicePort"),
         ("operator.port=9879", "must differ"),
         ("operator.nodeCertificateSeconds=60", "/operator/nodeCertificateSeconds"),

@@ -70,6 +70,7 @@ sysctlRoot: /host/proc/sys
 devices: {{ .Values.devices | toJson }}
 cni:
   chainingMode: {{ .Values.cni.chainingMode }}
+  chainingTarget: {{ .Values.cni.chainingTarget | quote }}
   exclusive: {{ .Values.cni.exclusive }}
   customConf: {{ .Values.cni.customConf }}
 {{- with .Values.bpf }}
@@ -134,6 +135,9 @@ sizes:
 {{- end }}
 {{- if ne (eq .Values.cni.chainingMode "generic-veth") (eq .Values.ipam.mode "delegated-plugin") }}
 {{- fail (printf "cni.chainingMode generic-veth and ipam.mode delegated-plugin need each other, found %s and %s" .Values.cni.chainingMode .Values.ipam.mode) }}
+{{- end }}
+{{- if and .Values.cni.chainingTarget (or .Values.cni.customConf (ne .Values.cni.chainingMode "generic-veth")) }}
+{{- fail "cni.chainingTarget needs cni.chainingMode generic-veth, and cni.customConf false" }}
 {{- end }}
 {{- if and (eq .Values.cni.chainingMode "generic-veth") (not $native) }}
 {{- fail "cni.chainingMode generic-veth needs routingMode native: the other plugin keeps the routes" }}
