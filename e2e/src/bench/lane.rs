@@ -48,20 +48,18 @@ impl Kind {
     }
 }
 
-/// Where programs of a lane run: in a network namespace, and in the cgroup where programs that translate at the socket hang,
-/// if the lane is to pay for those.
+/// Where programs of a lane run: in a network namespace, and in the cgroup of the node, where programs that translate at the
+/// socket hang.
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) network: File,
-    pub(super) cgroup: Option<PathBuf>,
+    pub(super) cgroup: PathBuf,
 }
 
 impl End {
     fn command(&self, program: impl AsRef<OsStr>, cpu: usize) -> Result<Command> {
         let mut command = Command::new(program);
-        if let Some(cgroup) = &self.cgroup {
-            join_cgroup(&mut command, cgroup)?;
-        }
+        join_cgroup(&mut command, &self.cgroup)?;
         enter_network(&mut command, self.network.try_clone()?);
         pin(&mut command, cpu)?;
         command.stdin(Stdio::null());

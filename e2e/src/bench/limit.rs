@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::lane::{End, Lane};
 use super::programs::Programs;
+use crate::cgroup::Hierarchies;
 use crate::cleanup;
 use crate::cluster::Cluster;
 use crate::link::{self, ip};
@@ -49,6 +50,9 @@ impl Yardsticks {
             bail!("node {taken} has a number that measurements use");
         }
         made.names.iter().try_for_each(|name| cleanup::node(name))?;
+        // Programs run in cgroups like the nodes', which have a price of their own.
+        let cgroups = Hierarchies::find()?;
+        made.names.iter().try_for_each(|name| cgroups.create(name))?;
         let addresses = cluster.folder.expect()?.addresses();
         for index in [PLAIN, NODES].concat() {
             let name = cluster.folder.node_name(index);
@@ -88,7 +92,7 @@ impl Yardsticks {
 fn end(name: &str) -> Result<End> {
     let file = link::network_namespace(name);
     let network = File::open(&file).with_context(|| format!("no network namespace {}", file.display()))?;
-    Ok(End { network, cgroup: None })
+    Ok(End { network, cgroup: Hierarchies::find()?.system(name) })
 }
 
 /// The IPv4 address of a node of this cluster's bridge.

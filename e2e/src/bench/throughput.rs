@@ -88,7 +88,7 @@ pub(super) fn lane_of_pods(
     let end = |(pod, node): (&str, u8)| -> Result<End> {
         // The node's cgroup, not the pod's: the same programs at the socket, and nobody is in the way of limits.
         let cgroup = Hierarchies::find()?.system(&cluster.folder.node_name(node));
-        Ok(End { network: cluster.pod_network(&get(pod)?)?, cgroup: Some(cgroup) })
+        Ok(End { network: cluster.pod_network(&get(pod)?)?, cgroup })
     };
     Ok(Lane { name, address: pod_ip(&get(server.0)?)?, client: end(client)?, server: end(server)? })
 }
@@ -100,7 +100,7 @@ fn nodes(cluster: &Cluster) -> Result<Lane> {
     let end = |index: u8| -> Result<End> {
         let init = state.nodes.get(&index).with_context(|| format!("there is no node {index}"))?.init;
         let network = std::fs::File::open(format!("/proc/{}/ns/net", init.pid)).context("the node is gone")?;
-        Ok(End { network, cgroup: Some(Hierarchies::find()?.system(&cluster.folder.node_name(index))) })
+        Ok(End { network, cgroup: Hierarchies::find()?.system(&cluster.folder.node_name(index)) })
     };
     let address = state.addresses().node(to)[0].addr();
     Ok(Lane { name: "node to node", client: end(from)?, server: end(to)?, address })
