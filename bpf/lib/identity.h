@@ -14,8 +14,8 @@ enum identity : __u32 {
 };
 
 /*
- * What the sender's node said of a packet that the stack delivers, as Cilium marks packets: sixteen bits on top, eight at the bottom.
- * Marks do not leave their network namespace, so that no pod can say so.
+ * Who sent a packet, for the program that sees it next, as Cilium marks packets: sixteen bits on top, eight at the bottom. Marks do not
+ * leave their network namespace, so that no pod can say so.
  */
 #define MARK_KIND 0x0f00U
 #define MARK_IDENTITY 0x0f00U

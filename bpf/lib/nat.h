@@ -192,37 +192,55 @@ static __noinline int nat_allocate(struct __sk_buff *skb, const struct config *c
 	return -REASON_NAT_NO_PORT;
 }
 
-/*
- * Gives a flow the node's address, keeping its port if it is free. The host's own flows take their port the same way. A new flow of a
- * pod to an excluded destination stays as it is. Returns 0 or -reason.
- */
-static __noinline int nat_masquerade(struct __sk_buff *skb, struct packet *packet, const struct config *config, int own)
+/* What the replies to a flow look like, but for the port. */
+static __inline void nat_reply(const struct packet *packet, const struct config *config, struct tuple *reply)
 {
-	struct tuple key = packet->tuple, reply = packet->tuple;
+	*reply = packet->tuple;
+	tuple_reverse(reply);
+	reply->destination = *nat_address(config, packet->tuple.family);
+	reply->direction = DIRECTION_INGRESS;
+}
+
+/* Gives a flow that has a port already the node's address. Returns 1 if it did, 0 if the flow is new, or -reason. */
+static __noinline int nat_continue(struct __sk_buff *skb, struct packet *packet, const struct config *config)
+{
+	struct tuple key = packet->tuple, reply;
 	struct nat *nat, *back;
 	int error;
 
 	key.direction = DIRECTION_EGRESS;
-	tuple_reverse(&reply);
-	reply.destination = *nat_address(config, packet->tuple.family);
-	reply.direction = DIRECTION_INGRESS;
+	nat = nat_find(&key);
+	if (!nat)
+		return 0;
+	nat_reply(packet, config, &reply);
+	if (!inet_equal(&nat->address, &reply.destination))
+		return 0;
+	reply.destination_port = nat->port;
+	if (packet->flags & PACKET_ECHO)
+		reply.source_port = nat->port;
+	/* The way back can be evicted by itself. */
+	back = nat_find(&reply);
+	if (!back || !nat_is_for(back, &key.source, key.source_port))
+		return 0;
+	nat_touch(nat, key.protocol, packet->tcp_flags);
+	nat_touch(back, key.protocol, packet->tcp_flags);
+	error = packet_rewrite(skb, packet, END_SOURCE, &reply.destination, nat->port);
+	return error ? error : 1;
+}
+
+/*
+ * Gives a new flow the node's address, keeping its port if it is free. The host's own flows take their port the same way. A pod's flow
+ * to an excluded destination stays as it is. Returns 0 or -reason.
+ */
+static __noinline int nat_begin(struct __sk_buff *skb, struct packet *packet, const struct config *config, int own)
+{
+	struct tuple key = packet->tuple, reply;
+	int error;
+
+	key.direction = DIRECTION_EGRESS;
+	nat_reply(packet, config, &reply);
 	if (inet_is_zero(&reply.destination))
 		return -REASON_NAT_NO_MAPPING;
-
-	nat = nat_find(&key);
-	if (nat && inet_equal(&nat->address, &reply.destination)) {
-		reply.destination_port = nat->port;
-		if (packet->flags & PACKET_ECHO)
-			reply.source_port = nat->port;
-		/* The way back can be evicted by itself. */
-		back = nat_find(&reply);
-		if (back && nat_is_for(back, &key.source, key.source_port)) {
-			nat_touch(nat, key.protocol, packet->tcp_flags);
-			nat_touch(back, key.protocol, packet->tcp_flags);
-			return packet_rewrite(skb, packet, END_SOURCE, &reply.destination, nat->port);
-		}
-	}
-
 	if (!own && nat_excludes(config, packet))
 		return 0;
 	error = nat_allocate(skb, config, packet, &reply, own);

@@ -48,6 +48,9 @@ static __inline int pod_leaves(struct __sk_buff *skb, struct packet *packet, con
 			error = tunnel_to(skb, row, endpoint->identity);
 		return error ? error : bpf_redirect(config->tunnel_ifindex, 0);
 	}
+	/* Inside of the cluster nothing is masqueraded: spares to_uplink from finding out again. */
+	if (native && row)
+		skb->mark = identity_mark(endpoint->identity);
 	if (forward_is_direct(row, packet))
 		return forward_direct(skb, packet, row);
 	return forward_routed(skb, packet);

@@ -18,6 +18,24 @@ static __inline int uplink_is_tunnel(const struct config *config, const struct p
 	return packet->tuple.protocol == IPPROTO_UDP && packet->tuple.destination_port == config->tunnel_port;
 }
 
+/* The same by a glance, for what tunnels send: no options, no fragments, headers in place. All that is tunnelled comes by here. */
+static __inline int uplink_is_plain_tunnel(struct __sk_buff *skb, const struct config *config)
+{
+	const void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	const struct ipv6hdr *v6 = data + ETH_HLEN;
+	const struct iphdr *v4 = data + ETH_HLEN;
+	const __be16 *ports;
+
+	if (skb->protocol == be16(ETH_P_IP)) {
+		ports = (void *)(v4 + 1);
+		return (void *)(ports + 2) <= end && v4->version == 4 && v4->ihl == 5 && v4->protocol == IPPROTO_UDP &&
+		       !(v4->frag_off & be16(IPV4_FRAGMENT_OFFSET)) && ports[1] == config->tunnel_port;
+	}
+	ports = (void *)(v6 + 1);
+	return skb->protocol == be16(ETH_P_IPV6) && (void *)(ports + 2) <= end && v6->nexthdr == IPPROTO_UDP &&
+	       ports[1] == config->tunnel_port;
+}
+
 /* Returns a tc action or -reason. */
 static __noinline int uplink_deliver(struct __sk_buff *skb, struct packet *packet, const struct address *destination,
 				     const struct peer *peer)
@@ -94,7 +112,9 @@ SEC("classifier/from_uplink") int from_uplink(struct __sk_buff *skb)
 	int verdict;
 
 	/* What a switch floods is somebody else's. */
-	if (!config || skb->pkt_type != PACKET_HOST || packet_parse(skb, &packet) < 0 || (packet.flags & PACKET_NEIGHBOUR) || uplink_is_tunnel(config, &packet))
+	if (!config || skb->pkt_type != PACKET_HOST || uplink_is_plain_tunnel(skb, config))
+		return TC_ACT_OK;
+	if (packet_parse(skb, &packet) < 0 || (packet.flags & PACKET_NEIGHBOUR) || uplink_is_tunnel(config, &packet))
 		return TC_ACT_OK;
 	verdict = uplink_receive(skb, &packet, config);
 	return verdict == TC_ACT_OK ? verdict : finish(skb, &packet, verdict, DIRECTION_INGRESS);
@@ -129,13 +149,21 @@ static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, co
 		    !nat_port_in_range(config, packet->tuple.source_port) ||
 		    !inet_equal(&packet->tuple.source, nat_address(config, packet->tuple.family)))
 			return TC_ACT_OK;
-		error = nat_masquerade(skb, packet, config, 1);
-		return error ? error : TC_ACT_OK;
+		error = nat_continue(skb, packet, config);
+		if (!error)
+			error = nat_begin(skb, packet, config, 1);
+		return error < 0 ? error : TC_ACT_OK;
 	default:
 		return TC_ACT_OK;
 	}
 	if (packet->flags & PACKET_FRAGMENT_FIRST)
 		packet_remember(packet);
+	/* Most packets are of a flow that was masqueraded before: nobody has to ask again why. */
+	if (!error && uplink_masquerades(config, packet->tuple.family) && nat_supports(packet)) {
+		error = nat_continue(skb, packet, config);
+		if (error)
+			return error < 0 ? error : TC_ACT_OK;
+	}
 
 	row = address_find(&packet->tuple.destination, packet->tuple.family);
 	packet->destination_identity = address_peer(row).identity;
@@ -167,7 +195,7 @@ static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, co
 	}
 	if (!nat_supports(packet))
 		return nat_excludes(config, packet) ? TC_ACT_OK : -REASON_NAT_UNSUPPORTED_PROTOCOL;
-	error = nat_masquerade(skb, packet, config, 0);
+	error = nat_begin(skb, packet, config, 0);
 	return error ? error : TC_ACT_OK;
 }
 
@@ -177,7 +205,10 @@ SEC("classifier/to_uplink") int to_uplink(struct __sk_buff *skb)
 	struct packet packet = {};
 	int verdict, error;
 
-	if (!config)
+	if (!config || uplink_is_plain_tunnel(skb, config))
+		return TC_ACT_OK;
+	/* from_pod knew that nothing is left to do. */
+	if ((config->flags & CONFIG_NATIVE_ROUTING) && identity_is_marked(skb->mark))
 		return TC_ACT_OK;
 	error = packet_parse(skb, &packet);
 	if (packet.tuple.family == FAMILY_NONE || (packet.flags & PACKET_NEIGHBOUR) || uplink_is_tunnel(config, &packet))

@@ -10,8 +10,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use axoneme_bpf::programs::{FROM_POD, FROM_UPLINK, TO_POD, TO_UPLINK};
-use common::cluster::Cluster;
+use axoneme_bpf::programs::{FROM_OVERLAY, FROM_POD, FROM_UPLINK, TO_OVERLAY, TO_POD, TO_UPLINK};
+use common::cluster::{Cluster, Node, Routing};
 use common::netns::Netns;
 use common::node::{self, Net, at};
 use common::packet;
@@ -161,6 +161,47 @@ privileged! {
             ];
             for (name, program, packet) in cases {
                 println!("{net:?} {name:<24} {program:<12} {:>5} ns", kernel.nanoseconds(program, &packet));
+            }
+        }
+    }
+}
+
+/// What the programs of a node took for each of their packets while something was measured.
+fn print_costs(node: &Node, before: &[(u64, Duration)]) {
+    for ((name, count, time), (runs, spent)) in costs(node).into_iter().zip(before) {
+        let packets = count - runs;
+        if packets > 0 {
+            println!("    {name:<14} {packets:>9} packets, {:>5} ns each", (time - *spent).as_nanos() as u64 / packets);
+        }
+    }
+}
+
+fn costs(node: &Node) -> Vec<(&'static str, u64, Duration)> {
+    let programs = [FROM_POD, TO_POD, FROM_UPLINK, TO_UPLINK, FROM_OVERLAY, TO_OVERLAY];
+    let cost = |name| {
+        let info = node.kernel.ebpf.program(name).unwrap().info().unwrap();
+        (name, info.run_count(), info.run_time())
+    };
+    programs.map(cost).into()
+}
+
+privileged! {
+    #[ignore = "a benchmark"]
+    fn nanoseconds_of_each_program_in_traffic() {
+        let _counting = aya::sys::enable_stats(aya::sys::Stats::RunTime).unwrap();
+        for routing in [Routing::Vxlan, Routing::Direct] {
+            let cluster = Cluster::routed(routing);
+            for net in Net::BOTH {
+                let address = at(net.remote(), PORT);
+                let path = Path { name: "", client: &cluster.client.netns, server: &cluster.remote.netns, address };
+                for (what, measure) in [("ping-pong", ping_pong as fn(&Path) -> f64), ("connections", connections)] {
+                    println!("{routing:?} {net:?} {what}");
+                    for node in [&cluster.here, &cluster.there] {
+                        let before: Vec<_> = costs(node).into_iter().map(|(_, count, time)| (count, time)).collect();
+                        measure(&path);
+                        print_costs(node, &before);
+                    }
+                }
             }
         }
     }
