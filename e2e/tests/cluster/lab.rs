@@ -2,17 +2,18 @@
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axoneme_e2e::api::Api;
-use axoneme_e2e::cluster::Cluster;
-use axoneme_e2e::images;
+use axoneme_e2e::cluster::{Cluster, Shape};
 use axoneme_e2e::kubectl::run;
 use axoneme_e2e::paths::Paths;
 use axoneme_e2e::reach::{self, Outcome};
 use axoneme_e2e::state::State;
 use axoneme_e2e::workload::{Workload, pod_ip, pod_ips};
+use axoneme_e2e::{helm, images, load};
 use serde_json::Value;
 
 pub(crate) const HTTP: u16 = 8080;
@@ -24,6 +25,45 @@ pub(crate) struct Lab {
     pub(crate) api: Api,
     agnhost: String,
     _one_at_a_time: MutexGuard<'static, ()>,
+}
+
+/// A cluster of a scenario's own, beside the shared one; removed when dropped.
+pub(crate) struct OwnCluster {
+    pub(crate) lab: Lab,
+    /// Of the operator and the node, as the shared cluster has them.
+    archives: [PathBuf; 2],
+}
+
+impl OwnCluster {
+    /// Starts it. Its name is that of the shared cluster with a letter behind.
+    pub(crate) fn start(letter: char, shape: Shape) -> Self {
+        let (guard, name) = turn();
+        let paths = || Paths::from_environment().unwrap();
+        let shared = Cluster::new(paths(), &name).unwrap();
+        let loaded = load::recorded(&shared.folder, shared.nodes().unwrap()[0]);
+        // The newest, where a cluster was given several.
+        let archive = |image: &str| {
+            let named = |path: &&PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(image);
+            let age = |path: &&PathBuf| path.metadata().and_then(|m| m.modified()).ok();
+            loaded.iter().filter(named).max_by_key(age).expect("the shared cluster runs this project").clone()
+        };
+        let archives = [archive("operator-"), archive("node-")];
+        let cluster = Cluster::new(paths(), &format!("{name}{letter}")).unwrap();
+        cluster.down().unwrap();
+        cluster.up(shape).unwrap();
+        Self { lab: Lab::of(cluster, guard), archives }
+    }
+
+    /// Installs this project with these values.
+    pub(crate) fn install(&self, set: &[&str]) {
+        helm::install(&self.lab.cluster, &self.archives, set, None).unwrap();
+    }
+}
+
+impl Drop for OwnCluster {
+    fn drop(&mut self) {
+        self.lab.cluster.down().expect("the scenario's own cluster is removed");
+    }
 }
 
 /// Waits for other scenarios to end; gives the name of the shared cluster.

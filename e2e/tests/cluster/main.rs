@@ -12,6 +12,7 @@ mod bad_input;
 mod host;
 mod lab;
 mod lifecycle;
+mod neighbours;
 mod operators;
 mod outside;
 mod packets;

@@ -1,0 +1,59 @@
+//! Other networks on the same nodes: moving away from one, in a cluster of its own.
+
+use std::time::Duration;
+
+use axoneme_e2e::cluster::Shape;
+use axoneme_e2e::reach::Conversation;
+use axoneme_e2e::state::{Cni, Routing};
+use serde_json::json;
+
+use crate::lab::{OwnCluster, Server, eventually};
+
+fn bridged() -> Shape {
+    Shape { cni: Cni::Bridge, routing: Routing::Native, ..Shape::of(2) }
+}
+
+/// Whether its address is one that this project gives.
+fn ours(own: &OwnCluster, server: &Server) -> bool {
+    own.lab.state().addresses().pods().iter().any(|pods| pods.contains(&server.ip))
+}
+
+#[test]
+fn a_running_cluster_moves_from_another_network_without_a_reboot() {
+    let own = OwnCluster::start('m', bridged());
+    let lab = &own.lab;
+    let workload = lab.workload("move");
+    let old = lab.servers(&workload, &[("old-a", 0), ("old-b", 1)]);
+    let mut conversation = Conversation::open(&old[0].network, old[1].http()).unwrap();
+    let processes = lab.state().processes();
+
+    own.install(&[]);
+    assert!(conversation.ask(Duration::from_secs(2)).is_ok(), "what talked goes on");
+    let new = lab.servers(&workload, &[("new-a", 0), ("new-b", 1)]);
+    assert!(!old.iter().any(|pod| ours(&own, pod)) && new.iter().all(|pod| ours(&own, pod)));
+    let all: Vec<_> = old.iter().chain(&new).collect();
+    for from in &all {
+        for to in &all {
+            let outcome = from.ask(to.http());
+            assert!(outcome.reached(), "{} to {}: {outcome:?}", from.name, to.name);
+        }
+    }
+
+    // As a user restarts them, in his own time.
+    let path = workload.path("", "pods");
+    for name in ["old-a", "old-b"] {
+        lab.api.delete(&format!("{path}/{name}")).unwrap();
+        eventually("it has ended", || lab.api.find(&format!("{path}/{name}")).unwrap().is_none());
+    }
+    let moved = lab.servers(&workload, &[("old-a", 0), ("old-b", 1)]);
+    assert!(moved.iter().all(|pod| ours(&own, pod)));
+    assert!(moved[0].ask(moved[1].http()).reached() && moved[0].ask(new[1].http()).reached());
+    let policy = json!({
+        "metadata": {"name": "closed"},
+        "spec": {"podSelector": {"matchLabels": {"app": "old-b"}}, "policyTypes": ["Ingress"]},
+    });
+    lab.api.create(&workload.path("networking.k8s.io/v1", "networkpolicies"), &policy).unwrap();
+    eventually("policy is in force", || !moved[0].ask(moved[1].http()).reached());
+    assert_eq!(lab.state().processes(), processes);
+    assert!(processes.iter().all(|process| process.alive()), "no node was started again");
+}
