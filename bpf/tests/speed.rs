@@ -170,8 +170,8 @@ privileged! {
 fn print_costs(node: &Node, before: &[(u64, Duration)]) {
     for ((name, count, time), (runs, spent)) in costs(node).into_iter().zip(before) {
         let packets = count - runs;
-        if packets > 0 {
-            println!("    {name:<14} {packets:>9} packets, {:>5} ns each", (time - *spent).as_nanos() as u64 / packets);
+        if let Some(each) = (time - *spent).as_nanos().checked_div(u128::from(packets)) {
+            println!("    {name:<14} {packets:>9} packets, {each:>5} ns each");
         }
     }
 }
