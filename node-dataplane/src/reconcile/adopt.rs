@@ -13,6 +13,8 @@ use super::queue::Failure;
 pub(super) const REFRESH: Duration = Duration::from_secs(300);
 /// How often devices are looked at though nothing changed: the host's addresses are others' to change.
 pub(super) const DEVICES: Duration = Duration::from_secs(60);
+/// How often a network that does not work is looked at: whoever sets a sysctl is not heard.
+pub(super) const BROKEN: Duration = Duration::from_secs(5);
 /// Between tries of what concerns whole maps.
 const MAP_RETRY: Duration = Duration::from_secs(1);
 
@@ -58,7 +60,7 @@ impl Engine {
     /// Compares everything with the kernel now and then: drift is found, and host addresses followed.
     pub(super) fn refresh(&mut self, now: Instant, round: &mut Round) {
         if now >= self.devices_due {
-            self.devices_due = now + DEVICES;
+            self.devices_due = now + if self.network.is_refused() { BROKEN } else { DEVICES };
             self.network.queue.mark((), self.desired.revision());
         }
         if now < self.refresh_due {

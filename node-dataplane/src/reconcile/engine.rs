@@ -210,6 +210,9 @@ impl Engine {
                 self.endpoints.ops().follow(state.pod_mtu);
             }
             self.network.queue.settle(work, result, now);
+            if self.network.is_refused() {
+                self.devices_due = self.devices_due.min(now + adopt::BROKEN);
+            }
         }
     }
 

@@ -87,6 +87,7 @@ impl Engine {
             return Err(unready("the daemon is starting"));
         }
         match self.network.state() {
+            Some((_, state)) if !state.refused.is_empty() => Err(unready(&state.refused.join("; "))),
             Some((spec, state)) => Ok((spec.overlay_addresses.clone(), state.pod_mtu)),
             None => match self.network.queue.failure(&()) {
                 Some(failure) => Err(unready(&failure.message)),

@@ -175,6 +175,12 @@ impl Network {
         self.state.as_ref().is_some_and(|(_, state)| state.refused.is_empty())
     }
 
+    /// Whether it is set up and cannot work.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.state.is_some() && !self.works()
+    }
+
     /// What is wrong beside failures, for people.
     pub fn problems(&self) -> impl Iterator<Item = &str> {
         let state = self.state.iter().flat_map(|(_, state)| state.refused.iter().chain(&state.warnings));
