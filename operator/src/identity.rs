@@ -4,9 +4,10 @@
 //! same labels and the loser of the creation adopts what the winner made. Nothing here is used by the compiler: it sees the
 //! echo of the watch.
 //!
-//! Deleting [`Demands::unused_identities`] has its place beside `allocate`, with UID and resourceVersion as preconditions.
+//! What nobody uses any more, and every node has forgotten, is deleted ([`collect_identities`]).
 
 mod allocate;
+mod collect;
 mod number;
 mod registry;
 
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 pub use allocate::{AllocateError, Allocated};
+pub use collect::collect_identities;
 pub use registry::{Created, KubernetesRegistry, Registry};
 
 use crate::engine::Demands;
@@ -48,6 +50,7 @@ pub struct IdentityMetrics {
     adopted: Counter,
     failed: Counter,
     waiting: Gauge,
+    deleted: Counter,
 }
 
 impl IdentityMetrics {
@@ -58,6 +61,7 @@ impl IdentityMetrics {
         metrics.register("identities_adopted", "Label sets found to have an identity already", own.adopted.clone());
         metrics.register("identity_allocation_failures", "Failed attempts to create one", own.failed.clone());
         metrics.register("identities_waiting", "Label sets of pods without an identity", own.waiting.clone());
+        metrics.register("identities_deleted", "Identities that nobody used any more", own.deleted.clone());
         own
     }
 }

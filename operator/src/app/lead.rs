@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::Metrics;
 use crate::config::{ConfigFile, Flags};
 use crate::engine::{self, Demands};
-use crate::identity::{KubernetesRegistry, allocate_identities};
+use crate::identity::{KubernetesRegistry, allocate_identities, collect_identities};
 use crate::ipam::{Allocator, Cidrs, KubernetesLedgers};
 use crate::leader::{self, Candidate, Directory, Held, Rival, Tenure};
 use crate::publish::join::{KubernetesVouch, Registrar};
@@ -167,6 +167,12 @@ impl Leader {
             self.demands.clone(),
             KubernetesRegistry::new(client.clone()),
             self.config.cluster.id,
+            tenure.clone(),
+            self.metrics.identity.clone(),
+        ));
+        tasks.spawn(collect_identities(
+            self.demands.clone(),
+            KubernetesRegistry::new(client.clone()),
             tenure.clone(),
             self.metrics.identity.clone(),
         ));

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::future::Future;
 
 use axoneme_crds::v2;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
 use kube::{Api, Client};
 
-use crate::object::Labels;
+use crate::object::{CiliumIdentity, Labels};
 
 /// What became of a creation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,9 @@ pub enum Created {
 pub trait Registry: Send + Sync + 'static {
     /// Creates the identity, or says what it is.
     fn create(&self, id: u32, labels: &Labels) -> impl Future<Output = Result<Created, kube::Error>> + Send;
+
+    /// Deletes the identity if it is still this very object; false if it is not.
+    fn delete(&self, identity: &CiliumIdentity) -> impl Future<Output = Result<bool, kube::Error>> + Send;
 }
 
 /// The real one.
@@ -53,6 +56,17 @@ impl Registry for KubernetesRegistry {
                 let labels = found.map(|identity| identity.spec.security_labels.into_iter().collect());
                 Ok(labels.map_or(Created::Vanished, Created::Existed))
             }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn delete(&self, identity: &CiliumIdentity) -> Result<bool, kube::Error> {
+        let (uid, version) = (identity.uid.to_string(), identity.resource_version.to_string());
+        let preconditions = Preconditions { uid: Some(uid), resource_version: Some(version) };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        match self.0.delete(&identity.id.to_string(), &params).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -3,7 +3,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::engine::IdentityDemand;
-use crate::object::Name;
+use crate::object::{CiliumIdentity, Name};
 
 #[derive(Clone, Default)]
 struct Fake {
@@ -26,6 +26,15 @@ impl Registry for Fake {
                 Ok(Created::New)
             }
         }
+    }
+
+    async fn delete(&self, identity: &CiliumIdentity) -> Result<bool, kube::Error> {
+        let mut broken = self.broken.lock().unwrap();
+        if *broken > 0 {
+            *broken -= 1;
+            return Err(kube::Error::LinesCodecMaxLineLengthExceeded);
+        }
+        Ok(self.objects.lock().unwrap().remove(&identity.id).is_some())
     }
 }
 
@@ -72,6 +81,29 @@ async fn each_demand_is_met_once_and_failures_are_tried_again() {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!((metrics.created.get(), metrics.failed.get(), metrics.adopted.get()), (2, 2, 0));
+    drop(sender);
+    task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn unused_identities_are_deleted_unless_they_are_used_again() {
+    let fake = Fake::default();
+    *fake.broken.lock().unwrap() = 1;
+    let unused = |id: u32| {
+        fake.objects.lock().unwrap().insert(id, (*labels("web")).clone());
+        Arc::new(CiliumIdentity { id, labels: labels("web"), uid: "u".into(), resource_version: "1".into() })
+    };
+    let (first, second, again) = (unused(300), unused(301), unused(302));
+    let snapshot = |unused: Vec<_>| Arc::new(Demands { unused_identities: unused, ..Demands::default() });
+    let (sender, receiver) = watch::channel(snapshot(vec![first.clone(), second.clone(), again]));
+    let metrics = IdentityMetrics::default();
+    let task = tokio::spawn(collect_identities(receiver, fake.clone(), Tenure::fresh(), metrics.clone()));
+    // The first attempt fails; before the third one, 302 has a pod again.
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    sender.send_replace(snapshot(vec![first, second]));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(fake.objects.lock().unwrap().keys().copied().collect::<Vec<_>>(), [300, 302]);
+    assert_eq!(metrics.deleted.get(), 1);
     drop(sender);
     task.await.unwrap();
 }
