@@ -203,13 +203,15 @@ impl Barriers {
         }
     }
 
-    /// A node has begun a session: it is told of all its pods for which nobody is waited for, as they were published up to
-    /// `revision`.
-    pub fn session(&mut self, node: &Arc<str>, revision: u64) {
+    /// A node has begun a session when `newest` was the newest revision: it is told of all its pods for which nobody is waited
+    /// for.
+    pub fn session(&mut self, node: &Arc<str>, newest: u64) {
         for key in self.on_node.get(node).into_iter().flatten() {
             let Some(pod) = self.pods.get_mut(key) else { continue };
-            // The rows that it holds from another replica have other revisions.
-            (pod.revision, pod.due) = (0, revision);
+            if pod.due <= newest {
+                // It may hold that row from another replica, under another revision. What was published since comes with its own.
+                (pod.revision, pod.due) = (0, newest);
+            }
             if pod.open.is_none() {
                 self.news.told.push((Arc::clone(node), telling(key, pod, 0)));
             }

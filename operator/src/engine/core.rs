@@ -66,8 +66,6 @@ pub struct Core {
     synced: BTreeSet<Kind>,
     complete: bool,
     acks: Acks,
-    /// The newest one.
-    revision: u64,
     /// Where each pod's rows were published: they move with identity and node.
     published: HashMap<Name, [Option<RowId>; 2]>,
     policies: HashMap<u32, Arc<Shared>>,
@@ -111,7 +109,6 @@ impl Core {
             synced: BTreeSet::new(),
             complete: false,
             acks: Acks::default(),
-            revision: 0,
             published: HashMap::new(),
             policies: HashMap::new(),
             excepted: Excepted::default(),
@@ -137,7 +134,7 @@ impl Core {
             Input::Session { node, session, event } => {
                 self.acks.event(&node, session, &event, now);
                 match event {
-                    SessionEvent::Opened { .. } => self.barriers.session(&node, self.revision),
+                    SessionEvent::Opened { newest, .. } => self.barriers.session(&node, newest),
                     SessionEvent::Acked(_) => self.barriers.acked(&node, &self.acks, now),
                     SessionEvent::Closed => {}
                 }
@@ -198,7 +195,6 @@ impl Core {
         }
         self.compile(&mut dirty, &mut batch, now);
         let committed = publish(batch);
-        self.revision = committed.revision;
         for pod in barrier::published(&self.index, &committed.pods) {
             self.barriers.published(pod, &self.acks, now);
         }

@@ -53,6 +53,8 @@ pub enum SessionEvent {
     Opened {
         /// The revision from which it goes on.
         revision: u64,
+        /// The journal's newest one at that moment: its first delta leads at least there.
+        newest: u64,
     },
     /// The node acknowledged.
     Acked(nodesync::Ack),

@@ -215,11 +215,13 @@ impl Handle {
     /// # Errors
     /// When the node cannot be served; before inputs are complete no node is known.
     pub fn open(&self, node: &Arc<str>, hello: &Hello) -> Result<Session, Refused> {
-        let (state, welcome, rung) = self.with_journal(|journal| SessionState::open(journal, node, hello))?;
+        let opened = |journal: &Journal| (SessionState::open(journal, node, hello), journal.revision());
+        let (opened, newest) = self.with_journal(opened);
+        let (state, welcome, rung) = opened?;
         let id = self.next_session.fetch_add(1, Ordering::Relaxed);
         let mailbox = self.mailboxes.open(node);
         let session = Session { state, welcome, rung, node: Arc::clone(node), id, mailbox, handle: self.clone() };
-        session.tell(SessionEvent::Opened { revision: session.state.cursor() });
+        session.tell(SessionEvent::Opened { revision: session.state.cursor(), newest });
         Ok(session)
     }
 }

@@ -73,7 +73,7 @@ impl Acks {
         // A node that is gone may still have a session for a moment.
         let Some(progress) = self.nodes.get_mut(node) else { return };
         match event {
-            SessionEvent::Opened { revision } => {
+            SessionEvent::Opened { revision, .. } => {
                 *progress =
                     Progress { session: Some(session), received: *revision, attempted: 0, retry: 0, heard: now };
             }
@@ -145,10 +145,10 @@ mod tests {
         let mut acks = Acks::default();
         acks.expect(&a, now);
         acks.expect(&b, now);
-        acks.event(&a, 1, &SessionEvent::Opened { revision: 0 }, now);
+        acks.event(&a, 1, &SessionEvent::Opened { revision: 0, newest: 0 }, now);
         acks.event(&a, 1, &ack(7, 7, 0), now);
         assert_eq!(acks.blocking(5, now, now), [Arc::clone(&b)], "one that was never heard may hold anything");
-        acks.event(&b, 2, &SessionEvent::Opened { revision: 0 }, now);
+        acks.event(&b, 2, &SessionEvent::Opened { revision: 0, newest: 0 }, now);
         acks.event(&b, 2, &ack(7, 7, 3), now);
         assert_eq!(acks.blocking(5, now, now), [Arc::clone(&b)], "it retries something older");
         acks.event(&b, 2, &ack(7, 7, 6), now);
@@ -163,14 +163,14 @@ mod tests {
         let node: Arc<str> = "a".into();
         let mut acks = Acks::default();
         acks.expect(&node, start);
-        acks.event(&node, 1, &SessionEvent::Opened { revision: 4 }, start);
+        acks.event(&node, 1, &SessionEvent::Opened { revision: 4, newest: 4 }, start);
         let later = start + PATIENCE * 3;
         assert_eq!(acks.blocking(5, later, later).len(), 1, "connected and idle: it is asked first");
         assert_eq!(acks.blocking(5, later, later + PATIENCE).len(), 0);
         acks.event(&node, 1, &SessionEvent::Closed, later);
         assert_eq!(acks.blocking(5, start, later).len(), 1);
         assert_eq!(acks.blocking(5, later + PATIENCE, later + PATIENCE).len(), 0);
-        acks.event(&node, 2, &SessionEvent::Opened { revision: 4 }, later + PATIENCE);
+        acks.event(&node, 2, &SessionEvent::Opened { revision: 4, newest: 4 }, later + PATIENCE);
         assert_eq!(acks.blocking(5, later + PATIENCE, later + PATIENCE).len(), 1);
         acks.forget(&node);
         assert_eq!(acks.blocking(9, later, later).len(), 0);

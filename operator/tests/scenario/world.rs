@@ -130,7 +130,11 @@ impl World {
             let node: Arc<str> = name.as_str().into();
             self.sessions.insert(Arc::clone(&node), session);
             self.settle();
-            self.tell(Input::Session { node: Arc::clone(&node), session, event: SessionEvent::Opened { revision: 0 } });
+            self.tell(Input::Session {
+                node: Arc::clone(&node),
+                session,
+                event: SessionEvent::Opened { revision: 0, newest: 0 },
+            });
             self.tell(Input::Observed { node, event: Observed::AllAttached(AllAttached::default()) });
         }
         self.manifests.insert(format!("{kind} {full}"), manifest);

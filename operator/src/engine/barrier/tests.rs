@@ -31,7 +31,7 @@ impl World {
 
     fn connect(&mut self, node: &str) {
         self.sessions += 1;
-        let (node, opened) = (Arc::from(node), SessionEvent::Opened { revision: 0 });
+        let (node, opened) = (Arc::from(node), SessionEvent::Opened { revision: 0, newest: 100 });
         self.acks.event(&node, self.sessions, &opened, self.now);
         self.barriers.session(&node, 100);
     }
@@ -211,6 +211,17 @@ fn a_new_session_is_told_of_all_pods_for_which_nobody_is_waited_for() {
     world.barriers.forget(&"p".into());
     world.connect("home");
     assert_eq!(world.told(), NOTHING);
+}
+
+#[test]
+fn a_row_that_is_published_after_a_session_began_is_told_with_its_own_revision() {
+    let mut world = World::new();
+    // The engine hears of the session later than it began.
+    world.publish(101);
+    world.connect("home");
+    world.ack("a", 2, 101, 0);
+    world.ack("b", 3, 101, 0);
+    assert_eq!(world.told(), ["home p@101 0"]);
 }
 
 #[test]
