@@ -1,4 +1,4 @@
-//! Other networks on the same nodes: moving away from one, in a cluster of its own.
+//! Other networks on the same nodes: moving away from one, and working behind one. Each scenario has a cluster of its own.
 
 use std::time::Duration;
 
@@ -56,4 +56,34 @@ fn a_running_cluster_moves_from_another_network_without_a_reboot() {
     eventually("policy is in force", || !moved[0].ask(moved[1].http()).reached());
     assert_eq!(lab.state().processes(), processes);
     assert!(processes.iter().all(|process| process.alive()), "no node was started again");
+}
+
+#[test]
+fn policy_holds_for_pods_that_another_plugin_connects() {
+    let own = OwnCluster::start('c', bridged());
+    let lab = &own.lab;
+    let chained = ["routingMode=native", "ipam.mode=delegated-plugin", "cni.chainingMode=generic-veth"];
+    let chained = [&chained[..], &["cni.chainingTarget=floor", "enableIPv4Masquerade=false"]].concat();
+    own.install(&chained);
+    let workload = lab.workload("chained");
+    let pods = lab.servers(&workload, &[("server", 0), ("friend", 1), ("stranger", 1), ("neighbour", 0)]);
+    let [server, friend, stranger, neighbour] = pods.as_slice() else { panic!("four pods") };
+    assert!(!pods.iter().any(|pod| ours(&own, pod)), "the other plugin gives addresses");
+    for from in [friend, stranger, neighbour] {
+        assert!(from.ask(server.http()).reached(), "{} reaches the server", from.name);
+    }
+    let policy = json!({
+        "metadata": {"name": "friends"},
+        "spec": {
+            "podSelector": {"matchLabels": {"app": "server"}},
+            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}],
+        },
+    });
+    lab.api.create(&workload.path("networking.k8s.io/v1", "networkpolicies"), &policy).unwrap();
+    eventually("strangers are kept out", || {
+        !stranger.ask(server.http()).reached() && !neighbour.ask(server.http()).reached()
+    });
+    assert!(friend.ask(server.http()).reached(), "the friend is let in");
+    let node = lab.node_network(0);
+    assert!(axoneme_e2e::reach::probe(&node, server.http()).unwrap().reached(), "the kubelet reaches it");
 }
