@@ -20,7 +20,7 @@ const NODES: u8 = 3;
 const VALUES: &str = "e2e/tests/cluster/values.yaml";
 
 /// Scenarios whose way through the data path depends on families and routing: they run on a second cluster too.
-const PATHS: [&str; 5] = ["pods::", "services::", "outside::", "packets::", "host::"];
+const PATHS: [&str; 6] = ["pods::", "services::", "outside::", "packets::", "host::", "bandwidth::"];
 
 /// A sample of upstream's specs, one of each kind; all of them are `make conformance SUITE=netpol`.
 const SAMPLE: &str = "should enforce policy based on Ports|default-deny-all|should allow egress access on one named port|\

@@ -14,7 +14,7 @@ use axoneme_e2e::reach::{self, Outcome};
 use axoneme_e2e::state::State;
 use axoneme_e2e::workload::{Workload, pod_ip, pod_ips};
 use axoneme_e2e::{helm, images, load};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(crate) const HTTP: u16 = 8080;
 pub(crate) const UDP: u16 = 8081;
@@ -151,6 +151,23 @@ impl Lab {
         // Ready means that the process runs, not that it listens already.
         eventually(&format!("{name} serves"), || server.ask(SocketAddr::new([127, 0, 0, 1].into(), HTTP)).reached());
         server
+    }
+
+    /// Starts one server with annotations.
+    pub(crate) fn annotated(&self, workload: &Workload<'_>, name: &str, node: usize, annotations: &[(&str, &str)]) {
+        let annotations: serde_json::Map<_, _> =
+            annotations.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+        let pod = json!({
+            "metadata": {"name": name, "labels": {"app": name}, "annotations": annotations},
+            "spec": {
+                "nodeName": self.node(node),
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{"name": "main", "image": self.agnhost, "args": [
+                    "netexec", format!("--http-port={HTTP}"), format!("--udp-port={UDP}"),
+                ]}],
+            },
+        });
+        self.api.create(&workload.path("", "pods"), &pod).unwrap();
     }
 
     /// Starts one server on a node that is known by its number in the cluster.

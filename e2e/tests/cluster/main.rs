@@ -9,6 +9,7 @@
 
 mod addresses;
 mod bad_input;
+mod bandwidth;
 mod host;
 mod lab;
 mod lifecycle;

@@ -7,6 +7,8 @@ use axoneme_e2e::process::{Daemon, ProcessId};
 use axoneme_e2e::reach::{self, Conversation, Outcome};
 use axoneme_e2e::state::Routing;
 
+use serde_json::json;
+
 use crate::lab::{HTTP, Lab, eventually, of_family};
 
 /// Where a process of a node serves; nothing else does.
@@ -61,6 +63,36 @@ fn the_world_sees_pods_as_their_node() {
             assert!(udp.reached(), "{} to {world} by UDP: {udp:?}", pod.name);
         }
     }
+}
+
+#[test]
+fn destinations_that_are_excluded_see_pods_own_addresses() {
+    let lab = Lab::open();
+    let map = "/api/v1/namespaces/kube-system/configmaps/ip-masq-agent";
+    let Some(before) = lab.api.find(map).unwrap() else {
+        println!("skipped: the cluster has no ConfigMap ip-masq-agent; see values.yaml");
+        return;
+    };
+    let outside = Outside::start(&lab.cluster).unwrap();
+    teach(&lab, &outside);
+    let workload = lab.workload("out-excluded");
+    let pod = lab.servers(&workload, &[("a", 0)]).remove(0);
+    let excluded: Vec<_> = outside.addresses.iter().map(|ip| ipnet::IpNet::from(*ip).to_string()).collect();
+    let config = json!({"nonMasqueradeCIDRs": excluded}).to_string();
+    let seen = |world: IpAddr| reach::seen_as(&pod.network, SocketAddr::new(world, HTTP)).ok();
+    let all = |expected: &dyn Fn(IpAddr) -> IpAddr| outside.addresses.iter().all(|ip| seen(*ip) == Some(expected(*ip)));
+    lab.api.patch(map, &json!({"data": {"config": config}})).unwrap();
+    let own = within_reach("pods are seen", || all(&|ip| pod.like(ip)));
+    lab.api.patch(map, &json!({"data": before["data"]})).unwrap();
+    let node = within_reach("nodes are seen again", || all(&|ip| of_family(&lab.node_ips(0), ip).unwrap()));
+    assert!(own && node, "as the pod: {own}, then as its node: {node}");
+}
+
+/// Whether the condition came to hold; what was changed for it is put back in either case.
+fn within_reach(what: &str, condition: impl FnMut() -> bool) -> bool {
+    let came = axoneme_e2e::process::wait_until(std::time::Duration::from_secs(20), condition);
+    println!("{what}: {came}");
+    came
 }
 
 #[test]

@@ -1,0 +1,61 @@
+//! Limits that pods have by their annotations.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use axoneme_e2e::reach::{PATIENCE, inside};
+
+use crate::lab::{Lab, Server};
+
+const PORT: u16 = 9200;
+const MEGABIT: f64 = 1e6;
+
+/// Bits per second that one TCP stream gets through, without its first second.
+fn rate(from: &Server, to: &Server) -> f64 {
+    let listener = inside(&to.network, || TcpListener::bind(("0.0.0.0", PORT))).unwrap().unwrap();
+    let target = SocketAddr::new(to.ip, PORT);
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(move || {
+            let mut stream = inside(&from.network, || TcpStream::connect_timeout(&target, PATIENCE)).unwrap().unwrap();
+            stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+            let block = vec![0; 1 << 16];
+            // Until the receiver has had enough and closes.
+            while stream.write_all(&block).is_ok() {}
+        });
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut buffer = vec![0; 1 << 16];
+        let mut count = |duration: Duration| {
+            let (start, mut bytes) = (Instant::now(), 0);
+            while start.elapsed() < duration {
+                bytes += stream.read(&mut buffer).unwrap();
+            }
+            bytes as f64 * 8.0 / start.elapsed().as_secs_f64()
+        };
+        count(Duration::from_secs(1));
+        let rate = count(Duration::from_secs(3));
+        drop(stream);
+        sender.join().unwrap();
+        rate
+    })
+}
+
+#[test]
+fn a_pod_sends_and_receives_no_more_than_its_annotations_say() {
+    let lab = Lab::open();
+    let workload = lab.workload("bandwidth");
+    lab.annotated(&workload, "sender", 0, &[("kubernetes.io/egress-bandwidth", "50M")]);
+    lab.annotated(&workload, "receiver", 1, &[("kubernetes.io/ingress-bandwidth", "20M")]);
+    lab.annotated(&workload, "free", 1, &[]);
+    lab.annotated(&workload, "near", 0, &[]);
+    let [sender, receiver, free, near] = ["sender", "receiver", "free", "near"].map(|name| lab.server(&workload, name));
+    let within = |what: &str, measured: f64, limit: f64| {
+        let share = measured / (limit * MEGABIT);
+        assert!((0.8..1.2).contains(&share), "{what}: {:.1} Mbit/s, not {limit}", measured / MEGABIT);
+    };
+    within("sent to another node", rate(&sender, &free), 50.0);
+    within("sent on the same node", rate(&sender, &near), 50.0);
+    within("received from another node", rate(&near, &receiver), 20.0);
+    let unlimited = rate(&near, &free);
+    assert!(unlimited > 200.0 * MEGABIT, "nobody limits {:.0} Mbit/s", unlimited / MEGABIT);
+}
