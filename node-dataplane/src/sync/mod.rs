@@ -163,7 +163,11 @@ impl<W: Watch> Sync<W> {
                 said = None;
             }
             let pause = match &err {
-                SyncError::Session { source: SessionError::Drain(pause), .. } => *pause,
+                // It went in order, and a successor is at hand.
+                SyncError::Session { source: SessionError::Drain(pause), .. } => {
+                    backoff.reset();
+                    *pause
+                }
                 _ => backoff.pause(),
             };
             // The same reason again and again is said once.

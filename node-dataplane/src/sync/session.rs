@@ -22,7 +22,7 @@ use crate::reconcile::status::{Status, changed};
 use crate::reconcile::task::{Held, State, Stopped};
 
 /// How long the operator may think about a Hello. It may hold a session while its caches catch up, for 10 s at most.
-const WELCOME: Duration = Duration::from_secs(20);
+const WELCOME: Duration = Duration::from_secs(12);
 /// Acks are not sent more often, but for barriers.
 const ACK_INTERVAL: Duration = Duration::from_millis(100);
 /// Failures in one ack.
