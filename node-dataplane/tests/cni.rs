@@ -611,6 +611,10 @@ fn a_relabelled_pod_is_enforced_anew_also_after_a_restart() {
         node.add("c1", &pod, "u1").await.unwrap();
         node.endpoints().enforce("u1", &enforcement(4321, 9)).unwrap();
         node.endpoints().enforce("unknown", &enforcement(1, 1)).unwrap();
+        assert_eq!(
+            node.reports.take(),
+            ["attached u1 in c1: 10.0.0.5 id 1 identity 1234", "attached u1 in c1: 10.0.0.5 id 1 identity 4321"]
+        );
         assert!(node.entries().await.iter().any(|line| line.ends_with("identity 4321 policy 9 10.0.0.5")));
         node.restart().await;
         let attached = node.endpoints().attached();

@@ -14,6 +14,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use axoneme_bpf::address::{AddressKey, AddressKind};
+use axoneme_bpf::bandwidth::BandwidthKey;
+use axoneme_bpf::inet::Direction;
 use axoneme_bpf::service::ServiceKey;
 use axoneme_node::desired::pods::{CLOSED_POLICY, INIT_IDENTITY, OPEN_POLICY};
 use axoneme_node::maps::Pinned;
@@ -59,6 +61,12 @@ async fn first_run(daemon: &mut Daemon, operator: &mut Operator, bottle: &Bottle
     let maps = Pinned::open(&bottle.paths().maps()).unwrap();
     let kind = |address: &str| maps.addresses.get(&AddressKey::from(ip(address))).unwrap().map(|row| row.kind);
     assert_eq!(kind("10.1.0.5"), Some(AddressKind::ENDPOINT));
+    let ifindex = maps.addresses.get(&AddressKey::from(ip("10.1.0.5"))).unwrap().unwrap().ifindex;
+    let limit = |direction| {
+        let key = BandwidthKey { ifindex, direction, ..BandwidthKey::default() };
+        maps.bandwidth.get(&key).unwrap().map(|limit| limit.bytes_per_second)
+    };
+    assert_eq!((limit(Direction::EGRESS), limit(Direction::INGRESS)), (Some(10_000_000), None));
     assert_eq!(kind("10.1.0.1"), Some(AddressKind::HOST_OVERLAY));
     assert_eq!(kind("192.0.2.1"), Some(AddressKind::HOST));
     assert_eq!(kind("192.0.2.2"), Some(AddressKind::NODE));

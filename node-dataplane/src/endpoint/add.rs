@@ -89,6 +89,8 @@ impl Endpoints {
             row: row - started,
             barrier: (told - row) + (done - made),
         });
+        // It may have been relabelled while others were told of it.
+        let attachment = self.state().store.get(key).cloned().unwrap_or(attachment);
         self.report_attached(&attachment);
         Ok(attachment)
     }

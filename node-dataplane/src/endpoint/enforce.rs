@@ -39,6 +39,7 @@ impl EndpointOps for Endpoints {
         attachments.sort_by_key(|attachment| attachment.sequence);
         for mut attachment in attachments {
             let changed = attachment.enforcement() != *enforcement;
+            let relabelled = attachment.identity != enforcement.identity && attachment.phase == Phase::Attached;
             (attachment.identity, attachment.policy_index) = (enforcement.identity, enforcement.policy_index);
             attachment.limits = enforcement.limits;
             // One in the making writes its entry at its end, with what stands in the store by then.
@@ -46,11 +47,16 @@ impl EndpointOps for Endpoints {
                 maps.enforce(&attachment)?;
             }
             if changed {
+                let report = attachment.clone();
                 store.put(attachment).map_err(|error| match error {
                     StoreError::Write { source, .. } | StoreError::Directory { source, .. } => {
                         EndpointApplyError::Persist(source)
                     }
                 })?;
+                if relabelled {
+                    // The operator keeps identities that somebody is enforced with.
+                    self.report_attached(&report);
+                }
             }
         }
         Ok(())

@@ -193,7 +193,12 @@ pub fn everything() -> Delta {
         pod_cidrs: vec![net(&format!("10.{number}.0.0"), 24)],
         ..Default::default()
     };
-    let endpoint = tables::Endpoint { identity: 100, addresses: vec![bytes("10.1.0.5")], ..Default::default() };
+    let endpoint = tables::Endpoint {
+        identity: 100,
+        addresses: vec![bytes("10.1.0.5")],
+        egress_bits_per_second: 80_000_000,
+        ..Default::default()
+    };
     let policy = tables::Policy {
         identity: 100,
         ingress: Some(tables::PolicyDirection { enforced: true, isolated_by: 1, ..Default::default() }),
