@@ -33,6 +33,7 @@ fn an_exhausted_pool_is_said_where_users_look_and_stops_nobody_else() {
     let before = lab.cluster.nodes().unwrap();
     let mut restore = Restore { lab: &lab, small: None };
     helm::change(&lab.cluster, &["ipam.operator.clusterPoolIPv4MaskSize=28"]).unwrap();
+    lab.nodes_follow();
     lab.cluster.add_nodes(1).unwrap();
     let small = *lab.cluster.nodes().unwrap().iter().find(|n| !before.contains(n)).unwrap();
     restore.small = Some(small);

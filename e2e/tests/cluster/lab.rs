@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use axoneme_e2e::api::Api;
 use axoneme_e2e::cluster::{Cluster, Shape};
 use axoneme_e2e::kubectl::run;
+use axoneme_e2e::metrics::Source;
 use axoneme_e2e::paths::Paths;
 use axoneme_e2e::reach::{self, Outcome};
 use axoneme_e2e::state::State;
@@ -109,7 +110,21 @@ impl Server {
 impl Lab {
     pub(crate) fn open() -> Self {
         let (guard, name) = turn();
-        Self::of(Cluster::new(Paths::from_environment().unwrap(), &name).unwrap(), guard)
+        let lab = Self::of(Cluster::new(Paths::from_environment().unwrap(), &name).unwrap(), guard);
+        lab.nodes_follow();
+        lab
+    }
+
+    /// Waits until every node follows an operator. When all operators have moved, the kubelet brings nodes their new addresses,
+    /// which takes it more than a minute at times.
+    pub(crate) fn nodes_follow(&self) {
+        let follows = |node| {
+            let metrics = self.cluster.node_metrics(node, Source::Daemon);
+            metrics.is_ok_and(|metrics| metrics.sum("axoneme_nodesync_connected", "") >= 1.0)
+        };
+        within(Duration::from_secs(150), "every node follows an operator", || {
+            self.cluster.nodes().unwrap().into_iter().all(follows)
+        });
     }
 
     fn of(cluster: Cluster, guard: MutexGuard<'static, ()>) -> Self {

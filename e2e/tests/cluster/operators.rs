@@ -41,6 +41,7 @@ fn scale(lab: &Lab, replicas: u32) {
 fn restore(lab: &Lab) {
     scale(lab, 2);
     within(Duration::from_secs(60), "two operators are ready and one of them leads", || two(lab));
+    lab.nodes_follow();
 }
 
 fn two(lab: &Lab) -> bool {
@@ -61,6 +62,7 @@ fn one_of_two_leads_and_the_other_takes_over_when_it_is_deleted() {
     let other = || leader(&lab).filter(|name| *name != first);
     within(Duration::from_secs(6), "another one leads", || other().is_some());
     let second = other();
+    lab.nodes_follow();
     let workload = lab.workload("two-operators");
     let servers = lab.servers(&workload, &[("one", 0), ("two", 1)]);
     assert!(servers[0].ask(servers[1].http()).reached(), "new pods come and talk");
@@ -138,6 +140,7 @@ fn it_gives_way_to_another_operator_of_the_same_objects_and_comes_back() {
 
     drop(rival);
     within(Duration::from_secs(60), "two operators are ready again and one of them leads", || two(&lab));
+    lab.nodes_follow();
     lab.servers(&workload, &[("late", 0)]);
     assert!(conversation.ask(Duration::from_secs(2)).is_ok(), "connections have gone on");
     assert!(!stranger.ask(server.http()).reached(), "the policy holds");
