@@ -98,14 +98,20 @@ static __noinline struct address *address_exact(const struct inet *address, enum
 	return bpf_map_lookup_elem(&ax_addresses, &key);
 }
 
-/* NULL: the world. */
-static __noinline struct address *address_prefix(const struct inet *address, enum family family)
+/* Asks for the longest prefix that holds an address. */
+static __inline struct cidr_key cidr_key(const struct inet *address, enum family family)
 {
-	struct cidr_key key = {
+	return (struct cidr_key){
 		.prefixlen = CIDR_STATIC_BITS + (family == FAMILY_IPV4 ? 32 : 128),
 		.family = family,
 		.address = *address,
 	};
+}
+
+/* NULL: the world. */
+static __noinline struct address *address_prefix(const struct inet *address, enum family family)
+{
+	struct cidr_key key = cidr_key(address, family);
 
 	return bpf_map_lookup_elem(&ax_cidrs, &key);
 }

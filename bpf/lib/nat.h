@@ -110,11 +110,7 @@ static __inline int nat_is_for(const struct nat *nat, const struct inet *address
 /* Whether a flow's destination sees pods' own addresses. */
 static __noinline int nat_excludes(const struct config *config, const struct packet *packet)
 {
-	struct cidr_key key = {
-		.prefixlen = CIDR_STATIC_BITS + (packet->tuple.family == FAMILY_IPV4 ? 32 : 128),
-		.family = packet->tuple.family,
-		.address = packet->tuple.destination,
-	};
+	struct cidr_key key = cidr_key(&packet->tuple.destination, packet->tuple.family);
 
 	return (config->flags & CONFIG_EXCLUSIONS) && bpf_map_lookup_elem(&ax_no_masquerade, &key);
 }
