@@ -9,6 +9,8 @@ use crate::api::Api;
 
 /// How long a single pod may take to be ready on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Group and kind of NetworkPolicies in paths.
+const POLICIES: (&str, &str) = ("networking.k8s.io/v1", "networkpolicies");
 
 /// A namespace of its own, deleted when dropped.
 #[derive(Debug)]
@@ -59,6 +61,26 @@ impl<'a> Workload<'a> {
             let pod = api.get(&path)?;
             Ok(condition(&pod, "Ready").then_some(pod))
         })
+    }
+
+    /// Creates a NetworkPolicy.
+    pub fn policy(&self, name: &str, spec: &Value) -> Result<()> {
+        let policy = json!({"metadata": {"name": name}, "spec": spec});
+        self.api.create(&self.path(POLICIES.0, POLICIES.1), &policy).map(drop)
+    }
+
+    /// Creates the NetworkPolicy `friends`: of all pods, only `friend` may reach `server`.
+    pub fn friends_policy(&self) -> Result<()> {
+        let spec = json!({
+            "podSelector": {"matchLabels": {"app": "server"}},
+            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}],
+        });
+        self.policy("friends", &spec)
+    }
+
+    /// Deletes a NetworkPolicy.
+    pub fn remove_policy(&self, name: &str) -> Result<()> {
+        self.api.delete(&format!("{}/{name}", self.path(POLICIES.0, POLICIES.1)))
     }
 
     /// Creates a Deployment of pods that do nothing, all on one node.

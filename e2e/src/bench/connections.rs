@@ -33,7 +33,7 @@ pub(super) fn measure(cluster: &Cluster, api: &Api, options: &Options) -> Result
     let workload = Workload::new(api, "bench-conn")?;
     let pods = pods(cluster, api, &workload)?;
     step("a policy at the server and one at the client", || {
-        enforce(cluster, api, &workload, &pods.client.network, pods.address)
+        enforce(cluster, &workload, &pods.client.network, pods.address)
     })?;
     let yardsticks = Yardsticks::new(cluster, &programs, routing)?;
     let lanes = [pods, yardsticks.limit(cluster)?, yardsticks.host(cluster)?];
@@ -54,22 +54,21 @@ pub(super) fn measure(cluster: &Cluster, api: &Api, options: &Options) -> Result
 }
 
 /// Applies a policy at either end, and waits until each is seen to be in force.
-fn enforce(cluster: &Cluster, api: &Api, workload: &Workload<'_>, client: &File, server: IpAddr) -> Result<()> {
-    let path = workload.path("networking.k8s.io/v1", "networkpolicies");
+fn enforce(cluster: &Cluster, workload: &Workload<'_>, client: &File, server: IpAddr) -> Result<()> {
     let select = |app: &str| json!({"podSelector": {"matchLabels": {"app": app}}});
     let ports = json!([{"protocol": "TCP", "port": Kind::Connections.port()}]);
     let at = |app: &str, kind: &str, rules: &str, rule: serde_json::Value| {
         let mut spec = select(app);
         spec["policyTypes"] = json!([kind]);
         spec[rules] = json!([rule]);
-        json!({"metadata": {"name": app}, "spec": spec})
+        workload.policy(app, &spec)
     };
     let silent = || {
         let target = SocketAddr::new(server, OTHER_PORT);
         let answer = inside(client, || TcpStream::connect_timeout(&target, SILENCE));
         answer.is_ok_and(|answer| answer.is_err_and(|error| error.kind() == std::io::ErrorKind::TimedOut))
     };
-    api.create(&path, &at("server", "Ingress", "ingress", json!({"from": [select("client")], "ports": ports})))?;
+    at("server", "Ingress", "ingress", json!({"from": [select("client")], "ports": ports}))?;
     if !wait_until(PATIENCE, silent) {
         bail!("the server's policy is not enforced");
     }
@@ -79,7 +78,7 @@ fn enforce(cluster: &Cluster, api: &Api, workload: &Workload<'_>, client: &File,
         Some(metrics.sum("cilium_drop_count_total", "direction=\"EGRESS\""))
     };
     let before = dropped();
-    api.create(&path, &at("client", "Egress", "egress", json!({"to": [select("server")], "ports": ports})))?;
+    at("client", "Egress", "egress", json!({"to": [select("server")], "ports": ports}))?;
     // From now on the client's own node drops what the server's did.
     if !wait_until(PATIENCE, || silent() && dropped() > before) {
         bail!("the client's policy is not enforced");

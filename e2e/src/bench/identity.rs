@@ -86,7 +86,7 @@ pub(super) fn measure(cluster: &Cluster, api: &Api, options: &Options) -> Result
         pods.iter().map(|(name, pod)| Ok((*name, cluster.pod_network(pod)?))).collect::<Result<_>>()?;
     let peers =
         [NEAR, FAR, OPEN].into_iter().map(|name| Ok((name, pod_ip(&pods[name])?))).collect::<Result<Vec<_>>>()?;
-    guard(api, &workload)?;
+    guard(&workload)?;
     let swept = addresses_of(api, &own)?;
     let drops = || Drops::read(cluster, &[node, other]);
 
@@ -167,20 +167,15 @@ fn report(tally: &Tally, warden: usize, intruder: usize, dropped: &Drops) -> Rep
 }
 
 /// The policies: friends may reach the enforced peers, and only the warden new pods.
-fn guard(api: &Api, workload: &Workload<'_>) -> Result<()> {
-    let path = workload.path("networking.k8s.io/v1", "networkpolicies");
+fn guard(workload: &Workload<'_>) -> Result<()> {
     let admit = |name: &str, subject: Value, source: Value| {
         let rule = json!({"from": [{"podSelector": {"matchLabels": source}}]});
-        json!({
-            "metadata": {"name": name},
-            "spec": {"podSelector": subject, "policyTypes": ["Ingress"], "ingress": [rule]},
-        })
+        workload.policy(name, &json!({"podSelector": subject, "policyTypes": ["Ingress"], "ingress": [rule]}))
     };
     let enforced = json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ENFORCED}]});
-    api.create(&path, &admit("friends", enforced, json!({"role": "friend"})))?;
+    admit("friends", enforced, json!({"role": "friend"}))?;
     let newcomers = json!({"matchLabels": {"app": "newcomer"}});
-    api.create(&path, &admit("warden", newcomers, json!({"app": WARDEN})))?;
-    Ok(())
+    admit("warden", newcomers, json!({"app": WARDEN}))
 }
 
 /// All addresses that pods of a node may have.

@@ -56,7 +56,7 @@ pub(super) fn measure(cluster: &Cluster, api: &Api, options: &Options) -> Result
             let (network, sender, stop) = (network.try_clone(), sender.clone(), &stop);
             scope.spawn(move || probe(network?, target, TIMEOUT / PROBES * i, &sender, stop));
         }
-        let result = rounds(api, &workload, &attempts, options.rounds(ROUNDS));
+        let result = rounds(&workload, &attempts, options.rounds(ROUNDS));
         stop.store(true, Ordering::Relaxed);
         result
     })?;
@@ -75,27 +75,18 @@ pub(super) fn measure(cluster: &Cluster, api: &Api, options: &Options) -> Result
     Ok(report)
 }
 
-fn rounds(
-    api: &Api,
-    workload: &Workload<'_>,
-    attempts: &Receiver<Attempt>,
-    rounds: usize,
-) -> Result<(Vec<f64>, Vec<f64>)> {
-    let policy = json!({
-        "metadata": {"name": "closed"},
-        "spec": {"podSelector": {"matchLabels": {"app": "server"}}, "policyTypes": ["Ingress"]},
-    });
-    let path = workload.path("networking.k8s.io/v1", "networkpolicies");
+fn rounds(workload: &Workload<'_>, attempts: &Receiver<Attempt>, rounds: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+    let closed = json!({"podSelector": {"matchLabels": {"app": "server"}}, "policyTypes": ["Ingress"]});
     let (mut applied, mut removed) = (Vec::new(), Vec::new());
     slow_step(&format!("{rounds} policies applied and removed"), || {
         wait(attempts, Instant::now(), true).context("the client does not reach the server without a policy")?;
         for round in 0..rounds {
             // Not in step with anything that has a period.
             let pause = Duration::from_millis(300 + (round as u64 * 37) % 100);
-            api.create(&path, &policy)?;
+            workload.policy("closed", &closed)?;
             applied.push(wait(attempts, Instant::now(), false).context("the policy is not enforced")?);
             std::thread::sleep(pause);
-            api.delete(&format!("{path}/closed"))?;
+            workload.remove_policy("closed")?;
             removed.push(wait(attempts, Instant::now(), true).context("the policy is enforced after its deletion")?);
             std::thread::sleep(pause);
         }

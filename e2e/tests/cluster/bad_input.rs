@@ -11,11 +11,9 @@ fn a_selector_that_matches_nothing_changes_nothing() {
     let lab = Lab::open();
     let workload = lab.workload("bad-selector");
     let pods = lab.servers(&workload, &[("server", 0), ("client", 1)]);
-    let policy = json!({
-        "metadata": {"name": "nobody"},
-        "spec": {"podSelector": {"matchLabels": {"app": "nobody-has-this"}}, "policyTypes": ["Ingress", "Egress"]},
-    });
-    lab.api.create(&workload.path("networking.k8s.io/v1", "networkpolicies"), &policy).unwrap();
+    let spec =
+        json!({"podSelector": {"matchLabels": {"app": "nobody-has-this"}}, "policyTypes": ["Ingress", "Egress"]});
+    workload.policy("nobody", &spec).unwrap();
     steadily("the client reaches the server", || pods[1].ask(pods[0].http()).reached());
     // It is said after a while: the pods may just be later than their policy.
     let events = workload.path("events.k8s.io/v1", "events");
@@ -30,11 +28,8 @@ fn a_selector_that_matches_nothing_changes_nothing() {
 fn a_selector_that_can_never_match_is_said_at_once() {
     let lab = Lab::open();
     let workload = lab.workload("bad-label");
-    let policy = json!({
-        "metadata": {"name": "by-hash"},
-        "spec": {"podSelector": {"matchLabels": {"pod-template-hash": "abc"}}, "policyTypes": ["Ingress"]},
-    });
-    lab.api.create(&workload.path("networking.k8s.io/v1", "networkpolicies"), &policy).unwrap();
+    let spec = json!({"podSelector": {"matchLabels": {"pod-template-hash": "abc"}}, "policyTypes": ["Ingress"]});
+    workload.policy("by-hash", &spec).unwrap();
     let events = workload.path("events.k8s.io/v1", "events");
     eventually("the label is named", || {
         lab.api.list(&events).unwrap().iter().any(|event| {
@@ -52,13 +47,10 @@ fn a_pod_without_labels_has_an_address_and_obeys_policies() {
     let path = format!("{}/plain", workload.path("", "pods"));
     lab.api.patch(&path, &json!({"metadata": {"labels": {"app": null}}})).unwrap();
     assert!(pods[1].ask(pods[0].http()).reached());
-    let policy = json!({
-        "metadata": {"name": "labelled"},
-        "spec": {
-            "podSelector": {"matchLabels": {"app": "server"}},
-            "ingress": [{"from": [{"podSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}}]}],
-        },
+    let spec = json!({
+        "podSelector": {"matchLabels": {"app": "server"}},
+        "ingress": [{"from": [{"podSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}}]}],
     });
-    lab.api.create(&workload.path("networking.k8s.io/v1", "networkpolicies"), &policy).unwrap();
+    workload.policy("labelled", &spec).unwrap();
     eventually("the pod without labels is kept out", || !pods[1].ask(pods[0].http()).reached());
 }

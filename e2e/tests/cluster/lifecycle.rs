@@ -14,14 +14,7 @@ fn survives(program: &str, namespace: &str) {
     let workload = lab.workload(namespace);
     let pods = lab.servers(&workload, &[("server", 0), ("friend", 1), ("stranger", 1)]);
     let [server, friend, stranger]: &[Server; 3] = pods.as_slice().try_into().unwrap();
-    let policy = json!({
-        "metadata": {"name": "friends"},
-        "spec": {
-            "podSelector": {"matchLabels": {"app": "server"}},
-            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}],
-        },
-    });
-    lab.api.create(&workload.path("networking.k8s.io/v1", "networkpolicies"), &policy).unwrap();
+    workload.friends_policy().unwrap();
     eventually("the policy is in force", || !stranger.ask(server.http()).reached());
     let mut conversation = Conversation::open(&friend.network, server.http()).unwrap();
     assert!(conversation.ask(Duration::from_secs(2)).is_ok());

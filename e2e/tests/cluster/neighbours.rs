@@ -48,11 +48,8 @@ fn a_running_cluster_moves_from_another_network_without_a_reboot() {
     let moved = lab.servers(&workload, &[("old-a", 0), ("old-b", 1)]);
     assert!(moved.iter().all(|pod| ours(&own, pod)));
     assert!(moved[0].ask(moved[1].http()).reached() && moved[0].ask(new[1].http()).reached());
-    let policy = json!({
-        "metadata": {"name": "closed"},
-        "spec": {"podSelector": {"matchLabels": {"app": "old-b"}}, "policyTypes": ["Ingress"]},
-    });
-    lab.api.create(&workload.path("networking.k8s.io/v1", "networkpolicies"), &policy).unwrap();
+    let spec = json!({"podSelector": {"matchLabels": {"app": "old-b"}}, "policyTypes": ["Ingress"]});
+    workload.policy("closed", &spec).unwrap();
     eventually("policy is in force", || !moved[0].ask(moved[1].http()).reached());
     assert_eq!(lab.state().processes(), processes);
     assert!(processes.iter().all(|process| process.alive()), "no node was started again");
@@ -72,14 +69,7 @@ fn policy_holds_for_pods_that_another_plugin_connects() {
     for from in [friend, stranger, neighbour] {
         assert!(from.ask(server.http()).reached(), "{} reaches the server", from.name);
     }
-    let policy = json!({
-        "metadata": {"name": "friends"},
-        "spec": {
-            "podSelector": {"matchLabels": {"app": "server"}},
-            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}],
-        },
-    });
-    lab.api.create(&workload.path("networking.k8s.io/v1", "networkpolicies"), &policy).unwrap();
+    workload.friends_policy().unwrap();
     eventually("strangers are kept out", || {
         !stranger.ask(server.http()).reached() && !neighbour.ask(server.http()).reached()
     });

@@ -110,14 +110,7 @@ fn it_gives_way_to_another_operator_of_the_same_objects_and_comes_back() {
     let workload = lab.workload("rival");
     let pods = lab.servers(&workload, &[("server", 0), ("friend", 1), ("stranger", 1)]);
     let [server, friend, stranger] = pods.as_slice() else { panic!("three pods") };
-    let policy = json!({
-        "metadata": {"name": "friends"},
-        "spec": {
-            "podSelector": {"matchLabels": {"app": "server"}},
-            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}],
-        },
-    });
-    lab.api.create(&workload.path("networking.k8s.io/v1", "networkpolicies"), &policy).unwrap();
+    workload.friends_policy().unwrap();
     eventually("the policy is in force", || !stranger.ask(server.http()).reached());
     let mut conversation = Conversation::open(&friend.network, server.http()).unwrap();
 
