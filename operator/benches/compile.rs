@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use axoneme_operator::engine::{Config, Core, Demands, Input};
 use axoneme_operator::object::{
-    Bandwidth, CiliumIdentity, CiliumNode, Kind, LedgerAddress, Name, Namespace, NetworkPolicy, Node, Object, Peer,
-    Pod, PolicyPort, PolicyRule, PoolEntry, PortRef, Selector,
+    CiliumIdentity, CiliumNode, Kind, LedgerAddress, Name, Namespace, NetworkPolicy, Node, Object, Peer, Pod,
+    PolicyPort, PolicyRule, PoolEntry, PortRef, Selector,
 };
 use axoneme_operator::publish::journal::Journal;
 use axoneme_proto::tables::Settings;
@@ -61,17 +61,11 @@ fn pod(i: u32, apps: u32, node: Option<u32>) -> Object {
     Object::Pod(Arc::new(Pod {
         name: Name::new(format!("ns-{}", i % NAMESPACES), format!("pod-{i}")),
         uid: format!("00000000-0000-0000-0000-{i:012}").into(),
-        mirror: None,
         labels: labels.into_iter().collect(),
         node: node.map(|node| format!("node-{node}").into()),
-        host_network: false,
         service_account: "default".into(),
-        ports: [].into(),
-        bandwidth: Bandwidth::default(),
-        ips: [].into(),
-        deleting: false,
-        finished: false,
         resource_version: "1".into(),
+        ..Pod::default()
     }))
 }
 

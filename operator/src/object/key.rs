@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Namespace and name of a namespaced object; written `namespace/name`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name {
     /// Its namespace.
     pub namespace: Arc<str>,

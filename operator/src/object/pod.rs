@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Labels, Name, Protocol};
 
-/// What the operator needs of a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the operator needs of a pod. The default is one of which nothing is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// Namespace and name.
     pub name: Name,

@@ -9,8 +9,8 @@ use axoneme_proto::tables::Settings;
 use super::*;
 use crate::engine::{Observed, UnmetReason};
 use crate::object::{
-    Bandwidth, CiliumIdentity, CiliumNode, Kind, Labels, Name, Namespace, NetworkPolicy, Node, Object, ObjectKey, Peer,
-    Pod, PolicyRule, PoolEntry, Selector,
+    CiliumIdentity, CiliumNode, Kind, Labels, Name, Namespace, NetworkPolicy, Node, Object, ObjectKey, Peer, Pod,
+    PolicyRule, PoolEntry, Selector,
 };
 
 fn start() -> (Handle, Outputs) {
@@ -37,17 +37,10 @@ fn pod() -> Object {
     Object::Pod(Arc::new(Pod {
         name: Name::new("default", "web"),
         uid: "web".into(),
-        mirror: None,
         labels: [("app", "web")].into_iter().collect(),
         node: Some("n1".into()),
-        host_network: false,
         service_account: "default".into(),
-        ports: [].into(),
-        bandwidth: Bandwidth::default(),
-        ips: [].into(),
-        deleting: false,
-        finished: false,
-        resource_version: "1".into(),
+        ..Pod::default()
     }))
 }
 

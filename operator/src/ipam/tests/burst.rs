@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::engine::{self, Engine, Handle, Input, News};
-use crate::object::{Bandwidth, CiliumIdentity, Kind, Namespace, Object, Pod};
+use crate::object::{CiliumIdentity, Kind, Namespace, Object, Pod};
 
 /// An API server that takes its time, and whose watch tells the engine of every write.
 #[derive(Clone)]
@@ -64,17 +64,9 @@ fn bound(number: usize) -> Object {
     Object::Pod(Arc::new(Pod {
         name: Name::new("a", format!("pod-{number}")),
         uid: format!("uid-{number}").into(),
-        mirror: None,
-        labels: Labels::default(),
         node: Some("n1".into()),
-        host_network: false,
         service_account: "default".into(),
-        ports: [].into(),
-        bandwidth: Bandwidth::default(),
-        ips: [].into(),
-        deleting: false,
-        finished: false,
-        resource_version: "1".into(),
+        ..Pod::default()
     }))
 }
 
