@@ -5,10 +5,9 @@
 #[path = "../sync/operator.rs"]
 pub mod operator;
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use axoneme_proto::nodesync::{Delta, Row};
@@ -19,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use self::operator::Authority;
+use crate::common::plugin::{self, Call};
 use crate::common::{Bottle, ip};
 
 pub const OPERATOR: &str = "127.0.0.1:4246";
@@ -87,27 +87,8 @@ impl Daemon {
         config["cniVersion"] = json!("1.0.0");
         config["name"] = json!("axoneme");
         let args = format!("K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={container};K8S_POD_UID={container}");
-        let environment: HashMap<&str, &str> = [
-            ("CNI_COMMAND", command),
-            ("CNI_CONTAINERID", container),
-            ("CNI_NETNS", netns),
-            ("CNI_IFNAME", "eth0"),
-            ("CNI_ARGS", &args),
-            ("CNI_PATH", "/opt/cni/bin"),
-        ]
-        .into();
-        let mut child = tokio::process::Command::new(self.folder.join("bin/axoneme-cni"))
-            .env_clear()
-            .envs(environment)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(config.to_string().as_bytes()).await.unwrap();
-        let output = child.wait_with_output().await.unwrap();
-        let value =
-            if output.stdout.is_empty() { Value::Null } else { serde_json::from_slice(&output.stdout).unwrap() };
-        if output.status.success() { Ok(value) } else { Err(value) }
+        plugin::run(&self.folder.join("bin/axoneme-cni"), Call { command, container, netns, arguments: &args }, &config)
+            .await
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod plugin;
+
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::future::Future;
