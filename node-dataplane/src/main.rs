@@ -6,7 +6,7 @@ use axoneme_node::config::{Command, Flags, HELP};
 use axoneme_node::{app, telemetry};
 
 fn main() -> ExitCode {
-    app::tune_memory();
+    app::memory::tune();
     let result = match Command::parse(std::env::args().skip(1)) {
         Ok(Command::Version) => {
             println!("axoneme-node {}", env!("CARGO_PKG_VERSION"));
