@@ -14,6 +14,7 @@ use crate::paths::Paths;
 use crate::process::ProcessId;
 use crate::progress::{heading, note, step};
 use crate::state::{Cni, Folder, NodeState, Routing, State};
+use crate::thread::join;
 use crate::{bridge_cni, cleanup, gobuild, images, link, load, machine};
 
 /// A cluster, running or about to.
@@ -343,9 +344,4 @@ impl Cluster {
     pub fn components() -> impl Iterator<Item = &'static str> {
         control_plane::COMPONENTS.into_iter().chain(node::COMPONENTS)
     }
-}
-
-/// The result of a thread; a panic in it goes on here.
-fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

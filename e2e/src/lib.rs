@@ -35,4 +35,5 @@ pub mod reach;
 pub mod sandbox;
 pub mod state;
 pub mod table;
+mod thread;
 pub mod workload;

@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
 
+use crate::thread::join;
+
 /// How long a connection may take: a lost first packet is sent again after one second.
 pub const PATIENCE: Duration = Duration::from_millis(1300);
 
@@ -38,7 +40,7 @@ pub fn inside<T: Send>(network: &File, work: impl FnOnce() -> T + Send) -> Resul
             setns(network.as_fd(), CloneFlags::CLONE_NEWNET).context("cannot enter the network namespace")?;
             Ok(work())
         });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        join(thread)
     })
 }
 
@@ -48,9 +50,6 @@ pub fn probe_all(networks: &[File], targets: &[SocketAddr]) -> Result<Vec<Vec<Ou
         let row =
             |network| targets.iter().map(|target| scope.spawn(move || probe(network, *target))).collect::<Vec<_>>();
         let threads: Vec<Vec<_>> = networks.iter().map(row).collect();
-        let join = |t: std::thread::ScopedJoinHandle<'_, Result<Outcome>>| {
-            t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
         threads.into_iter().map(|row| row.into_iter().map(join).collect()).collect()
     })
 }

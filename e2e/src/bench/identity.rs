@@ -33,6 +33,7 @@ use crate::images::TOOLS;
 use crate::metrics::Source;
 use crate::process::wait_until;
 use crate::progress::{slow_step, step};
+use crate::thread::join;
 use crate::workload::{Workload, pod_ip};
 
 const WAVES: usize = 10;
@@ -123,10 +124,10 @@ pub(super) fn measure(cluster: &Cluster, api: &Api, options: &Options) -> Result
         let (tally, sweepers, dropped) = waves?;
         let mut echoes = Vec::new();
         for sweeper in sweepers {
-            echoes.push(sweeper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            echoes.push(join(sweeper)?);
         }
         for listener in listeners {
-            listener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            join(listener)?;
         }
         anyhow::Ok((tally, echoes, dropped))
     })?;

@@ -13,6 +13,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::process::wait_until;
+use crate::thread::join;
 
 const EVERY: Duration = Duration::from_millis(1);
 const PORT: u16 = 7100;
@@ -55,8 +56,8 @@ pub(super) fn during<T>(ways: &[Way], work: impl FnOnce() -> Result<T>) -> Resul
         stop.store(true, Ordering::Relaxed);
         let mut counted = Vec::new();
         for (sender, receiver) in threads {
-            let (sent, late) = sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            let received = receiver.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let (sent, late) = join(sender)?;
+            let received = join(receiver);
             // What went wrong before says more.
             let Ok(received) = received else { continue };
             counted.push(count(sent, late, &received));
