@@ -30,7 +30,7 @@ pub use allocate::{AllocateError, Allocated};
 pub use collect::collect_identities;
 pub use registry::{Created, KubernetesRegistry, Registry};
 
-use crate::engine::Demands;
+use crate::engine::{Demands, IdentityDemand};
 use crate::leader::Tenure;
 use crate::object::Labels;
 
@@ -116,26 +116,36 @@ pub async fn allocate_identities<R: Registry>(
         tokio::select! {
             changed = demands.changed() => if changed.is_err() { return },
             Some(Ok((demand, failures, result))) = tasks.join_next() => {
-                let state = match result {
-                    Ok(allocated) => {
-                        let (counter, how) = match allocated {
-                            Allocated::Created(_) => (&metrics.created, "created"),
-                            Allocated::Adopted(_) => (&metrics.adopted, "adopted"),
-                        };
-                        counter.inc();
-                        info!(identity = allocated.id(), pod = %demand.pod, how, "identity allocated");
-                        State::Done(Instant::now() + ECHO)
-                    }
-                    Err(error) => {
-                        metrics.failed.inc();
-                        warn!(pod = %demand.pod, labels = ?demand.labels, %error, "no identity");
-                        let pause = RETRY.0.saturating_mul(1 << failures.min(10)).min(RETRY.1);
-                        State::Failed(failures + 1, Instant::now() + pause)
-                    }
-                };
+                let state = settled(&demand, failures, result, &metrics);
                 states.insert(demand.labels, state);
             }
             () = tokio::time::sleep_until(wake) => {}
+        }
+    }
+}
+
+/// What came of an attempt that `failures` others had preceded.
+fn settled(
+    demand: &IdentityDemand,
+    failures: u32,
+    result: Result<Allocated, AllocateError>,
+    metrics: &IdentityMetrics,
+) -> State {
+    match result {
+        Ok(allocated) => {
+            let (counter, how) = match allocated {
+                Allocated::Created(_) => (&metrics.created, "created"),
+                Allocated::Adopted(_) => (&metrics.adopted, "adopted"),
+            };
+            counter.inc();
+            info!(identity = allocated.id(), pod = %demand.pod, how, "identity allocated");
+            State::Done(Instant::now() + ECHO)
+        }
+        Err(error) => {
+            metrics.failed.inc();
+            warn!(pod = %demand.pod, labels = ?demand.labels, %error, "no identity");
+            let pause = RETRY.0.saturating_mul(1 << failures.min(10)).min(RETRY.1);
+            State::Failed(failures + 1, Instant::now() + pause)
         }
     }
 }

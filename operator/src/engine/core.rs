@@ -8,7 +8,7 @@ use axoneme_proto::nodesync::{RowFailure, Table};
 use axoneme_proto::tables;
 
 use super::barrier::{self, Barriers};
-use super::demands::{Demands, IdentityDemand, Unmet};
+use super::demands::Demands;
 use super::input::{Input, SessionEvent};
 use super::ledger::{self, LedgerView};
 use super::publication::Publication;
@@ -22,9 +22,6 @@ use crate::object::{Kind, Name};
 use crate::publish::acks::Acks;
 use crate::publish::journal::{Batch, Committed};
 use crate::table::{EncodedRow, RowId};
-
-/// More waiting things than this are not told one by one.
-const MAX_UNMET: usize = 1_000;
 
 /// What of the configuration the engine needs.
 #[derive(Clone, Debug)]
@@ -334,49 +331,10 @@ impl Core {
         if !std::mem::take(&mut self.demands_stale) {
             return;
         }
-        let demands = self.demands();
+        let demands = Demands::of(&self.index, &self.ledgers, &self.released);
         if demands != *self.demands {
             self.demands = Arc::new(demands);
             outcome.demands = Some(Arc::clone(&self.demands));
-        }
-    }
-
-    fn demands(&self) -> Demands {
-        let index = &self.index;
-        let unnumbered = index.unnumbered();
-        let demand = |(labels, pod): (&Arc<_>, &Name)| IdentityDemand { labels: Arc::clone(labels), pod: pod.clone() };
-        let mut unmet: Vec<Unmet> = self.ledgers.values().flat_map(|view| view.unmet.iter().cloned()).collect();
-        unmet.extend(self.released.unmet.iter().cloned());
-        unmet.sort();
-        unmet.truncate(MAX_UNMET);
-        let mut nodes: BTreeMap<&Arc<str>, _> =
-            self.ledgers.iter().filter_map(|(name, view)| Some((name, view.demand.clone()?))).collect();
-        for (name, releases) in &self.released.entries {
-            if !nodes.contains_key(name) {
-                nodes.extend(ledger::release_only(index, name).map(|demand| (name, demand)));
-            }
-            if let Some(demand) = nodes.get_mut(name) {
-                demand.release.clone_from(releases);
-            }
-        }
-        let lack = nodes.values().any(|demand| !demand.cidrs.is_empty());
-        let cidrs = |ledger: &Arc<crate::object::CiliumNode>| -> Vec<_> {
-            ledger.pod_cidrs.iter().map(|cidr| (*cidr, Arc::clone(&ledger.name))).collect()
-        };
-        let mut used_cidrs: Vec<_> = index.ledgers().filter(|_| lack).flat_map(cidrs).collect();
-        used_cidrs.sort();
-        let orphan = |ledger: &&Arc<crate::object::CiliumNode>| {
-            index.node(&ledger.name).is_none()
-                && Releases::all_released(&self.released, &ledger.name, ledger.pool.len())
-        };
-        Demands {
-            complete: true,
-            identities: unnumbered.map(demand).collect(),
-            unused_identities: self.released.identities.clone(),
-            nodes: nodes.into_values().collect(),
-            orphans: index.ledgers().filter(orphan).cloned().collect(),
-            used_cidrs,
-            unmet,
         }
     }
 

@@ -3,13 +3,20 @@
 //! A demand is a fact about the inputs and not an order: it stays until the echo of a write has settled it. Whoever acts must
 //! therefore remember what is in flight, and may at any time start again from the newest snapshot.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::ledger::{self, LedgerView};
+use super::release::{Released, Releases};
+use crate::index::Index;
 use crate::object::{CiliumIdentity, CiliumNode, Labels, Name, Node, ObjectKey};
+
+/// More waiting things than this are not told one by one.
+const MAX_UNMET: usize = 1_000;
 
 /// A snapshot. Equal inputs give equal snapshots; everything is sorted.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +36,51 @@ pub struct Demands {
     pub used_cidrs: Vec<(IpNet, Arc<str>)>,
     /// Demands that cannot be met now, and why. At most 1,000.
     pub unmet: Vec<Unmet>,
+}
+
+impl Demands {
+    /// What complete inputs demand. `ledgers` is what each node's ledger lacks, `released` what may be given back.
+    pub(super) fn of(index: &Index, ledgers: &BTreeMap<Arc<str>, LedgerView>, released: &Released) -> Self {
+        let demand = |(labels, pod): (&Arc<_>, &Name)| IdentityDemand { labels: Arc::clone(labels), pod: pod.clone() };
+        let mut unmet: Vec<Unmet> = ledgers.values().flat_map(|view| view.unmet.iter().cloned()).collect();
+        unmet.extend(released.unmet.iter().cloned());
+        unmet.sort();
+        unmet.truncate(MAX_UNMET);
+        let nodes = nodes(index, ledgers, released);
+        let lack = nodes.iter().any(|demand| !demand.cidrs.is_empty());
+        let cidrs = |ledger: &Arc<CiliumNode>| -> Vec<_> {
+            ledger.pod_cidrs.iter().map(|cidr| (*cidr, Arc::clone(&ledger.name))).collect()
+        };
+        let mut used_cidrs: Vec<_> = index.ledgers().filter(|_| lack).flat_map(cidrs).collect();
+        used_cidrs.sort();
+        let orphan = |ledger: &&Arc<CiliumNode>| {
+            index.node(&ledger.name).is_none() && Releases::all_released(released, &ledger.name, ledger.pool.len())
+        };
+        Self {
+            complete: true,
+            identities: index.unnumbered().map(demand).collect(),
+            unused_identities: released.identities.clone(),
+            nodes,
+            orphans: index.ledgers().filter(orphan).cloned().collect(),
+            used_cidrs,
+            unmet,
+        }
+    }
+}
+
+/// What ledgers lack, and what may be removed from them, by node.
+fn nodes(index: &Index, ledgers: &BTreeMap<Arc<str>, LedgerView>, released: &Released) -> Vec<NodeDemand> {
+    let mut nodes: BTreeMap<&Arc<str>, _> =
+        ledgers.iter().filter_map(|(name, view)| Some((name, view.demand.clone()?))).collect();
+    for (name, releases) in &released.entries {
+        if !nodes.contains_key(name) {
+            nodes.extend(ledger::release_only(index, name).map(|demand| (name, demand)));
+        }
+        if let Some(demand) = nodes.get_mut(name) {
+            demand.release.clone_from(releases);
+        }
+    }
+    nodes.into_values().collect()
 }
 
 /// A label set without a number.
