@@ -10,6 +10,7 @@ mod daemon;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -152,6 +153,51 @@ fn a_daemon_joins_attaches_pods_and_lives_on_alone() {
     });
 }
 
+/// A daemon hears of a namespace without a policy and of one with, in a checkpoint; then neither it nor its operator is there.
+async fn learn_namespaces(network: &Network, behaviour: Behaviour, folder: &Path) {
+    let mut operator = network.operator(OPERATOR, behaviour);
+    let reachable = network.listen(OPERATOR).await;
+    let mut daemon = Daemon::start(folder.to_owned());
+    let mut session = operator.sessions.recv().await.unwrap();
+    session.welcome(1, false).await;
+    let (own, mut all) = (Scope::Node("n1".into()), everything());
+    for (name, has_policy, revision) in [("open", false, 10), ("shut", true, 11)] {
+        let namespace = tables::Namespace { name: name.into(), has_policy };
+        all.upserts.push(row(&own, Table::Namespace, name, revision, &namespace));
+    }
+    all.to_revision = 11;
+    session.delta(all).await;
+    while session.ack().await.attempted < 11 {}
+    daemon.ready().await;
+    while !folder.join("state/checkpoint").exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    reachable.abort();
+    drop((session, operator));
+    daemon.process.kill().await.unwrap();
+}
+
+/// Gives four pods that have addresses of the reserve their endpoints, of an identity that no policy isolates.
+fn adoption<'a>(pods: impl Iterator<Item = (&'a str, IpAddr)>) -> Delta {
+    let (own, scope) = (Scope::Node("n1".into()), Scope::Policy(300));
+    let policy = tables::Policy { identity: 300, ..Default::default() };
+    let mut delta = Delta {
+        from_revision: 11,
+        to_revision: 16,
+        snapshots: vec![scope.to_string()],
+        upserts: vec![row(&scope, Table::Policy, "300", 12, &policy)],
+        last: true,
+        inputs_complete: true,
+        ..Delta::default()
+    };
+    for ((name, address), revision) in pods.zip(13..) {
+        let addresses = vec![axoneme_proto::address::to_bytes(address)];
+        let endpoint = tables::Endpoint { identity: 300, addresses, ..Default::default() };
+        delta.upserts.push(row(&own, Table::Endpoint, name, revision, &endpoint));
+    }
+    delta
+}
+
 #[test]
 fn pods_made_without_an_operator_are_adopted_without_losing_a_connection() {
     if !privileged("adoption") {
@@ -163,26 +209,7 @@ fn pods_made_without_an_operator_are_adopted_without_losing_a_connection() {
         block_on(async {
             // What is known of namespaces, and then nobody who could tell more, not even before the daemon's last start.
             let network = Network::default();
-            let mut operator = network.operator(OPERATOR, Behaviour::good(&authority));
-            let reachable = network.listen(OPERATOR).await;
-            let mut daemon = Daemon::start(folder.clone());
-            let mut session = operator.sessions.recv().await.unwrap();
-            session.welcome(1, false).await;
-            let (own, mut all) = (Scope::Node("n1".into()), everything());
-            for (name, has_policy, revision) in [("open", false, 10), ("shut", true, 11)] {
-                let namespace = tables::Namespace { name: name.into(), has_policy };
-                all.upserts.push(row(&own, Table::Namespace, name, revision, &namespace));
-            }
-            all.to_revision = 11;
-            session.delta(all).await;
-            while session.ack().await.attempted < 11 {}
-            daemon.ready().await;
-            while !folder.join("state/checkpoint").exists() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            reachable.abort();
-            drop((session, operator));
-            daemon.process.kill().await.unwrap();
+            learn_namespaces(&network, Behaviour::good(&authority), &folder).await;
             let mut daemon = Daemon::start(folder.clone());
             daemon.ready().await;
 
@@ -231,22 +258,7 @@ fn pods_made_without_an_operator_are_adopted_without_losing_a_connection() {
                     _ => {}
                 }
             }
-            let policy = tables::Policy { identity: 300, ..Default::default() };
-            let mut delta = Delta {
-                from_revision: 11,
-                to_revision: 16,
-                snapshots: vec![Scope::Policy(300).to_string()],
-                upserts: vec![row(&Scope::Policy(300), Table::Policy, "300", 12, &policy)],
-                last: true,
-                inputs_complete: true,
-                ..Delta::default()
-            };
-            for ((_, name, _), (address, revision)) in pods.iter().zip(addresses.iter().zip(13..)) {
-                let addresses = vec![axoneme_proto::address::to_bytes(*address)];
-                let endpoint = tables::Endpoint { identity: 300, addresses, ..Default::default() };
-                delta.upserts.push(row(&own, Table::Endpoint, name, revision, &endpoint));
-            }
-            session.delta(delta).await;
+            session.delta(adoption(pods.iter().map(|pod| pod.1).zip(addresses.iter().copied()))).await;
             while session.ack().await.attempted < 16 {
                 passes(b"meanwhile");
             }

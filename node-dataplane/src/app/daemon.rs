@@ -76,23 +76,9 @@ impl Daemon {
             .with_context(|| format!("cannot write to {}", config.state_directory.display()))?;
         let reporter = Reporter::new(outbox.clone(), state.clone());
 
-        let own = Pinned::open(&paths.maps())?;
-        let cni = endpoint::metrics::Metrics::default();
-        let endpoints = Endpoints::new(Parts {
-            links: links.clone(),
-            paths: paths.clone(),
-            store: Store::open(attachments(config))?,
-            maps: EndpointMaps {
-                endpoints: Box::new(own.endpoints),
-                addresses: Box::new(own.addresses),
-                bandwidth: Box::new(own.bandwidth),
-            },
-            pods: Arc::new(state.clone()),
-            reports: Arc::new(reporter.clone()),
-            deferred: deferred(config),
-            metrics: cni.clone(),
-            wait: Duration::from_secs(config.cni.wait_seconds),
-        });
+        let counts = Counts::default();
+        let endpoints =
+            endpoints(config, &paths, links.clone(), state.clone(), reporter.clone(), counts.endpoints.clone())?;
         tasks.spawn(endpoints.clone().follow_network());
         let restored = endpoints.restore().await;
         tracing::info!(?restored, "attachments");
@@ -105,18 +91,10 @@ impl Daemon {
         // What is in the kernel is what this checkpoint says, or it is older.
         let older = desired.cursor().is_some_and(|cursor| !checkpoint.is_newest(cursor));
         let hold = older.then_some(now + HOLD);
-        let mut registry = Registry::default();
-        let counted = metrics::Metrics::default();
-        counted.register(&mut registry);
-        cni.register(&mut registry);
-        let connection = sync::metrics::Metrics::default();
-        connection.register(&mut registry);
-        let pressure = MapPressure::default();
-        pressure.register(&mut registry);
-        registry.register_collector(Box::new(Packets(per_cpu::Counters::open(&paths.maps())?)));
+        let registry = counts.register(&paths)?;
 
         let engine = Engine::new(desired, indexes, kernel, now);
-        let task = Task::new(inbox, engine, Some(checkpoint), operators.clone(), hold, counted);
+        let task = Task::new(inbox, engine, Some(checkpoint), operators.clone(), hold, counts.reconciler);
         tasks.spawn(task.run());
         let client = Sync::new(
             sync_config(config, node),
@@ -125,10 +103,10 @@ impl Daemon {
             state.clone(),
             outbox.clone(),
             Connection { health: health.clone(), reporter },
-            connection,
+            counts.connection,
         )?;
         tasks.spawn(client.run());
-        tasks.spawn(measure(Pinned::open(&paths.maps())?, pressure));
+        tasks.spawn(measure(Pinned::open(&paths.maps())?, counts.pressure));
         let listener = server::listen(&socket(config))?;
         match endpoints.detach_deferred().await {
             Ok(detached) => tracing::info!(detached, "attachments whose end came while there was no daemon"),
@@ -139,6 +117,54 @@ impl Daemon {
         tasks.spawn(serve(port, Page::Metrics(Arc::new(registry))));
         Ok(Self { state, endpoints, outbox })
     }
+}
+
+/// What the parts count.
+#[derive(Debug, Default)]
+struct Counts {
+    endpoints: endpoint::metrics::Metrics,
+    reconciler: metrics::Metrics,
+    connection: sync::metrics::Metrics,
+    pressure: MapPressure,
+}
+
+impl Counts {
+    /// All of it, and what the programs count, for the metrics page.
+    fn register(&self, paths: &Paths) -> anyhow::Result<Registry> {
+        let mut registry = Registry::default();
+        self.reconciler.register(&mut registry);
+        self.endpoints.register(&mut registry);
+        self.connection.register(&mut registry);
+        self.pressure.register(&mut registry);
+        registry.register_collector(Box::new(Packets(per_cpu::Counters::open(&paths.maps())?)));
+        Ok(registry)
+    }
+}
+
+fn endpoints(
+    config: &Config,
+    paths: &Paths,
+    links: Links,
+    state: State,
+    reporter: Reporter,
+    metrics: endpoint::metrics::Metrics,
+) -> anyhow::Result<Endpoints> {
+    let maps = Pinned::open(&paths.maps())?;
+    Ok(Endpoints::new(Parts {
+        links,
+        paths: paths.clone(),
+        store: Store::open(attachments(config))?,
+        maps: EndpointMaps {
+            endpoints: Box::new(maps.endpoints),
+            addresses: Box::new(maps.addresses),
+            bandwidth: Box::new(maps.bandwidth),
+        },
+        pods: Arc::new(state),
+        reports: Arc::new(reporter),
+        deferred: deferred(config),
+        metrics,
+        wait: Duration::from_secs(config.cni.wait_seconds),
+    }))
 }
 
 fn restore(checkpoint: &Checkpoint, node: &str) -> (Desired, Vec<String>, BTreeMap<u32, u32>) {
