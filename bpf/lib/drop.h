@@ -8,18 +8,14 @@
 #include "metrics.h"
 #include "packet.h"
 
-static __noinline void metrics_count(enum reason reason, enum direction direction, __u32 bytes)
+static __inline void metrics_count(enum reason reason, enum direction direction, __u32 bytes)
 {
-	struct metrics_key key = {.reason = reason, .direction = direction};
-	struct metrics *metrics = bpf_map_lookup_elem(&ax_metrics, &key);
+	__u32 index = metrics_index(reason, direction);
+	struct metrics *metrics = bpf_map_lookup_elem(&ax_metrics, &index);
 
 	if (metrics) {
 		metrics->packets++;
 		metrics->bytes += bytes;
-	} else {
-		struct metrics first = {.packets = 1, .bytes = bytes};
-
-		bpf_map_update_elem(&ax_metrics, &key, &first, BPF_ANY);
 	}
 }
 

@@ -44,20 +44,23 @@ enum reason : __u8 {
 	REASON_NO_SERVICE = 227,
 };
 
-struct metrics_key {
-	enum reason reason;
-	enum direction direction;
-	__u16 reserved;
-};
+/* Reasons have 8 bits, and directions end with egress. */
+#define METRICS_SIZE 768
 
 struct metrics {
 	__u64 packets;
 	__u64 bytes;
 };
 
+/* An array, because every packet is counted, and the kernel inlines what finds an array's entry. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, 1024);
-	__type(key, struct metrics_key);
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, METRICS_SIZE);
+	__type(key, __u32);
 	__type(value, struct metrics);
 } ax_metrics SEC(".maps");
+
+static __inline __u32 metrics_index(enum reason reason, enum direction direction)
+{
+	return (__u32)direction << 8 | reason;
+}

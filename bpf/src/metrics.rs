@@ -50,22 +50,28 @@ impl Reason {
     }
 }
 
-/// Key of `ax_metrics`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// What an entry of `ax_metrics` counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MetricsKey {
     pub reason: Reason,
     pub direction: Direction,
-    pub reserved: u16,
 }
 
 impl MetricsKey {
-    pub fn new(reason: Reason, direction: Direction) -> Self {
-        Self { reason, direction, reserved: 0 }
+    /// All that programs count.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let directions = [Direction::INGRESS, Direction::EGRESS];
+        let of = move |reason| directions.into_iter().map(move |direction| Self { reason, direction });
+        Reason::ALL.iter().flat_map(move |&(_, reason)| of(reason))
+    }
+
+    /// Index of its entry.
+    pub fn index(self) -> u32 {
+        u32::from(self.direction.0) << 8 | u32::from(self.reason.0)
     }
 }
 
-/// Value of `ax_metrics`, one per CPU.
+/// Entry of `ax_metrics`, one per CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
@@ -73,4 +79,4 @@ pub struct Metrics {
     pub bytes: u64,
 }
 
-pod!(MetricsKey, Metrics);
+pod!(Metrics);

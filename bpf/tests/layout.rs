@@ -13,7 +13,7 @@ use axoneme_bpf::event::{Event, EventKind};
 use axoneme_bpf::fragment::{Fragment, FragmentKey};
 use axoneme_bpf::identity::Identity;
 use axoneme_bpf::inet::{Direction, Family, Inet, Tuple};
-use axoneme_bpf::metrics::{Metrics, MetricsKey, Reason};
+use axoneme_bpf::metrics::{Metrics, Reason};
 use axoneme_bpf::nat::{Exclusion, Nat, NatFlags};
 use axoneme_bpf::policy::{
     Action, Policy, PolicyClass, PolicyClassKey, PolicyFlags, PolicyRuleKey, RulePeer, TIER_ADMIN, TIER_BASELINE,
@@ -123,7 +123,6 @@ fn structs_have_the_layout_of_the_object() {
     same_struct!(layout, "bandwidth", Bandwidth { bytes_per_second, free_at, reserved });
     same_struct!(layout, "sock_reverse_key", SockReverseKey { cookie, address, port, protocol, family, reserved });
     same_struct!(layout, "sock_reverse", SockReverse { address, port, reserved0, service, reserved });
-    same_struct!(layout, "metrics_key", MetricsKey { reason, direction, reserved });
     same_struct!(layout, "metrics", Metrics { packets, bytes });
     same_struct!(
         layout,

@@ -28,44 +28,34 @@ impl Counters {
         let opened = bpf::open_pinned(&path).and_then(|fd| Ok((bpf::map_info(fd.as_fd())?, fd, possible_cpus()?)));
         let (info, fd, cpus) = opened.map_err(|source| OpenError::Pin { path: path.clone(), source })?;
         let (found_key, found_value) = (info.key_size, info.value_size);
-        let (key, value) = (size_of::<MetricsKey>(), size_of::<Metrics>());
+        let (key, value) = (size_of::<u32>(), size_of::<Metrics>());
         if (found_key as usize, found_value as usize) != (key, value) {
             return Err(OpenError::Layout { path, found_key, found_value, key, value });
         }
         Ok(Self { fd, cpus })
     }
 
-    /// All counters, summed over CPUs.
+    /// All counters that are not zero, summed over CPUs.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn read(&self) -> io::Result<Vec<(MetricsKey, Metrics)>> {
         let mut counters = Vec::new();
         let mut values = vec![Metrics::default(); self.cpus];
-        let mut key: Option<MetricsKey> = None;
-        loop {
-            let mut next = MetricsKey::default();
-            let from = key.as_ref().map_or(std::ptr::null(), |key| std::ptr::from_ref(key).cast());
-            // SAFETY: open compared the size of the key with the map's.
-            match unsafe { bpf::next_key(self.fd.as_fd(), from, std::ptr::from_mut(&mut next).cast()) } {
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(counters),
-                result => result?,
+        for key in MetricsKey::all() {
+            let index = key.index();
+            // SAFETY: open compared the size of the key with the map's; values has room for one value per possible CPU, whose
+            // size is a multiple of 8.
+            unsafe { bpf::lookup(self.fd.as_fd(), (&raw const index).cast(), values.as_mut_ptr().cast()) }?;
+            let sum = values.iter().fold(Metrics::default(), |sum, cpu| Metrics {
+                packets: sum.packets.wrapping_add(cpu.packets),
+                bytes: sum.bytes.wrapping_add(cpu.bytes),
+            });
+            if sum != Metrics::default() {
+                counters.push((key, sum));
             }
-            // SAFETY: as above; values has room for one value per possible CPU, whose size is a multiple of 8.
-            match unsafe { bpf::lookup(self.fd.as_fd(), std::ptr::from_ref(&next).cast(), values.as_mut_ptr().cast()) }
-            {
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-                result => {
-                    result?;
-                    let sum = values.iter().fold(Metrics::default(), |sum, cpu| Metrics {
-                        packets: sum.packets.wrapping_add(cpu.packets),
-                        bytes: sum.bytes.wrapping_add(cpu.bytes),
-                    });
-                    counters.push((next, sum));
-                }
-            }
-            key = Some(next);
         }
+        Ok(counters)
     }
 }
 

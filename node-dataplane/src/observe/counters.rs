@@ -103,7 +103,7 @@ mod tests {
     impl Counters for Fixed {
         fn read(&self) -> io::Result<Vec<(MetricsKey, Metrics)>> {
             let counted = |reason, packets| {
-                (MetricsKey::new(reason, Direction::INGRESS), Metrics { packets, bytes: packets * 100 })
+                (MetricsKey { reason, direction: Direction::INGRESS }, Metrics { packets, bytes: packets * 100 })
             };
             Ok(vec![counted(Reason::FORWARDED, 7), counted(Reason::POLICY_DENY, 3), counted(Reason::EVENT_LOST, 1)])
         }
