@@ -7,12 +7,17 @@
 #include "../lib/identity.h"
 #include "../lib/tunnel.h"
 
-/* Whether a node may say that a packet with this source is from this identity. Returns 0 or -reason. */
+/* Whether this is the node that owns the address of a row. */
+static __inline int overlay_is_owner(const struct tunnel_origin *origin, const struct address *row)
+{
+	return row && row->tunnel_family == origin->family && inet_equal(&row->tunnel, &origin->node);
+}
+
+/* Whether a node may say that a packet with this source, which has this row, is from this identity. Returns 0 or -reason. */
 static __inline int overlay_trusts(const struct tunnel_origin *origin, const struct address *row)
 {
-	const struct address *node = address_find(&origin->node, origin->family);
-
-	if (address_kind(node) != ADDRESS_NODE)
+	/* Who owns the source is a node; that spares looking for most packets. */
+	if (!overlay_is_owner(origin, row) && address_kind(address_find(&origin->node, origin->family)) != ADDRESS_NODE)
 		return -REASON_UNKNOWN_SENDER;
 	/* These three mean "me", "somebody" and "nobody" to whoever says it. */
 	if (origin->identity == IDENTITY_UNKNOWN || origin->identity == IDENTITY_HOST || origin->identity == IDENTITY_WORLD ||
