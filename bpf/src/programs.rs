@@ -1,4 +1,8 @@
-//! Names of the programs and where each belongs.
+//! Names of the programs, where each belongs, and how they are handed to the kernel.
+
+use std::io;
+
+use aya::programs::{Program, ProgramError};
 
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,3 +55,25 @@ pub const ALL: &[(&str, Hook)] = &[
     (SOCK_GETPEERNAME4, Hook::Cgroup),
     (SOCK_GETPEERNAME6, Hook::Cgroup),
 ];
+
+/// How often verification begins anew.
+const ATTEMPTS: usize = 8;
+
+/// Has the kernel verify a program, which takes long enough that a signal may interrupt it: then the kernel wants to be asked again.
+///
+/// # Errors
+/// What the kernel says, and `UnexpectedProgramType` for programs of a type that the object does not have.
+pub fn load(program: &mut Program) -> Result<(), ProgramError> {
+    let mut attempt = || match program {
+        Program::SchedClassifier(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    };
+    for _ in 1..ATTEMPTS {
+        match attempt() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+    attempt()
+}

@@ -12,11 +12,12 @@ use axoneme_bpf::inet::{Direction, Tuple};
 use axoneme_bpf::metrics::{Metrics, MetricsKey, Reason};
 use axoneme_bpf::nat::{Exclusion, Nat};
 use axoneme_bpf::policy::{Policy, PolicyClass, PolicyClassKey, PolicyRuleKey, Verdicts};
+use axoneme_bpf::programs;
 use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceKey};
 use axoneme_bpf::sock::{SockReverse, SockReverseKey};
 use axoneme_bpf::{maps, objects};
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuHashMap, RingBuf};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Program, SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, Pod};
 
@@ -43,12 +44,7 @@ pub fn object() -> Ebpf {
 
 /// Hands a program to the verifier.
 pub fn load(name: &str, program: &mut Program) {
-    let result = match program {
-        Program::SchedClassifier(program) => program.load(),
-        Program::CgroupSockAddr(program) => program.load(),
-        other => panic!("{name} is of an unexpected type {:?}", other.prog_type()),
-    };
-    if let Err(error) = result {
+    if let Err(error) = programs::load(program) {
         panic!("{name}: {error:?}");
     }
 }
@@ -184,19 +180,16 @@ impl Kernel {
 
     /// Packets counted for a reason.
     pub fn count(&mut self, reason: Reason, direction: Direction) -> u64 {
-        let map = PerCpuHashMap::<&mut MapData, MetricsKey, Metrics>::try_from(self.map(maps::METRICS)).unwrap();
-        let cpus = map.get(&MetricsKey::new(reason, direction), 0);
-        cpus.map(|cpus| cpus.iter().map(|metrics| metrics.packets).sum()).unwrap_or(0)
+        let map = PerCpuArray::<&mut MapData, Metrics>::try_from(self.map(maps::METRICS)).unwrap();
+        let cpus = map.get(&MetricsKey { reason, direction }.index(), 0).unwrap();
+        cpus.iter().map(|metrics| metrics.packets).sum()
     }
 
     /// Everything that was dropped, by reason.
     pub fn drops(&mut self) -> Vec<(Reason, Direction, u64)> {
-        let map = PerCpuHashMap::<&mut MapData, MetricsKey, Metrics>::try_from(self.map(maps::METRICS)).unwrap();
-        let counts = map.iter().map(|row| {
-            let (key, cpus) = row.unwrap();
-            (key.reason, key.direction, cpus.iter().map(|metrics| metrics.packets).sum())
-        });
-        counts.filter(|(reason, ..)| reason.is_drop()).collect()
+        let counted = MetricsKey::all().filter(|key| key.reason.is_drop());
+        let counts = counted.map(|key| (key.reason, key.direction, self.count(key.reason, key.direction)));
+        counts.filter(|(.., packets)| *packets > 0).collect()
     }
 
     /// Events since the last call.

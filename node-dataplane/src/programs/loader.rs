@@ -11,8 +11,8 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use axoneme_bpf::objects;
-use axoneme_bpf::programs::{ALL, Hook};
-use aya::programs::{Program, ProgramError, ProgramInfo};
+use axoneme_bpf::programs::{self, ALL, Hook};
+use aya::programs::{ProgramError, ProgramInfo};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -250,17 +250,12 @@ fn verify(loaded: &mut Ebpf) -> Result<(), LoadError> {
         let mut verifying = Vec::new();
         for (name, program) in loaded.programs_mut() {
             let Some((name, _)) = ALL.iter().find(|(known, _)| *known == name) else { continue };
-            let verify = || match program {
-                Program::SchedClassifier(program) => Some(program.load()),
-                Program::CgroupSockAddr(program) => Some(program.load()),
-                _ => None,
-            };
-            verifying.push((name, scope.spawn(verify)));
+            verifying.push((name, scope.spawn(|| programs::load(program))));
         }
         for (name, verified) in verifying {
             let refused = |source| LoadError::Program { name, source: Box::new(source) };
             // A thread that panicked says why itself.
-            verified.join().ok().flatten().ok_or(LoadError::Lacks(name))?.map_err(refused)?;
+            verified.join().ok().ok_or(LoadError::Lacks(name))?.map_err(refused)?;
         }
         Ok(())
     })
