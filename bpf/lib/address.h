@@ -22,9 +22,9 @@ enum address_kind : __u8 {
 	ADDRESS_POD = 6,
 };
 
-/* How a packet gets to the node that owns an address, where pods are not tunnelled. */
+/* How a packet, or the tunnel's around it, gets to the node that owns an address. */
 enum address_path : __u16 {
-	/* The host's routes know. */
+	/* The host's routes know, and the tunnel's device asks them. */
 	PATH_ROUTED = 0,
 	/* That node, which has the address `tunnel`, is a neighbour on the device `ifindex`. */
 	PATH_DIRECT = 1,

@@ -44,6 +44,11 @@ static __inline int pod_leaves(struct __sk_buff *skb, struct packet *packet, con
 		if (!config->tunnel_ifindex)
 			return -REASON_NO_CONFIG;
 		error = packet_route(skb, packet, 0);
+		if (!error && tunnel_is_direct(config, row)) {
+			error = tunnel_direct(skb, config, row, endpoint->identity, packet->tuple.family);
+			if (error)
+				return error;
+		}
 		if (!error)
 			error = tunnel_to(skb, row, endpoint->identity);
 		return error ? error : bpf_redirect(config->tunnel_ifindex, 0);

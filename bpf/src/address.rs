@@ -26,7 +26,7 @@ numbers! {
 }
 
 numbers! {
-    /// How a packet gets to the node that owns an address, where pods are not tunnelled.
+    /// How a packet, or the tunnel's around it, gets to the node that owns an address.
     AddressPath: u16 = "address_path", "PATH_" {
         /// The host's routes know.
         ROUTED = 0,

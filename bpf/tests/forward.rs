@@ -6,7 +6,7 @@ mod common;
 
 use axoneme_bpf::address::Address;
 use axoneme_bpf::config::{Config, ConfigFlags};
-use axoneme_bpf::inet::Direction;
+use axoneme_bpf::inet::{Direction, Inet};
 use axoneme_bpf::metrics::Reason;
 use axoneme_bpf::programs::FROM_POD;
 use common::kernel::{Kernel, Verdict};
@@ -165,6 +165,51 @@ privileged! {
                 assert_eq!(kernel.run_segmented(FROM_POD, &long, 1400 - headers).0, Verdict::Redirect);
                 assert_eq!(kernel.run_segmented(FROM_POD, &long, 1401 - headers), (Verdict::Pass, long));
             }
+        }
+    }
+}
+
+privileged! {
+    fn a_neighbour_is_tunnelled_to_by_the_header_that_the_device_would_write() {
+        const ETHERNET: usize = 14;
+        const OUTER: usize = 50;
+        let (host, peer) = (Net::V4.host(), Net::V4.node());
+        for net in Net::BOTH {
+            let mut kernel = node::kernel();
+            kernel.config(Config { node_ipv4: host.into(), ..node::config() });
+            kernel.address(net.remote(), Address::pod(node::REMOTE_IDENTITY, peer).direct(2));
+            let (source, destination) = (at(net.client(), 40000), at(net.remote(), 53));
+            for (inside, outside) in [(0, 0), (1, 1), (2, 2), (3, 2)] {
+                let packet = packet::with_ecn(packet::udp(source, destination), inside);
+                let (verdict, mut out) = kernel.run(FROM_POD, &packet);
+                assert_eq!((verdict, out.len()), (Verdict::Redirect, packet.len() + OUTER));
+                // The kernel writes the Ethernet header when it knows the neighbour.
+                out[12..ETHERNET].copy_from_slice(&[0x08, 0x00]);
+
+                let outer = packet::Seen::read(&out);
+                assert_eq!((outer.source.ip(), outer.ttl), (host, 64));
+                assert_eq!(outer.destination, at(peer, node::TUNNEL_PORT));
+                assert!(outer.source.port() >= 32768, "{}", outer.source);
+                assert_eq!(out[ETHERNET + 1], outside, "congestion {inside}");
+                let vxlan = [[8, 0, 0, 0], (node::CLIENT_IDENTITY << 8).to_be_bytes()].concat();
+                assert_eq!(out[ETHERNET + 28..][..8], vxlan);
+
+                let inner = packet::Seen::read(&out[OUTER..]);
+                assert_eq!((inner.ends(), inner.ttl), ((source, destination), 63));
+            }
+        }
+    }
+}
+
+privileged! {
+    fn a_neighbour_is_left_to_the_device_over_ipv6_and_without_an_own_address() {
+        let packet = packet::udp(at(Net::V4.client(), 40000), at(Net::V4.remote(), 53));
+        for (own, peer) in [(Some(Net::V4.host()), Net::V6.node()), (None, Net::V4.node())] {
+            let mut kernel = node::kernel();
+            kernel.config(Config { node_ipv4: own.map_or(Inet::ZERO, Inet::from), ..node::config() });
+            kernel.address(Net::V4.remote(), Address::pod(node::REMOTE_IDENTITY, peer).direct(2));
+            let (verdict, out) = kernel.run(FROM_POD, &packet);
+            assert_eq!((verdict, out.len()), (Verdict::Redirect, packet.len()));
         }
     }
 }

@@ -9,7 +9,7 @@ use axoneme_bpf::endpoint::Endpoint;
 use axoneme_bpf::inet::{Direction, Tuple};
 use axoneme_bpf::metrics::Reason;
 use axoneme_bpf::policy::{Action, RulePeer};
-use common::cluster::{Cluster, remote_endpoint};
+use common::cluster::{Cluster, Routing, remote_endpoint};
 use common::node::{self, Net, at, isolating, normal, port_rule, rule};
 use common::packet::{TCP, UDP};
 use common::traffic::{datagrams, tcp, udp};
@@ -45,6 +45,18 @@ privileged! {
 
             let seen = tcp(&cluster.client.netns, &cluster.remote.netns, 80, at(net.remote(), 80), MEGABYTE).expect("TCP");
             assert_eq!(seen.client.ip(), net.client());
+        }
+        assert_eq!((cluster.here.kernel.drops(), cluster.there.kernel.drops()), (vec![], vec![]));
+    }
+}
+
+privileged! {
+    fn nodes_that_are_no_neighbours_are_tunnelled_to_by_the_hosts_routes() {
+        let mut cluster = Cluster::routed(Routing::VxlanRouted);
+        for net in Net::BOTH {
+            let (client, remote) = (&cluster.client.netns, &cluster.remote.netns);
+            assert!(datagrams(client, remote, 53, at(net.remote(), 53), 5000).is_some());
+            assert!(tcp(client, remote, 80, at(net.remote(), 80), MEGABYTE).is_some());
         }
         assert_eq!((cluster.here.kernel.drops(), cluster.there.kernel.drops()), (vec![], vec![]));
     }
@@ -129,8 +141,9 @@ privileged! {
 privileged! {
     fn vni_from_unknown_node_is_dropped() {
         let mut cluster = Cluster::new();
-        // Some pod's address instead of a node's.
+        // Some pod's address instead of a node's, and the source is another node's.
         cluster.there.kernel.address(Net::V4.host(), Address::pod(0, Net::V4.host()));
+        cluster.there.kernel.address(Net::V4.client(), Address::pod(node::CLIENT_IDENTITY, Net::V4.node()));
         let reached = udp(&cluster.client.netns, &cluster.remote.netns, 53, at(Net::V4.remote(), 53));
         assert_eq!(reached, None);
         assert_eq!(cluster.there.kernel.drops(), [(Reason::UNKNOWN_SENDER, INGRESS, 1)]);

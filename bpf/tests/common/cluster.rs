@@ -34,6 +34,8 @@ pub struct Node {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Routing {
     Vxlan,
+    /// By the tunnel's device and the hosts' routes: the nodes are not known as neighbours.
+    VxlanRouted,
     /// Native, and nobody but the programs knows how: the hosts have no routes to pods and do not forward at all.
     Direct,
     /// Native, by the hosts' routes. What comes from the uplink is not forwarded by the stack.
@@ -100,7 +102,9 @@ fn connect(node: &mut Node, addresses: &Addresses, routing: Routing) {
         let prefix = Inet::from(pods).masked(pods_length);
         let prefix = prefix.to_ip(axoneme_bpf::inet::Family::of(pods)).unwrap();
         match routing {
-            Routing::Vxlan => node.netns.ip(&format!("route add {prefix}/{pods_length} dev ax_vxlan src {overlay}")),
+            Routing::Vxlan | Routing::VxlanRouted => {
+                node.netns.ip(&format!("route add {prefix}/{pods_length} dev ax_vxlan src {overlay}"))
+            }
             Routing::Routed => {
                 node.netns.ip(&format!("route add {prefix}/{pods_length} via {}", (addresses.other_host)(net)))
             }
@@ -115,7 +119,8 @@ fn connect(node: &mut Node, addresses: &Addresses, routing: Routing) {
         attach(kernel, FROM_OVERLAY, "ax_vxlan", TcAttachType::Ingress, tcx());
         attach(kernel, TO_OVERLAY, "ax_vxlan", TcAttachType::Egress, tcx());
     });
-    let native = if routing == Routing::Vxlan { ConfigFlags::default() } else { ConfigFlags::NATIVE_ROUTING };
+    let tunnelled = matches!(routing, Routing::Vxlan | Routing::VxlanRouted);
+    let native = if tunnelled { ConfigFlags::default() } else { ConfigFlags::NATIVE_ROUTING };
     node.kernel.config(Config {
         flags: node::config().flags | native,
         pod_mtu: MTU,
@@ -207,7 +212,8 @@ impl Cluster {
         connect(&mut here, &here_addresses, routing);
         connect(&mut there, &there_addresses, routing);
         let (uplink_here, uplink_there) = (here.netns.ifindex("uplink0"), there.netns.ifindex("uplink0"));
-        let way = |row: Address, uplink| if routing == Routing::Direct { row.direct(uplink) } else { row };
+        let neighbours = matches!(routing, Routing::Vxlan | Routing::Direct);
+        let way = |row: Address, uplink| if neighbours { row.direct(uplink) } else { row };
         let client = add_pod(&mut here, Net::host, "axclient", Net::client, node::client());
         let server = add_pod(&mut here, Net::host, "axserver", Net::server, node::server());
         let remote = add_pod(&mut there, Net::node, "axremote", Net::remote, remote_endpoint());

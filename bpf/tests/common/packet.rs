@@ -202,6 +202,18 @@ impl Seen {
     }
 }
 
+/// The packet with these bits for congestion.
+pub fn with_ecn(mut packet: Vec<u8>, ecn: u8) -> Vec<u8> {
+    if packet[12] == 0x08 {
+        let sum = !u16::from_be_bytes([packet[24], packet[25]]);
+        packet[15] = ecn;
+        packet[24..26].copy_from_slice(&(!fold(u32::from(sum) + u32::from(ecn))).to_be_bytes());
+    } else {
+        packet[15] = ecn << 4;
+    }
+    packet
+}
+
 /// The packet with its UDP checksum switched off.
 pub fn without_udp_checksum(mut packet: Vec<u8>) -> Vec<u8> {
     let at = ETHERNET + if packet[12] == 0x08 { 20 } else { 40 } + 6;

@@ -50,14 +50,21 @@ pub fn tunnel_end(desired: &Desired, node: &str) -> Option<IpAddr> {
 
 /// How a packet for an address of this family gets to the node that owns it; None: it cannot be sent there.
 fn way(desired: &Desired, local: &LocalAddresses, node: &str, ipv4: bool, owner: Address) -> Option<Address> {
-    let Some(settings) = desired.settings().filter(|settings| settings.routing == Routing::Native) else {
-        return tunnel_end(desired, node).map(|end| owner.behind(end));
+    let end = if desired.settings().is_some_and(|settings| settings.routing == Routing::Native) {
+        let end = desired.index().node(node).and_then(|node| address_of_family(&node.addresses, ipv4));
+        let Some(end) = end else { return Some(owner) };
+        end
+    } else {
+        tunnel_end(desired, node)?
     };
-    let end = desired.index().node(node).and_then(|node| address_of_family(&node.addresses, ipv4));
-    let Some(end) = end else { return Some(owner) };
-    let next_hop = neighbour(&local.on_link, end).filter(|_| settings.direct_routes);
+    let next_hop = neighbour(&local.on_link, end).filter(|_| neighbours_are_direct(desired));
     let owner = owner.behind(end);
     Some(next_hop.map_or(owner, |next_hop| owner.direct(next_hop.device)))
+}
+
+/// Whether nodes that are neighbours are sent to without asking the host's routes. In a tunnel the underlay is left no choice.
+fn neighbours_are_direct(desired: &Desired) -> bool {
+    desired.settings().is_none_or(|settings| settings.routing != Routing::Native || settings.direct_routes)
 }
 
 /// What `ax_addresses` shall hold for an address; None: nothing, or what the attachment of a local endpoint wrote.
@@ -117,8 +124,7 @@ impl Peers {
             return;
         }
         let (since, index) = (desired.revision(), desired.index());
-        let routed = desired.settings().is_some_and(|settings| settings.direct_routes);
-        if routed && local.on_link != self.local.on_link {
+        if neighbours_are_direct(desired) && local.on_link != self.local.on_link {
             let addresses = index.claimed().chain(index.all_node_addresses()).map(PeerKey::Address);
             self.queue.mark_all(addresses.chain(index.all_node_cidrs().map(PeerKey::Cidr)).map(|key| (key, since)));
         }
