@@ -6,7 +6,6 @@ use axoneme_proto::nodesync::{Attached, Detached};
 use super::Endpoints;
 use super::attachment::{Attachment, AttachmentKey, Phase};
 use super::error::AttachError;
-use crate::link::worker::Desk;
 
 impl Endpoints {
     /// Detaches a container; what is not attached is detached already.
@@ -72,8 +71,7 @@ impl Endpoints {
 
     /// Routes, neighbours, filters and the pod's side go with it.
     pub(super) async fn remove_device(&self, name: &str) -> Result<(), AttachError> {
-        let name = name.to_owned();
-        Ok(self.inner.removing.run(async move |desk: &Desk| desk.remove_device(&name).await).await?)
+        Ok(self.inner.removing.remove_device(name).await?)
     }
 
     fn forget(&self, attachment: &Attachment) -> Result<(), AttachError> {

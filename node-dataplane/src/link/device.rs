@@ -5,7 +5,7 @@ use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
     LinkMessage,
 };
-use rtnetlink::{LinkMessageBuilder, LinkUnspec};
+use rtnetlink::{LinkDelRequest, LinkMessageBuilder, LinkUnspec};
 
 use super::{LinkError, Links, Mac, Operation, sysctl};
 
@@ -92,6 +92,29 @@ impl Links {
             Err(error) if !error.is_absent() => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Removes all devices of a group, in about the time of one; none is removed already.
+    ///
+    /// # Errors
+    /// When the kernel refuses, for one because the group has a device that cannot be removed; then nothing is.
+    pub(super) async fn delete_group(&self, group: u32) -> Result<(), LinkError> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::Group(group));
+        let deleted = LinkDelRequest::new_with_message(self.handle.clone(), message).execute().await;
+        match deleted.map_err(LinkError::netlink(Operation::Delete, format_args!("devices of group {group}"))) {
+            Err(error) if !error.is_absent() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a device into a group.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) async fn set_group(&self, index: u32, group: u32) -> Result<(), LinkError> {
+        let change = LinkUnspec::new_with_index(index).append_extra_attribute(LinkAttribute::Group(group));
+        self.set_device(&index.to_string(), change).await
     }
 
     /// Sets a device's MTU.

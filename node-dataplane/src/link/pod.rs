@@ -15,6 +15,9 @@ use super::veth::{PodPrograms, VethSpec};
 use super::worker::Desk;
 use super::{LinkError, Links, Mac, sysctl};
 
+/// Group of devices that are being removed ("axo" and a 1).
+const REMOVED: u32 = 0x6178_6f01;
+
 /// Index of `lo`, the first device of every namespace.
 const LOOPBACK: u32 = 1;
 
@@ -93,6 +96,33 @@ impl Desk {
             Ok(index) => self.links.delete_device(index).await,
             Err(_) => Ok(()),
         }
+    }
+
+    /// Removes the devices of these names, where there are any. The kernel waits for the same few grace periods for many as for
+    /// one, when they are of a group: one of its own, in which is only what is to go. What a daemon that dies meanwhile leaves
+    /// there goes with the next ones, or with its own next DEL.
+    pub(super) async fn remove_devices(&self, names: &[String]) -> Vec<Result<(), LinkError>> {
+        if names.len() > 1 {
+            match self.remove_group(names).await {
+                Ok(()) => return names.iter().map(|_| Ok(())).collect(),
+                Err(error) => tracing::warn!(%error, "devices are removed one by one"),
+            }
+        }
+        let mut results = Vec::new();
+        for name in names {
+            results.push(self.remove_device(name).await);
+        }
+        results
+    }
+
+    async fn remove_group(&self, names: &[String]) -> Result<(), LinkError> {
+        for index in names.iter().filter_map(|name| index(name).ok()) {
+            match self.links.set_group(index, REMOVED).await {
+                Err(error) if !error.is_absent() => return Err(error),
+                _ => {}
+            }
+        }
+        self.links.delete_group(REMOVED).await
     }
 }
 

@@ -3,6 +3,7 @@
 //! The kernel does what netlink asks for while it is being asked, one asker at a time in the whole machine, and a device's end
 //! waits for grace periods: whoever asks is held up for milliseconds. So the daemon's own thread does not ask. One thread does,
 //! job after job: those that many threads ask for at once only take longer. It also enters pods' namespaces, and comes back.
+//! Devices whose removal was asked for while it was at work are removed together, which takes hardly longer than one.
 
 use std::fs::File;
 use std::future::Future;
@@ -19,11 +20,26 @@ use super::{LinkError, Links};
 
 type Job = Box<dyn for<'a> FnOnce(&'a Desk) -> Pin<Box<dyn Future<Output = ()> + 'a>> + Send>;
 
+enum Order {
+    Do(Job),
+    Remove(Removal),
+}
+
+struct Removal {
+    device: String,
+    done: oneshot::Sender<Result<(), LinkError>>,
+}
+
 /// The thread, made when there is work for it. It works in the network namespace of whoever asks first.
-#[derive(Debug)]
 pub struct Worker {
     links: Links,
-    jobs: Mutex<Option<Sender<Job>>>,
+    orders: Mutex<Option<Sender<Order>>>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("links", &self.links).finish_non_exhaustive()
+    }
 }
 
 /// What a job has at hand.
@@ -38,7 +54,7 @@ impl Worker {
     /// One that knows the node as `links` does.
     #[must_use]
     pub fn new(links: Links) -> Self {
-        Self { links, jobs: Mutex::default() }
+        Self { links, orders: Mutex::default() }
     }
 
     /// Has `work` done after what was asked for before. Work whose result nobody awaits any more stops at its next request.
@@ -51,7 +67,7 @@ impl Worker {
         W: AsyncFnOnce(&Desk) -> Result<T, LinkError> + Send + 'static,
     {
         let (done, result) = oneshot::channel();
-        self.send(Box::new(move |desk| {
+        let job: Job = Box::new(move |desk| {
             Box::pin(async move {
                 let mut done: oneshot::Sender<Result<T, LinkError>> = done;
                 let result = tokio::select! {
@@ -62,32 +78,44 @@ impl Worker {
                 // Nobody waits any more: just as well.
                 let _ = done.send(result);
             })
-        }))?;
+        });
+        self.send(Order::Do(job))?;
         result.await.map_err(|_| LinkError::Thread)?
     }
 
-    fn send(&self, job: Job) -> Result<(), LinkError> {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let job = match &*jobs {
-            Some(sender) => match sender.send(job) {
+    /// Has the device of this name removed, if there is one, after what was asked for before; with those that others ask for.
+    /// Routes, neighbours, filters and the other end go with it.
+    ///
+    /// # Errors
+    /// When there can be no such thread, or the kernel refuses.
+    pub async fn remove_device(&self, name: &str) -> Result<(), LinkError> {
+        let (done, result) = oneshot::channel();
+        self.send(Order::Remove(Removal { device: name.to_owned(), done }))?;
+        result.await.map_err(|_| LinkError::Thread)?
+    }
+
+    fn send(&self, order: Order) -> Result<(), LinkError> {
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        let order = match &*orders {
+            Some(sender) => match sender.send(order) {
                 Ok(()) => return Ok(()),
                 // It did not find its way home, or a job killed it.
                 Err(unsent) => unsent.0,
             },
-            None => job,
+            None => order,
         };
         let (sender, receiver) = channel();
         let home = File::open("/proc/thread-self/ns/net").map_err(LinkError::Namespace)?;
         let thread = std::thread::Builder::new().name("links".to_owned()).stack_size(512 << 10);
         let links = self.links.clone();
         thread.spawn(move || work_off(&links, home, &receiver)).map_err(LinkError::Namespace)?;
-        let sent = sender.send(job);
-        *jobs = Some(sender);
+        let sent = sender.send(order);
+        *orders = Some(sender);
         sent.map_err(|_| LinkError::Thread)
     }
 }
 
-fn work_off(links: &Links, home: File, jobs: &Receiver<Job>) {
+fn work_off(links: &Links, home: File, orders: &Receiver<Order>) {
     let prepared = runtime().and_then(|runtime| {
         let links = runtime.block_on(async { links.beside() })?;
         Ok((runtime, links))
@@ -100,12 +128,36 @@ fn work_off(links: &Links, home: File, jobs: &Receiver<Job>) {
         }
     };
     let desk = Desk { links, home };
-    while let Ok(job) = jobs.recv() {
-        runtime.block_on(job(&desk));
+    let mut next = None;
+    while let Some(order) = next.take().or_else(|| orders.recv().ok()) {
+        match order {
+            Order::Do(job) => runtime.block_on(job(&desk)),
+            Order::Remove(first) => {
+                let mut removals = vec![first];
+                while let Ok(order) = orders.try_recv() {
+                    match order {
+                        Order::Remove(removal) => removals.push(removal),
+                        Order::Do(_) => {
+                            next = Some(order);
+                            break;
+                        }
+                    }
+                }
+                runtime.block_on(remove(&desk, removals));
+            }
+        }
         if !desk.is_home() {
             tracing::error!("a thread did not find back from a pod's network namespace and ends");
             return;
         }
+    }
+}
+
+async fn remove(desk: &Desk, removals: Vec<Removal>) {
+    let (devices, waiting): (Vec<_>, Vec<_>) = removals.into_iter().map(|one| (one.device, one.done)).unzip();
+    for (done, result) in waiting.into_iter().zip(desk.remove_devices(&devices).await) {
+        // Nobody waits any more: the device is gone all the same, or found by the next who asks.
+        let _ = done.send(result);
     }
 }
 

@@ -162,6 +162,29 @@ fn a_sandbox_made_anew_takes_the_address_and_the_old_ones_del_leaves_it() {
 }
 
 #[test]
+fn dels_that_come_together_are_each_told_when_their_device_is_gone() {
+    with_node("dels_that_come_together", FakePods::connected, async |node| {
+        let pods: Vec<(String, Pod)> = (0..12).map(|i| (format!("u{i}"), Pod::new())).collect();
+        for (i, (uid, pod)) in pods.iter().enumerate() {
+            node.pods.set(uid, 1234, 3, &[&format!("10.0.0.{}", 10 + i)]);
+            node.add(&format!("c-{uid}"), pod, uid).await.unwrap();
+        }
+        let (staying, leaving) = pods.split_first().unwrap();
+        let dels = leaving.iter().map(|(uid, pod)| {
+            let node = &node;
+            async move {
+                node.del(&format!("c-{uid}"), uid).await.unwrap();
+                assert!(pod.inside(|| nix::net::if_::if_nametoindex("eth0")).is_err());
+            }
+        });
+        futures::future::join_all(dels).await;
+        assert_eq!(node.devices().await.len(), 1);
+        node.del("c-u0", &staying.0).await.unwrap();
+        node.nothing_is_left().await;
+    });
+}
+
+#[test]
 fn without_a_daemon_add_says_so_and_del_is_done_later() {
     with_node("without_a_daemon", FakePods::connected, async |mut node| {
         let pod = Pod::new();

@@ -8,6 +8,7 @@ use axoneme_node::link::filter::Direction;
 use axoneme_node::link::pod::{self, PodSpec};
 use axoneme_node::link::route::Owner;
 use axoneme_node::link::veth::VethSpec;
+use axoneme_node::link::worker::Worker;
 use axoneme_node::link::{Links, sysctl};
 use axoneme_node::programs::attach::PodProgramFds;
 
@@ -123,6 +124,61 @@ fn a_pods_mtu_is_changed_at_both_ends() {
             assert!(run("ip", &["route"]).contains(route));
             Links::connect().unwrap().set_pod_routes(device.index, spec.pod_mac, &addresses).await.unwrap();
             assert!(run("ip", &["route"]).contains(route));
+        });
+    });
+}
+
+/// Has all of these devices removed at once; each must be gone when that is told.
+async fn remove_together(links: &Links, removed: &[&str]) {
+    let worker = Worker::new(links.clone());
+    // While it is at work, it is asked for all of them.
+    let busy = worker.run(async |_| {
+        std::thread::sleep(Duration::from_millis(50));
+        Ok(())
+    });
+    let removals = removed.iter().map(|name| worker.remove_device(name));
+    let (busy, results) = tokio::join!(busy, futures::future::join_all(removals));
+    busy.unwrap();
+    results.into_iter().for_each(Result::unwrap);
+    for name in removed {
+        assert_eq!(links.device(name).await.unwrap(), None, "{name} is told to be gone");
+    }
+}
+
+#[test]
+fn devices_are_removed_together_and_no_other_is() {
+    if !privileged("devices_are_removed_together_and_no_other_is") {
+        return;
+    }
+    on_node(|_| {
+        block_on(async move {
+            let (links, pod) = (Links::connect().unwrap(), Pod::new());
+            let make = async |name: &str| {
+                let spec = VethSpec { pod_name: name.replace("axo", "pod"), ..veth(name) };
+                links.create_veth(&spec, &pod.namespace()).await.unwrap();
+            };
+            let devices = async || links.devices().await.unwrap().into_iter().map(|one| one.name).collect::<Vec<_>>();
+            for name in ["axo1", "axo2", "axo3", "axo4", "axo5", "bystander"] {
+                make(name).await;
+            }
+            remove_together(&links, &["axo1", "axo2", "never-there", "axo3"]).await;
+            assert_eq!(devices().await, ["lo", "axo4", "axo5", "bystander"]);
+
+            // Left behind by a daemon that died before the kernel was asked to remove it.
+            run("ip", &["link", "set", "axo4", "group", &0x6178_6f01.to_string()]);
+            for name in ["axo6", "axo7"] {
+                make(name).await;
+            }
+            remove_together(&links, &["axo6", "axo7"]).await;
+            assert_eq!(devices().await, ["lo", "axo5", "bystander"]);
+
+            // Somebody has put into the group what cannot be removed.
+            run("ip", &["link", "set", "lo", "group", &0x6178_6f01.to_string()]);
+            for name in ["axo8", "axo9"] {
+                make(name).await;
+            }
+            remove_together(&links, &["axo8", "axo9", "axo5"]).await;
+            assert_eq!(devices().await, ["lo", "bystander"]);
         });
     });
 }
