@@ -43,15 +43,18 @@ struct Inner {
     next: u64,
     reserved: u64,
     pending: BTreeMap<u64, Observation>,
+    /// Rises with every change of what is pending.
+    version: u64,
 }
 
 /// What waits to be told. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Outbox {
     inner: Arc<Mutex<Inner>>,
-    /// Serialises writes, and tells sessions of news.
+    /// Tells sessions of news.
     newest: Arc<watch::Sender<u64>>,
-    writing: Arc<tokio::sync::Mutex<()>>,
+    /// One write at a time; the version that the last one had.
+    writing: Arc<tokio::sync::Mutex<u64>>,
 }
 
 impl Outbox {
@@ -68,7 +71,7 @@ impl Outbox {
         };
         let pending: BTreeMap<u64, Observation> =
             saved.map(|saved| saved.detached).unwrap_or_default().into_iter().map(|one| (one.sequence, one)).collect();
-        let inner = Inner { node: node.to_owned(), path, next, reserved: next, pending };
+        let inner = Inner { node: node.to_owned(), path, next, reserved: next, pending, version: 1 };
         write(&inner.path, &inner.saved(next + RESERVED))?;
         let inner = Inner { reserved: next + RESERVED, ..inner };
         Ok(Self {
@@ -114,6 +117,7 @@ impl Outbox {
     pub async fn acknowledged(&self, sequence: u64) {
         let recorded = {
             let mut inner = self.lock();
+            inner.version += 1;
             let waiting = inner.pending.split_off(&sequence.saturating_add(1));
             std::mem::replace(&mut inner.pending, waiting)
         };
@@ -125,15 +129,21 @@ impl Outbox {
         }
     }
 
-    /// Writes what must outlive the daemon.
+    /// Writes what must outlive the daemon. One write serves all who have asked before it began: the disk takes milliseconds.
     async fn save(&self) -> io::Result<()> {
-        let _order = self.writing.lock().await;
-        let (path, saved) = {
+        let wanted = self.lock().version;
+        let mut done = self.writing.lock().await;
+        if *done >= wanted {
+            return Ok(());
+        }
+        let (path, saved, version) = {
             let inner = self.lock();
-            (inner.path.clone(), inner.saved(inner.reserved))
+            (inner.path.clone(), inner.saved(inner.reserved), inner.version)
         };
         let written = tokio::task::spawn_blocking(move || write(&path, &saved)).await;
-        written.unwrap_or_else(|err| Err(io::Error::other(err)))
+        written.unwrap_or_else(|err| Err(io::Error::other(err)))?;
+        *done = version;
+        Ok(())
     }
 
     /// Changes when there is more to tell.
@@ -149,6 +159,7 @@ impl Outbox {
     fn push(&self, inner: &mut Inner, event: Event) -> u64 {
         let sequence = inner.next;
         inner.next += 1;
+        inner.version += 1;
         if inner.next > inner.reserved {
             let reserved = inner.next + RESERVED;
             match write(&inner.path, &inner.saved(reserved)) {
@@ -241,6 +252,26 @@ mod tests {
         outbox.acknowledged(told[1].sequence).await;
         assert_eq!(outbox.after(0), again);
         assert_eq!(Outbox::open("n", path).unwrap().after(0), again);
+    }
+
+    #[tokio::test]
+    async fn detachments_that_come_together_all_outlive_the_daemon() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("observations");
+        let outbox = Outbox::open("n", path.clone()).unwrap();
+        let one = |number: u64| {
+            let (outbox, path) = (&outbox, &path);
+            async move {
+                outbox.detached(detached(&number.to_string())).await.unwrap();
+                let saved = Saved::decode(fs::read(path).unwrap().as_slice()).unwrap();
+                let named = |one: &Observation| one.event == Some(Event::Detached(detached(&number.to_string())));
+                assert!(saved.detached.iter().any(named), "{number} is told to be on disk");
+            }
+        };
+        futures::future::join_all((0..50).map(one)).await;
+        let last = outbox.after(0).last().unwrap().sequence;
+        outbox.acknowledged(last).await;
+        assert!(Outbox::open("n", path).unwrap().is_empty());
     }
 
     #[tokio::test]
