@@ -92,6 +92,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         flags,
         config,
         client,
+        watching,
         engine: handle,
         demands: outputs.demands,
         lead,

@@ -20,8 +20,11 @@ use crate::desired::pods::{EndpointSpec, PodError, PodRef, Pods, ReserveSpec, To
 
 /// Commits that come within this time are checkpointed together.
 const CHECKPOINT_DELAY: Duration = Duration::from_secs(1);
-/// A pod that the node does not know is not waited for after so long without an operator.
-const ALONE: Duration = Duration::from_secs(3);
+/// How long after its loss an operator is expected back. One that goes in order is followed, and found, within a few seconds:
+/// what it says of a pod is worth a wait within ADD's own, because the reserve's address and `init` have to be made up for.
+const FAILOVER: Duration = Duration::from_secs(10);
+/// The same for a daemon that starts: who is there is found at once.
+const START: Duration = Duration::from_secs(3);
 /// How long after a Welcome news of what was missed may take.
 const NEWS: Duration = Duration::from_millis(200);
 const CHECKPOINT_RETRY: Duration = Duration::from_secs(30);
@@ -39,6 +42,7 @@ pub struct Held {
 enum Command {
     Commit(Box<Change>, oneshot::Sender<Cursor>),
     Held(oneshot::Sender<Held>),
+    Nodes(oneshot::Sender<Vec<IpAddr>>),
     Endpoint(Waiter),
     Reserve(PodRef, oneshot::Sender<Result<ReserveSpec, PodError>>),
     AwaitTold(barrier::Waiter),
@@ -102,6 +106,14 @@ impl State {
     /// When the daemon stops.
     pub async fn held(&self) -> Result<Held, Stopped> {
         self.ask(Command::Held).await
+    }
+
+    /// The first address of every node.
+    ///
+    /// # Errors
+    /// When the daemon stops.
+    pub async fn nodes(&self) -> Result<Vec<IpAddr>, Stopped> {
+        self.ask(Command::Nodes).await
     }
 
     /// How far the kernel follows, now and whenever that changes.
@@ -193,8 +205,8 @@ pub struct Task {
     status: watch::Sender<Status>,
     waiters: Vec<Waiter>,
     barrier: Barrier,
-    /// Since when no operator is connected.
-    alone_since: Option<Instant>,
+    /// Until when an operator is expected back; None: one is connected.
+    expected: Option<Instant>,
     /// Until then the kernel is left as an earlier run had it: its checkpoint may be older than what it wrote.
     hold: Option<Instant>,
     checkpoint_due: Option<Instant>,
@@ -222,7 +234,7 @@ impl Task {
             status,
             waiters: Vec::new(),
             barrier: Barrier::default(),
-            alone_since: Some(Instant::now()),
+            expected: Some(Instant::now() + START),
             hold,
             checkpoint_due: None,
             writing: None,
@@ -285,6 +297,10 @@ impl Task {
                 let held = Held { cursor: desired.cursor().cloned(), scopes: desired.store().held() };
                 let _ = reply.send(held);
             }
+            Command::Nodes(reply) => {
+                let nodes = self.engine.desired().index().nodes();
+                let _ = reply.send(nodes.filter_map(|(_, node)| node.addresses.first().copied()).collect());
+            }
             Command::Endpoint(waiter) => self.waiters.push(waiter),
             Command::Reserve(pod, reply) => {
                 let _ = reply.send(self.engine.reserve(&pod));
@@ -298,13 +314,13 @@ impl Task {
             Command::Detached(pod_uid, addresses) => self.engine.detached(&pod_uid, &addresses),
             Command::Devices => self.engine.devices_changed(),
             Command::Connected(true) => {
-                self.alone_since = None;
+                self.expected = None;
                 self.barrier.connected();
                 // What is newer comes now, or there is nothing.
                 self.hold = self.hold.map(|until| until.min(Instant::now() + NEWS));
             }
             Command::Connected(false) => {
-                self.alone_since.get_or_insert_with(Instant::now);
+                self.expected.get_or_insert_with(|| Instant::now() + FAILOVER);
             }
             Command::Operators(operators) => {
                 if operators != self.operators {
@@ -339,18 +355,18 @@ impl Task {
         }
     }
 
-    /// Without an operator there is little to wait for: the reserve is there for that.
+    /// Without an operator there is nothing to wait for but the next one: the reserve is there for that.
     fn deadline(&self, waiter: &Waiter) -> Instant {
-        self.alone_since.map_or(waiter.deadline, |since| waiter.deadline.min((since + ALONE).max(waiter.asked)))
+        self.expected.map_or(waiter.deadline, |until| waiter.deadline.min(until.max(waiter.asked)))
     }
 
     fn answer(&mut self, now: Instant) {
-        self.barrier.answer(self.alone_since.is_none(), now);
+        self.barrier.answer(self.expected.is_none(), now);
         for waiter in std::mem::take(&mut self.waiters) {
             if waiter.reply.is_closed() {
                 continue;
             }
-            match self.engine.grant(&waiter.pod, self.alone_since.is_none(), now) {
+            match self.engine.grant(&waiter.pod, self.expected.is_none(), now) {
                 Err(PodError::Unknown { .. }) if now < self.deadline(&waiter) => self.waiters.push(waiter),
                 Err(err) if now < waiter.deadline && !matches!(err, PodError::Unknown { .. }) => {
                     self.waiters.push(waiter);

@@ -16,7 +16,12 @@ pub struct Backoff {
 impl Backoff {
     /// The next pause.
     pub fn pause(&mut self) -> Duration {
-        let most = FIRST.saturating_mul(1 << self.failures.min(16)).min(LAST);
+        self.pause_within(LAST)
+    }
+
+    /// The next pause, if that is shorter.
+    pub fn pause_within(&mut self, last: Duration) -> Duration {
+        let most = FIRST.saturating_mul(1 << self.failures.min(16)).min(LAST).min(last);
         self.failures = self.failures.saturating_add(1);
         between(FIRST, most.max(FIRST))
     }
@@ -47,6 +52,8 @@ mod tests {
             let pause = backoff.pause();
             assert!((FIRST..=LAST).contains(&pause), "{pause:?}");
         }
+        let short = backoff.pause_within(3 * FIRST);
+        assert!((FIRST..=3 * FIRST).contains(&short), "{short:?}");
         backoff.reset();
         assert_eq!(backoff.pause(), FIRST);
     }

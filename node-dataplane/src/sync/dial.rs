@@ -19,7 +19,10 @@ use tower::service_fn;
 
 use super::alert::{Alert, Noted};
 
-const CONNECT: Duration = Duration::from_secs(5);
+/// Nobody is asked after another one for longer; a lost packet is sent again after a second.
+const CONNECT: Duration = Duration::from_secs(2);
+/// An operator that has just begun to lead listens a moment before it answers.
+const ANSWER: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// A node's buffers: chunks are at most 512 KiB, and memory is counted.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -116,7 +119,7 @@ pub async fn connect(
     let stream = connecting.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?.map_err(failed)?;
     let name = ServerName::try_from(OPERATOR_SERVER_NAME).map_err(|err| failed(io::Error::other(err)))?;
     let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
-    let stream = match timeout(CONNECT, handshake).await {
+    let stream = match timeout(ANSWER, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(err)) => return Err(tls(address, err)),
         Err(_) => return Err(failed(io::ErrorKind::TimedOut.into())),
@@ -132,7 +135,7 @@ pub async fn connect(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(CONNECT)
+        .keep_alive_timeout(ANSWER)
         .keep_alive_while_idle(true)
         .connect_with_connector(connector)
         .await

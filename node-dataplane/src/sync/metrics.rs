@@ -19,6 +19,7 @@ pub struct Metrics {
     connected: Gauge,
     deltas: Counter,
     failures: Family<Reason, Counter>,
+    asked: Counter,
 }
 
 impl Metrics {
@@ -28,6 +29,11 @@ impl Metrics {
         own.register("connected", "1 while an operator is connected", self.connected.clone());
         own.register("deltas", "Deltas that were committed", self.deltas.clone());
         own.register("failures", "Sessions and attempts that ended, by reason", self.failures.clone());
+        own.register(
+            "searched_nodes",
+            "Connections tried to nodes that were not known to have an operator",
+            self.asked.clone(),
+        );
     }
 
     pub(super) fn connected(&self, connected: bool) {
@@ -36,6 +42,10 @@ impl Metrics {
 
     pub(super) fn committed(&self) {
         self.deltas.inc();
+    }
+
+    pub(super) fn asked(&self, nodes: usize) {
+        self.asked.inc_by(nodes as u64);
     }
 
     pub(super) fn failed(&self, err: &SyncError) {

@@ -1,8 +1,9 @@
 //! NodeSync, the node's side: finds an operator, joins, and follows its streams for as long as the daemon runs.
 //!
-//! Addresses come from the mounted folder, from the operator's Welcome and from the checkpoint; the server's name is fixed and
-//! verified against the mounted CA. A node without a certificate joins with its pod's token; one with a certificate goes
-//! straight to its streams. Whatever fails is said in words, and tried again with backoff; the kernel stays as it is.
+//! Addresses come from the mounted folder, from the operator over its stream and from the checkpoint; where none of them leads,
+//! other nodes are asked (see `search`). The server's name is fixed and verified against the mounted CA. A node without a
+//! certificate joins with its pod's token; one with a certificate goes straight to its streams. Whatever fails is said in words,
+//! and tried again with backoff; the kernel stays as it is.
 
 pub mod alert;
 pub mod backoff;
@@ -10,18 +11,20 @@ pub mod credentials;
 pub mod dial;
 pub mod metrics;
 pub mod observed;
+mod search;
 pub mod session;
 pub mod staging;
 pub mod trust;
 
 use std::fs;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use axoneme_proto::nodesync::node_sync_client::NodeSyncClient;
 use axoneme_proto::nodesync::{JoinRequest, Welcome};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -30,6 +33,7 @@ use self::backoff::Backoff;
 use self::credentials::{Credentials, CredentialsError};
 use self::dial::{Dial, DialError};
 use self::metrics::Metrics;
+use self::search::Search;
 use self::session::{Me, SessionError};
 use self::trust::{Operators, TrustError};
 use crate::observe::outbox::Outbox;
@@ -39,6 +43,9 @@ use crate::reconcile::task::{State, Stopped};
 const JOIN: Duration = Duration::from_secs(15);
 /// A session that lasted so long was a good one.
 const GOOD: Duration = Duration::from_secs(10);
+/// A lost operator is followed by another one within this time, unless something is wrong. Until then it is looked for more often
+/// than every 15 s, where nobody answers: pods that start wait for it.
+const FAILOVER: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3));
 /// A delta's chunk, with room for what surrounds it.
 const MAX_MESSAGE: usize = 4 << 20;
 
@@ -123,6 +130,9 @@ pub struct Sync<W> {
     metrics: Metrics,
     /// Addresses that an operator told of, the one that worked last first.
     known: Vec<String>,
+    /// Other nodes on which somebody listens where operators do.
+    found: Vec<String>,
+    search: Search,
     epoch: Vec<u8>,
 }
 
@@ -142,16 +152,34 @@ impl<W: Watch> Sync<W> {
     ) -> Result<Self, CredentialsError> {
         let credentials = Credentials::load(&config.state)?;
         let operators = Operators::new(config.operators.clone());
-        Ok(Self { config, operators, credentials, dial, state, outbox, watch, metrics, known, epoch: Vec::new() })
+        Ok(Self {
+            config,
+            operators,
+            credentials,
+            dial,
+            state,
+            outbox,
+            watch,
+            metrics,
+            known,
+            found: Vec::new(),
+            search: Search::soon(),
+            epoch: Vec::new(),
+        })
     }
 
     /// Follows operators until the daemon stops.
     pub async fn run(mut self) {
         let mut backoff = Backoff::default();
         let mut said: Option<String> = None;
+        let mut alone = Instant::now();
         loop {
             let start = Instant::now();
-            let err = self.pass().await;
+            let (err, connected) = self.pass().await;
+            if connected {
+                alone = Instant::now();
+                self.search = Search::soon();
+            }
             self.state.connected(false);
             if matches!(&err, SyncError::Stopped(_) | SyncError::Session { source: SessionError::Stopped(_), .. }) {
                 return;
@@ -168,6 +196,7 @@ impl<W: Watch> Sync<W> {
                     backoff.reset();
                     *pause
                 }
+                _ if alone.elapsed() < FAILOVER.0 && telling(&err) == 0 => backoff.pause_within(FAILOVER.1),
                 _ => backoff.pause(),
             };
             // The same reason again and again is said once.
@@ -177,13 +206,48 @@ impl<W: Watch> Sync<W> {
                 tracing::warn!(err = &err as &dyn std::error::Error, retry_in = ?pause, "not connected to an operator");
                 said = Some(err.to_string());
             }
-            sleep(pause).await;
+            if !connected && is_away(&err) {
+                self.found = self.look_around(Instant::now() + pause).await;
+            } else {
+                sleep(pause).await;
+            }
         }
     }
 
-    /// Tries every address once; a session that came about ends the pass. Returns the most telling error.
-    async fn pass(&mut self) -> SyncError {
-        let mut addresses = self.known.clone();
+    /// Looks for an operator on other nodes until it is time for the next pass, or somebody answers there.
+    async fn look_around(&mut self, until: Instant) -> Vec<String> {
+        while self.search.due() <= until {
+            sleep_until(self.search.due()).await;
+            if self.search.is_over() {
+                let Ok(nodes) = self.state.nodes().await else { break };
+                let elsewhere = self.elsewhere(&nodes);
+                self.search.begin(elsewhere);
+            }
+            let (asked, found) = self.search.step(&*self.dial).await;
+            self.metrics.asked(asked);
+            if !found.is_empty() {
+                tracing::info!(?found, "other nodes may have an operator");
+                return found;
+            }
+        }
+        sleep_until(until).await;
+        Vec::new()
+    }
+
+    /// Where operators would listen on nodes that are not known to have one.
+    fn elsewhere(&self, nodes: &[IpAddr]) -> Vec<String> {
+        let mounted = self.operators.addresses();
+        let known: Vec<SocketAddr> = self.known.iter().chain(&mounted).filter_map(|one| one.parse().ok()).collect();
+        let Some(port) = known.first().map(SocketAddr::port) else { return Vec::new() };
+        let all = nodes.iter().map(|node| SocketAddr::new(*node, port));
+        all.filter(|address| !known.contains(address)).map(|address| address.to_string()).collect()
+    }
+
+    /// Tries every address once; a session that came about ends the pass. Returns the most telling error, and whether there was
+    /// a session.
+    async fn pass(&mut self) -> (SyncError, bool) {
+        let mut addresses = std::mem::take(&mut self.found);
+        addresses.extend(self.known.iter().cloned());
         addresses.extend(self.operators.addresses());
         let mut last = SyncError::NoOperators;
         let mut tried: Vec<String> = Vec::new();
@@ -193,14 +257,14 @@ impl<W: Watch> Sync<W> {
             }
             let (err, connected) = self.attempt(&address).await;
             if connected {
-                return err;
+                return (err, true);
             }
             if tried.is_empty() || telling(&err) > telling(&last) {
                 last = err;
             }
             tried.push(address);
         }
-        last
+        (last, false)
     }
 
     /// One operator; and whether there was a session.
@@ -278,6 +342,11 @@ impl<W: Watch> Sync<W> {
     }
 }
 
+/// Whether nobody who leads was where operators are known to be: nobody, one who stands by, or a stranger.
+fn is_away(err: &SyncError) -> bool {
+    telling(err) < 2 || matches!(err, SyncError::Dial(DialError::Server { .. } | DialError::Tls { .. }))
+}
+
 /// How much an error says: that a replica is gone or does not lead is common, and says less than any other reason.
 fn telling(err: &SyncError) -> u8 {
     match err {
@@ -307,14 +376,18 @@ impl<W: Watch> session::Observer for Seen<'_, W> {
     fn welcomed(&mut self, welcome: &Welcome) {
         self.welcomed = true;
         tracing::info!(operator = self.address, resumed = welcome.resumed, "connected");
-        let mut known = vec![self.address.to_owned()];
-        known.extend(welcome.operators.iter().filter(|other| **other != *self.address).cloned());
         self.this.state.connected(true);
-        self.this.state.operators(known.clone());
-        *self.this.known = known;
+        self.operators(welcome.operators.clone());
         self.this.metrics.connected(true);
         self.this.watch.connected(*self.this.epoch != welcome.epoch);
         self.this.epoch.clone_from(&welcome.epoch);
+    }
+
+    fn operators(&mut self, addresses: Vec<String>) {
+        let mut known = vec![self.address.to_owned()];
+        known.extend(addresses.into_iter().filter(|other| *other != *self.address));
+        self.this.state.operators(known.clone());
+        *self.this.known = known;
     }
 
     fn committed(&mut self) {

@@ -83,6 +83,8 @@ pub struct Me {
 pub trait Observer {
     /// The operator accepted the session.
     fn welcomed(&mut self, welcome: &Welcome);
+    /// These are all operators from now on.
+    fn operators(&mut self, addresses: Vec<String>);
     /// A delta was committed.
     fn committed(&mut self);
 }
@@ -192,6 +194,7 @@ impl Session {
                             return Err(SessionError::Protocol("a second Welcome"));
                         }
                         Some(operator_message::Message::Told(told)) => state.peers_told(told.pods),
+                        Some(operator_message::Message::Operators(all)) => observer.operators(all.addresses),
                         // Something that a newer operator says and that can be left out.
                         None => {}
                     }

@@ -6,6 +6,7 @@
 #[allow(dead_code)]
 #[path = "../scenarios/kernel.rs"]
 mod kernel;
+mod moves;
 mod operator;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use axoneme_node::observe::outbox::{Outbox, Reports};
 use axoneme_node::observe::reporter::Reporter;
 use axoneme_node::reconcile::metrics::Metrics;
 use axoneme_node::reconcile::{Engine, State, Task, task};
+use axoneme_node::sync::dial::{Dial, Tcp};
 use axoneme_node::sync::session::Me;
 use axoneme_node::sync::{self, Sync, SyncError};
 use axoneme_proto::nodesync::observation::Event;
@@ -40,6 +42,8 @@ const TWO: &str = "10.0.0.2:4246";
 struct Node {
     folder: TempDir,
     network: Network,
+    /// Over real sockets, not over those of `network`.
+    tcp: bool,
     machine: kernel::Machine,
     why: Arc<Mutex<Vec<String>>>,
     running: Option<Running>,
@@ -70,12 +74,17 @@ impl sync::Watch for Watch {
 
 impl Node {
     fn new(authority: &Authority) -> Self {
+        Self::knowing(authority, &[ONE, TWO])
+    }
+
+    /// One to which the kubelet has brought these operators' addresses.
+    fn knowing(authority: &Authority, operators: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("ca.crt"), &authority.pem).unwrap();
-        fs::write(folder.path().join("operators"), format!("{ONE}\n{TWO}\n")).unwrap();
+        fs::write(folder.path().join("operators"), operators.join("\n")).unwrap();
         fs::write(folder.path().join("token"), "secret\n").unwrap();
         let machine = kernel::Machine::new(1024);
-        Self { folder, network: Network::default(), machine, why: Arc::default(), running: None }
+        Self { folder, network: Network::default(), tcp: false, machine, why: Arc::default(), running: None }
     }
 
     /// Starts the daemon, or starts it anew without its desired state.
@@ -96,7 +105,7 @@ impl Node {
             state: path.into(),
         };
         let watch = Watch { why: self.why.clone(), reporter: reporter.clone() };
-        let dial = Box::new(self.network.clone());
+        let dial: Box<dyn Dial> = if self.tcp { Box::new(Tcp) } else { Box::new(self.network.clone()) };
         let metrics = sync::metrics::Metrics::default();
         let client = Sync::new(config, dial, Vec::new(), state.clone(), outbox, watch, metrics).unwrap();
         let tasks = vec![tokio::spawn(task.run()).abort_handle(), tokio::spawn(client.run()).abort_handle()];

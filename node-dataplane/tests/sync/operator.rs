@@ -13,7 +13,7 @@ use axoneme_proto::OPERATOR_SERVER_NAME;
 use axoneme_proto::nodesync::node_sync_server::{NodeSync, NodeSyncServer};
 use axoneme_proto::nodesync::{
     Certificate, Delta, Drain, Hello, JoinRequest, JoinResponse, NodeMessage, Observation, ObservationAck,
-    OperatorMessage, Told, ToldPod, Welcome, node_message, operator_message,
+    OperatorMessage, Operators, Told, ToldPod, Welcome, node_message, operator_message,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -23,6 +23,7 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -111,6 +112,11 @@ impl Session {
         self.send(operator_message::Message::Told(Told { pods })).await;
     }
 
+    pub async fn operators(&self, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|&address| address.to_owned()).collect();
+        self.send(operator_message::Message::Operators(Operators { addresses })).await;
+    }
+
     pub async fn certificate(&self, certificate: Certificate) {
         self.send(operator_message::Message::Certificate(certificate)).await;
     }
@@ -164,10 +170,12 @@ pub struct Operator {
 #[derive(Clone, Default)]
 pub struct Network {
     listeners: Arc<Mutex<HashMap<String, mpsc::Sender<DuplexStream>>>>,
+    dialled: Arc<Mutex<Vec<(Instant, String)>>>,
 }
 
 impl Dial for Network {
     fn dial(&self, address: &str) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+        self.dialled.lock().unwrap().push((Instant::now(), address.to_owned()));
         let listener = self.listeners.lock().unwrap().get(address).cloned();
         async move {
             let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
@@ -180,6 +188,11 @@ impl Dial for Network {
 }
 
 impl Network {
+    /// Every connection that was tried since the last time it was asked, and when.
+    pub fn dialled(&self) -> Vec<(Instant, String)> {
+        std::mem::take(&mut self.dialled.lock().unwrap())
+    }
+
     /// Nobody at `address` any more.
     pub fn close(&self, address: &str) {
         self.listeners.lock().unwrap().remove(address);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use arc_swap::ArcSwap;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -43,6 +42,8 @@ pub(super) struct Leader {
     pub(super) flags: Flags,
     pub(super) config: ConfigFile,
     pub(super) client: Client,
+    /// For requests that last.
+    pub(super) watching: Client,
     pub(super) engine: engine::Handle,
     pub(super) demands: watch::Receiver<Arc<Demands>>,
     pub(super) lead: watch::Sender<Option<Tenure>>,
@@ -148,8 +149,11 @@ impl Leader {
         let client = &self.client;
         self.step("definitions", || leader::apply_definitions(client)).await;
         let authority = self.step("authority", || leader::ensure_authority(client, &self.flags.pod_namespace)).await;
-        let operators = Arc::new(ArcSwap::from_pointee(Vec::new()));
-        self.step("directory", || leader::keep_directory(client.clone(), self.directory(&authority, &operators))).await;
+        let operators = watch::Sender::new(Vec::new());
+        self.step("directory", || {
+            leader::keep_directory(client.clone(), self.watching.clone(), self.directory(&authority, &operators))
+        })
+        .await;
         let listener = self.step("port", || listen(self.config.operator.port)).await;
         self.health.enter(Phase::Preparing { step: "inputs" });
         self.engine.complete().await?;
@@ -183,7 +187,7 @@ impl Leader {
         let service = Service::new(
             self.engine.clone(),
             self.registrar(authority),
-            operators,
+            operators.subscribe(),
             self.metrics.sessions.clone(),
             drained.clone(),
         );
@@ -203,14 +207,14 @@ impl Leader {
         Registrar::new(vouch, authority, &self.flags.pod_namespace, account, lifetime)
     }
 
-    fn directory(&self, authority: &Authority, addresses: &Arc<ArcSwap<Vec<String>>>) -> Directory {
+    fn directory(&self, authority: &Authority, addresses: &watch::Sender<Vec<String>>) -> Directory {
         Directory {
             namespace: self.flags.pod_namespace.clone(),
             selector: self.config.operator.pod_selector.clone(),
             own: self.flags.host_ip,
             port: self.config.operator.port,
             ca_pem: authority.certificate_pem().to_owned(),
-            addresses: Arc::clone(addresses),
+            addresses: addresses.clone(),
         }
     }
 

@@ -3,20 +3,26 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::pin::pin;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 /// Name of the ConfigMap: `ca.crt` and `operators`, an address ("ip:port") a line.
 pub const OPERATORS_CONFIG_MAP: &str = "axoneme-operators";
 
-/// Replicas come and go rarely, and nodes hear of them over the stream too.
+/// The ConfigMap is looked at so often even if no replica comes or goes: somebody else may have changed it.
 const INTERVAL: Duration = Duration::from_secs(10);
+
+/// What happens to replicas within this time is written together.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// Why the ConfigMap is not what it should be.
 #[derive(Debug, thiserror::Error)]
@@ -39,19 +45,27 @@ pub struct Directory {
     pub port: u16,
     /// The CA's certificate, PEM.
     pub ca_pem: String,
-    /// The newest list, for Welcome.
-    pub addresses: Arc<ArcSwap<Vec<String>>>,
+    /// The newest list, for the nodes that are connected.
+    pub addresses: watch::Sender<Vec<String>>,
 }
 
-/// Writes the ConfigMap once and then keeps it up to date for ever; returns only if the first write fails.
+/// Writes the ConfigMap once and then keeps it up to date for ever; returns only if the first write fails. `watching` is for
+/// requests that last.
 ///
 /// # Errors
 /// When the first write fails: no node could find an operator.
-pub async fn keep_directory(client: Client, directory: Directory) -> Result<(), DirectoryError> {
+pub async fn keep_directory(client: Client, watching: Client, directory: Directory) -> Result<(), DirectoryError> {
     directory.write(&client).await?;
     tokio::spawn(async move {
+        let pods: Api<Pod> = Api::namespaced(watching, &directory.namespace);
+        let changes = watcher(pods, watcher::Config::default().labels(&directory.selector)).default_backoff();
+        let mut changes = pin!(changes);
         loop {
-            tokio::time::sleep(INTERVAL).await;
+            // What has happened is listed; a watch that fails is begun anew by itself.
+            if timeout(INTERVAL, changes.next()).await.is_ok() {
+                sleep(SETTLE).await;
+                while changes.next().now_or_never().flatten().is_some() {}
+            }
             if let Err(error) = directory.write(&client).await {
                 warn!(%error, "the list of operators is not up to date");
             }
@@ -70,7 +84,11 @@ impl Directory {
             ("operators".to_owned(), addresses.iter().map(|address| format!("{address}\n")).collect()),
         ]
         .into();
-        self.addresses.store(Arc::new(addresses));
+        self.addresses.send_if_modified(|known| {
+            let changed = *known != addresses;
+            *known = addresses;
+            changed
+        });
         let api: Api<ConfigMap> = Api::namespaced(client.clone(), &self.namespace);
         loop {
             let result = match api.get_opt(OPERATORS_CONFIG_MAP).await? {

@@ -11,11 +11,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use axoneme_proto::nodesync::node_sync_server::{NodeSync, NodeSyncServer};
 use axoneme_proto::nodesync::{JoinRequest, JoinResponse, NodeMessage, Observation, ObservationAck, OperatorMessage};
 use futures::Stream;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -44,19 +44,19 @@ type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub struct Service<V> {
     engine: Handle,
     registrar: Arc<Registrar<V>>,
-    operators: Arc<ArcSwap<Vec<String>>>,
+    operators: watch::Receiver<Vec<String>>,
     sessions: Sessions,
     stop: CancellationToken,
 }
 
 impl<V: Vouch> Service<V> {
-    /// Serves `engine`'s rows to nodes that `registrar` trusts, and tells them of all `operators`. When `stop` is cancelled,
-    /// every session is told to go elsewhere.
+    /// Serves `engine`'s rows to nodes that `registrar` trusts, and tells them of all `operators`, at once when those
+    /// change. When `stop` is cancelled, every session is told to go elsewhere.
     #[must_use]
     pub fn new(
         engine: Handle,
         registrar: Registrar<V>,
-        operators: Arc<ArcSwap<Vec<String>>>,
+        operators: watch::Receiver<Vec<String>>,
         metrics: SessionMetrics,
         stop: CancellationToken,
     ) -> Self {
@@ -109,7 +109,7 @@ impl<V: Vouch> NodeSync for Service<V> {
             node,
             engine: self.engine.clone(),
             registrar: Arc::clone(&self.registrar),
-            operators: Arc::clone(&self.operators),
+            operators: self.operators.clone(),
             sessions: self.sessions.clone(),
             stop: self.stop.clone(),
         };

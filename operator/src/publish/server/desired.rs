@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use axoneme_proto::nodesync::node_message::Message as FromNode;
 use axoneme_proto::nodesync::operator_message::Message as ToNode;
-use axoneme_proto::nodesync::{Delta, Drain, Hello, NodeMessage, OperatorMessage};
+use axoneme_proto::nodesync::{Delta, Drain, Hello, NodeMessage, OperatorMessage, Operators};
 use futures::Stream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -35,7 +34,7 @@ pub(super) struct Desired<V> {
     pub(super) node: NodeName,
     pub(super) engine: Handle,
     pub(super) registrar: Arc<Registrar<V>>,
-    pub(super) operators: Arc<ArcSwap<Vec<String>>>,
+    pub(super) operators: watch::Receiver<Vec<String>>,
     pub(super) sessions: Sessions,
     pub(super) stop: CancellationToken,
 }
@@ -71,7 +70,8 @@ impl<V: Vouch> Desired<V> {
         let place = self.sessions.enter(&Arc::from(self.node.name.as_str()), session.rung());
         info!(rung = ?session.rung(), version = hello.version, "session");
         let mut welcome = session.welcome();
-        welcome.operators = self.operators.load().to_vec();
+        let mut operators = self.operators.clone();
+        welcome.operators.clone_from(&operators.borrow_and_update());
         self.send(sender, ToNode::Welcome(welcome)).await?;
         loop {
             tokio::select! {
@@ -91,6 +91,10 @@ impl<V: Vouch> Desired<V> {
                     Some(FromNode::Hello(_)) => return Err(Status::invalid_argument("Hello is said once")),
                     None => return Ok(()),
                 },
+                Ok(()) = operators.changed() => {
+                    let addresses = operators.borrow_and_update().clone();
+                    self.send(sender, ToNode::Operators(Operators { addresses })).await?;
+                }
                 () = place.replaced.cancelled() => return Err(Status::aborted("the node has a newer session")),
                 () = self.stop.cancelled() => return self.drain(sender).await,
             }

@@ -6,7 +6,7 @@ use axoneme_proto::OPERATOR_SERVER_NAME;
 use axoneme_proto::nodesync::node_message::Message as FromNode;
 use axoneme_proto::nodesync::node_sync_client::NodeSyncClient;
 use axoneme_proto::nodesync::operator_message::Message as ToNode;
-use axoneme_proto::nodesync::{Certificate, Hello, observation};
+use axoneme_proto::nodesync::{Certificate, Hello, Operators, observation};
 use axoneme_proto::tables::Settings;
 use hyper_util::rt::TokioIo;
 use rcgen::KeyPair;
@@ -50,6 +50,7 @@ struct World {
     authority: Authority,
     address: SocketAddr,
     engine: Handle,
+    operators: watch::Sender<Vec<String>>,
     stop: CancellationToken,
 }
 
@@ -75,14 +76,15 @@ async fn world() -> World {
     let authority = testing::authority();
     let hour = Duration::from_secs(3600);
     let registrar = Registrar::new(Fake, authority.clone(), "kube-system", "axoneme-node", hour);
-    let operators = Arc::new(ArcSwap::from_pointee(vec!["192.0.2.9:4246".to_owned()]));
+    let operators = watch::Sender::new(vec!["192.0.2.9:4246".to_owned()]);
     let stop = CancellationToken::new();
-    let service = Service::new(handle.clone(), registrar, operators, SessionMetrics::default(), stop.clone());
+    let service =
+        Service::new(handle.clone(), registrar, operators.subscribe(), SessionMetrics::default(), stop.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let tls = ServerTls::new(&authority).unwrap();
     tokio::spawn(service.serve(listener, tls));
-    World { authority, address, engine: handle, stop }
+    World { authority, address, engine: handle, operators, stop }
 }
 
 impl World {
@@ -147,6 +149,17 @@ async fn a_node_joins_is_served_and_renews() {
     let (_, csr) = testing::key_and_csr();
     sender.send(NodeMessage { message: Some(FromNode::RenewCsrDer(csr)) }).await.unwrap();
     assert!(matches!(next(&mut inbound).await.unwrap(), ToNode::Certificate(_)));
+}
+
+#[tokio::test]
+async fn a_node_is_told_when_replicas_come_and_go() {
+    let world = world().await;
+    let mut client = world.client("n1").await;
+    let (_sender, mut inbound) = desired(&mut client, hello("n1")).await.unwrap();
+    while !matches!(next(&mut inbound).await.unwrap(), ToNode::Delta(_)) {}
+    let addresses = vec!["192.0.2.9:4246".to_owned(), "192.0.2.10:4246".to_owned()];
+    world.operators.send_replace(addresses.clone());
+    assert_eq!(next(&mut inbound).await.unwrap(), ToNode::Operators(Operators { addresses }));
 }
 
 #[tokio::test]
