@@ -30,6 +30,9 @@ static __noinline int admit_judge(struct packet *packet, const struct policy *po
 	/* The peer's own node told us who it is when it opened the flow; its address alone may not tell. */
 	if (reply_to && question.peer.identity == IDENTITY_UNKNOWN)
 		question.peer.identity = reply_to->peer_identity;
+	/* Somebody borrowed a node's address. */
+	if (reply_to && question.peer.scope == SCOPE_NODE && reply_to->peer_identity == IDENTITY_WORLD)
+		question.peer = address_peer(0);
 	return policy_judge(policy, &question, &packet->cookie);
 }
 
@@ -56,6 +59,21 @@ static __inline struct ct *admit_find(struct tuple *key, enum ct_state *state)
 		ct = ct_find(key);
 	}
 	return ct;
+}
+
+/*
+ * The entry of the flow that a packet answers or complains about. direction: that of the flow, ingress if it was opened to whom the packet
+ * is from, at this node.
+ */
+static __inline struct ct *admit_answered(struct __sk_buff *skb, const struct packet *packet, enum direction direction)
+{
+	struct tuple key = packet->tuple;
+
+	if ((packet->flags & PACKET_ICMP_ERROR) && packet_related(skb, packet, &key) < 0)
+		return 0;
+	tuple_reverse(&key);
+	key.direction = direction;
+	return ct_find(&key);
 }
 
 /*

@@ -34,6 +34,17 @@ struct config {
 	__u32 reserved[7];
 };
 
+static __inline int config_masquerades(const struct config *config, enum family family)
+{
+	return config->flags & (family == FAMILY_IPV4 ? CONFIG_MASQUERADE_IPV4 : CONFIG_MASQUERADE_IPV6);
+}
+
+/* Where pods are tunnelled and masqueraded, none of another node comes plain. */
+static __inline int config_tunnels_all(const struct config *config, enum family family)
+{
+	return !(config->flags & CONFIG_NATIVE_ROUTING) && config_masquerades(config, family);
+}
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

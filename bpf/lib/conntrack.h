@@ -37,7 +37,11 @@ struct ct {
 	struct inet service_address;
 	__be16 service_port;
 	enum ct_flags flags;
-	__u32 reserved[5];
+	/* Ingress entry: the node through whose tunnel a packet came whose source is nobody's. Replies go back there. */
+	struct inet via;
+	/* FAMILY_NONE: the host's routes know. */
+	enum family via_family;
+	__u8 reserved[3];
 };
 
 struct {

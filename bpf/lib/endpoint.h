@@ -3,6 +3,7 @@
 #pragma once
 
 #include <bpf.h>
+#include "identity.h"
 #include "inet.h"
 
 enum endpoint_flags : __u32 {
@@ -58,4 +59,16 @@ static __inline int endpoint_owns(const struct endpoint *endpoint, const struct 
 static __inline const struct macs *endpoint_macs(const struct endpoint *endpoint)
 {
 	return (const struct macs *)endpoint->pod_mac;
+}
+
+/*
+ * Whether what the stack has with an endpoint's address is from that endpoint, and not from somebody whose network lets it lie. A chained
+ * one's device may be a bridge's port, which hides it: from_pod has put its word on the packet. What the host itself makes is believed.
+ */
+static __inline int endpoint_sent(const struct __sk_buff *skb, const struct endpoint *endpoint, __u32 ifindex)
+{
+	if (!skb->ingress_ifindex || skb->ingress_ifindex == ifindex)
+		return 1;
+	return (endpoint->flags & ENDPOINT_CHAINED) && identity_is_marked(skb->mark) &&
+	       identity_of_mark(skb->mark) == endpoint->identity;
 }

@@ -2,8 +2,11 @@
 /* The VXLAN device, which has collect_metadata set. */
 #include <bpf.h>
 #include "../lib/address.h"
+#include "../lib/admit.h"
+#include "../lib/conntrack.h"
 #include "../lib/deliver.h"
 #include "../lib/drop.h"
+#include "../lib/endpoint.h"
 #include "../lib/identity.h"
 #include "../lib/tunnel.h"
 
@@ -19,23 +22,66 @@ static __inline int overlay_trusts(const struct tunnel_origin *origin, const str
 	/* Who owns the source is a node; that spares looking for most packets. */
 	if (!overlay_is_owner(origin, row) && address_kind(address_find(&origin->node, origin->family)) != ADDRESS_NODE)
 		return -REASON_UNKNOWN_SENDER;
-	/* These three mean "me", "somebody" and "nobody" to whoever says it. */
-	if (origin->identity == IDENTITY_UNKNOWN || origin->identity == IDENTITY_HOST || origin->identity == IDENTITY_WORLD ||
-	    origin->identity >= IDENTITY_LOCAL_MIN)
+	/* These mean "nobody" and "me" to whoever says it. */
+	if (origin->identity == IDENTITY_UNKNOWN || origin->identity == IDENTITY_HOST || origin->identity >= IDENTITY_LOCAL_MIN)
 		return -REASON_INVALID_IDENTITY;
 
 	switch (address_kind(row)) {
 	case ADDRESS_WORLD:
 		return 0;
 	case ADDRESS_POD:
+		/* A pod's address is never the world's, whoever brings it. */
+		if (origin->identity == IDENTITY_WORLD)
+			return -REASON_INVALID_IDENTITY;
 		return row->identity == IDENTITY_UNKNOWN || row->identity == origin->identity ? 0 : -REASON_INVALID_IDENTITY;
 	case ADDRESS_NODE:
 	case ADDRESS_NODE_OVERLAY:
-		return origin->identity == IDENTITY_REMOTE_NODE ? 0 : -REASON_INVALID_IDENTITY;
+		/* The world's: what the node forwards with its own address for others. */
+		return origin->identity == IDENTITY_REMOTE_NODE || origin->identity == IDENTITY_WORLD ? 0 : -REASON_INVALID_IDENTITY;
 	default:
 		/* This node's own addresses. */
 		return -REASON_INVALID_SOURCE_IP;
 	}
+}
+
+/* The scope of whom a node says that it sends for. */
+static __inline enum scope overlay_scope(__u32 identity)
+{
+	switch (identity) {
+	case IDENTITY_WORLD:
+		return SCOPE_WORLD;
+	case IDENTITY_REMOTE_NODE:
+		return SCOPE_NODE;
+	default:
+		return SCOPE_POD;
+	}
+}
+
+/* A pod's answer to nobody of the cluster, for whom this node has asked. The stack knows the way. Returns a tc action or -reason. */
+static __inline int overlay_return(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct ct *ct;
+
+	if (overlay_scope(packet->source_identity) != SCOPE_POD)
+		return -REASON_NO_ENDPOINT;
+	ct = admit_answered(skb, packet, DIRECTION_EGRESS);
+	if (!ct)
+		return -REASON_NO_ENDPOINT;
+	if (!(packet->flags & PACKET_ICMP_ERROR))
+		ct_touch(ct, packet->tuple.protocol, packet->tcp_flags, CT_REPLY);
+	bpf_skb_change_type(skb, PACKET_HOST);
+	return TC_ACT_OK;
+}
+
+/* Notes which node's tunnel a flow from nobody of the cluster came by: the answer has to go back there. */
+static __noinline void overlay_remember(const struct tuple *key, const struct tunnel_origin *origin)
+{
+	struct ct *ct = ct_find(key);
+
+	if (!ct || (ct->via_family == origin->family && inet_equal(&ct->via, &origin->node)))
+		return;
+	ct->via = origin->node;
+	ct->via_family = origin->family;
 }
 
 /* Returns a tc action or -reason. */
@@ -44,8 +90,9 @@ static __inline int overlay_receive(struct __sk_buff *skb, struct packet *packet
 	struct tunnel_origin origin = {};
 	const struct endpoint *endpoint;
 	const struct address *row;
+	struct tuple key;
 	struct peer peer;
-	int error;
+	int error, verdict;
 
 	error = tunnel_from(skb, &origin);
 	if (error)
@@ -64,7 +111,7 @@ static __inline int overlay_receive(struct __sk_buff *skb, struct packet *packet
 		packet_remember(packet);
 	row = address_find(&packet->tuple.destination, packet->tuple.family);
 	if (!row)
-		return -REASON_NO_ENDPOINT;
+		return overlay_return(skb, packet);
 	if (row->kind == ADDRESS_HOST_OVERLAY) {
 		/* The sender does not know this device's MAC. */
 		bpf_skb_change_type(skb, PACKET_HOST);
@@ -81,8 +128,15 @@ static __inline int overlay_receive(struct __sk_buff *skb, struct packet *packet
 		bpf_skb_change_type(skb, PACKET_HOST);
 	}
 	peer.identity = origin.identity;
-	peer.scope = origin.identity == IDENTITY_REMOTE_NODE ? SCOPE_NODE : SCOPE_POD;
-	return deliver(skb, packet, endpoint, row->ifindex, &peer);
+	peer.scope = overlay_scope(origin.identity);
+	if (peer.scope != SCOPE_WORLD)
+		return deliver(skb, packet, endpoint, row->ifindex, &peer);
+	key = packet->tuple;
+	key.direction = DIRECTION_INGRESS;
+	verdict = deliver(skb, packet, endpoint, row->ifindex, &peer);
+	if (verdict >= 0)
+		overlay_remember(&key, &origin);
+	return verdict;
 }
 
 SEC("classifier/from_overlay") int from_overlay(struct __sk_buff *skb)
@@ -93,42 +147,85 @@ SEC("classifier/from_overlay") int from_overlay(struct __sk_buff *skb)
 	return finish(skb, &packet, verdict, DIRECTION_INGRESS);
 }
 
-/* Returns a tc action or -reason. */
-static __inline int overlay_send(struct __sk_buff *skb, struct packet *packet)
+/* Enters the flow of somebody who is nobody's: its answers come back through the tunnel, and nothing else for him. Returns 0 or -reason. */
+static __inline int overlay_ask(const struct packet *packet)
 {
-	enum identity identity = IDENTITY_REMOTE_NODE;
-	const struct endpoint *endpoint;
-	const struct address *row;
-	int error = packet_parse(skb, packet);
+	struct tuple key = packet->tuple;
+	struct ct *ct, new = {};
 
-	/* Nobody asks for ports here. */
-	if (error && error != -REASON_FRAG_NOT_FOUND)
-		return error;
-	/* The device throws away what has no key. */
-	if (packet->flags & PACKET_NEIGHBOUR)
-		return TC_ACT_OK;
-	row = address_find(&packet->tuple.source, packet->tuple.family);
-	if (row && row->kind == ADDRESS_ENDPOINT) {
+	key.direction = DIRECTION_EGRESS;
+	ct = ct_find(&key);
+	if (!ct || ((packet->tcp_flags & TCP_SYN) && ct_is_closed(ct)))
+		return ct_create(&key, &new, packet->tcp_flags);
+	ct_touch(ct, packet->tuple.protocol, packet->tcp_flags, CT_ORIGINAL);
+	return 0;
+}
+
+/*
+ * For whom this node sends a packet that its stack has: what other nodes are told, or -reason. Whom it does not know, and who borrows an
+ * address of the host, is the world to them, as it is to this node's own pods; an address that is somebody else's is a lie.
+ */
+static __inline int overlay_sender(const struct __sk_buff *skb, struct packet *packet)
+{
+	const struct address *row = address_find(&packet->tuple.source, packet->tuple.family);
+	const struct endpoint *endpoint;
+
+	switch (address_kind(row)) {
+	case ADDRESS_ENDPOINT:
 		/* from_pod let it out, and left it to the stack. */
 		endpoint = endpoint_find(row->ifindex);
 		if (!endpoint)
 			return -REASON_NO_ENDPOINT;
-		packet->source_identity = identity = endpoint->identity;
-	} else if (address_is_host(address_kind(row))) {
+		if (!endpoint_sent(skb, endpoint, row->ifindex))
+			return -REASON_INVALID_SOURCE_IP;
+		packet->source_identity = endpoint->identity;
+		return endpoint->identity;
+	case ADDRESS_HOST:
+	case ADDRESS_HOST_OVERLAY:
+		if (skb->ingress_ifindex)
+			break;
 		packet->source_identity = IDENTITY_HOST;
-	} else {
-		/* Would get the identity of a node. */
+		return IDENTITY_REMOTE_NODE;
+	case ADDRESS_WORLD:
+		break;
+	default:
 		return -REASON_INVALID_SOURCE_IP;
 	}
+	packet->source_identity = IDENTITY_WORLD;
+	return IDENTITY_WORLD;
+}
+
+/* Returns a tc action or -reason. */
+static __inline int overlay_send(struct __sk_buff *skb, struct packet *packet)
+{
+	const struct address *row;
+	int identity, error = packet_parse(skb, packet), unknown = error == -REASON_FRAG_NOT_FOUND;
+
+	/* Ports say who is answered; without, a packet is sent all the same. */
+	if (error && !unknown)
+		return error;
+	/* The device throws away what has no key. */
+	if (packet->flags & PACKET_NEIGHBOUR)
+		return TC_ACT_OK;
+	identity = overlay_sender(skb, packet);
+	if (identity < 0)
+		return identity;
 	row = address_find(&packet->tuple.destination, packet->tuple.family);
 	if (!row)
 		return -REASON_NO_TUNNEL_ENDPOINT;
 	packet->destination_identity = row->identity;
+	if (packet->flags & PACKET_FRAGMENT_FIRST)
+		packet_remember(packet);
+	if (identity == IDENTITY_WORLD && !unknown && !(packet->flags & PACKET_ICMP_ERROR)) {
+		error = overlay_ask(packet);
+		if (error)
+			return error;
+	}
 	error = tunnel_to(skb, row, identity);
 	return error ? error : TC_ACT_OK;
 }
 
-/* The host's packets to other nodes' pods, and what the stack forwards for pods. What from_pod redirects has a key already. */
+/* The host's packets to other nodes' pods, and what the stack forwards. What from_pod redirects has a key already. */
 SEC("classifier/to_overlay") int to_overlay(struct __sk_buff *skb)
 {
 	struct packet packet = {};

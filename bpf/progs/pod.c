@@ -27,14 +27,44 @@ static __inline int pod_verify(struct __sk_buff *skb, const struct packet *packe
 	return 0;
 }
 
+/*
+ * An answer to nobody of the cluster: back through the tunnel by which it was asked, if it was. This node's routes may know another way,
+ * but not one on which pods' addresses are believed. Returns a tc action, -reason, or 0 if the routes have to know.
+ */
+__global int pod_answers(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint, const struct config *config)
+{
+	struct address node = {};
+	const struct ct *ct;
+	int error;
+
+	if (!packet || !endpoint || !config)
+		return -REASON_INVALID_PACKET;
+	ct = admit_answered(skb, packet, DIRECTION_INGRESS);
+	if (!ct || ct->via_family == FAMILY_NONE)
+		return 0;
+	node.tunnel = ct->via;
+	node.tunnel_family = ct->via_family;
+	/* It may have left the cluster. */
+	if (address_kind(address_exact(&node.tunnel, node.tunnel_family)) != ADDRESS_NODE)
+		return 0;
+	if (!config->tunnel_ifindex)
+		return -REASON_NO_CONFIG;
+	error = packet_route(skb, packet, 0);
+	if (!error)
+		error = tunnel_to(skb, &node, endpoint->identity);
+	return error ? error : bpf_redirect(config->tunnel_ifindex, 0);
+}
+
 /* Where a packet goes that was let out and is for no pod of this node. Returns a tc action or -reason. */
 static __inline int pod_leaves(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint,
-			       const struct config *config, const struct address *row)
+			       const struct config *config, const struct address *row, enum ct_state state)
 {
 	int native = config->flags & CONFIG_NATIVE_ROUTING, error;
 	enum address_kind kind = address_kind(row);
 	int pods = kind == ADDRESS_POD || kind == ADDRESS_NODE_OVERLAY;
 
+	if (pods && !native && (endpoint->flags & ENDPOINT_CHAINED))
+		skb->mark = identity_mark(endpoint->identity);
 	/* For this host. Or the stack routes, and tells the pod of packets that live too short or are too long. */
 	if (address_is_host(kind) || (endpoint->flags & ENDPOINT_CHAINED) || packet->ttl <= 1 || forward_stays_on_link(packet))
 		return TC_ACT_OK;
@@ -52,6 +82,11 @@ static __inline int pod_leaves(struct __sk_buff *skb, struct packet *packet, con
 		if (!error)
 			error = tunnel_to(skb, row, endpoint->identity);
 		return error ? error : bpf_redirect(config->tunnel_ifindex, 0);
+	}
+	if (!row && !native && state == CT_REPLY) {
+		error = pod_answers(skb, packet, endpoint, config);
+		if (error)
+			return error;
 	}
 	/* Inside of the cluster nothing is masqueraded: spares to_uplink from finding out again. */
 	if (native && row)
@@ -71,7 +106,7 @@ static __inline int pod_send(struct __sk_buff *skb, struct packet *packet, const
 	struct inet hairpin;
 	struct peer peer;
 	__u32 ifindex;
-	int verdict;
+	int verdict, state;
 
 	/* Else a pod could speak for any identity. */
 	if (packet->tuple.protocol == IPPROTO_UDP && packet->tuple.destination_port == config->tunnel_port &&
@@ -111,11 +146,11 @@ static __inline int pod_send(struct __sk_buff *skb, struct packet *packet, const
 	}
 	packet->destination_identity = peer.identity;
 
-	verdict = admit(skb, packet, endpoint, &peer, DIRECTION_EGRESS);
-	if (verdict < 0)
-		return verdict;
+	state = admit(skb, packet, endpoint, &peer, DIRECTION_EGRESS);
+	if (state < 0)
+		return state;
 	/* Nobody outside has it: a cluster's own address is not to leave. */
-	if (verdict == CT_NEW && !row && !packet->service && service_owns(&packet->tuple.destination, packet->tuple.family)) {
+	if (state == CT_NEW && !row && !packet->service && service_owns(&packet->tuple.destination, packet->tuple.family)) {
 		struct tuple key = packet->tuple;
 
 		key.direction = DIRECTION_EGRESS;
@@ -129,14 +164,16 @@ static __inline int pod_send(struct __sk_buff *skb, struct packet *packet, const
 	}
 
 	/* A chained pod's packet comes by to_pod of the other one. */
-	if (destination && (endpoint->flags & ENDPOINT_CHAINED))
+	if (destination && (endpoint->flags & ENDPOINT_CHAINED)) {
+		skb->mark = identity_mark(endpoint->identity);
 		return TC_ACT_OK;
+	}
 	if (destination) {
 		*direction = DIRECTION_INGRESS;
 		peer.identity = endpoint->identity;
 		return deliver(skb, packet, destination, ifindex, &peer);
 	}
-	return pod_leaves(skb, packet, endpoint, config, row);
+	return pod_leaves(skb, packet, endpoint, config, row, state);
 }
 
 /* Returns a tc action or -reason. */
@@ -172,12 +209,49 @@ SEC("classifier/from_pod") int from_pod(struct __sk_buff *skb)
 	return finish(skb, &packet, verdict, direction);
 }
 
+/* Whom the stack brings a packet from. Returns 0 or -reason. */
+static __inline int pod_sender(const struct __sk_buff *skb, const struct packet *packet, struct peer *peer)
+{
+	const struct address *row = address_find(&packet->tuple.source, packet->tuple.family);
+	const struct config *config = config_get();
+	__u32 from = skb->ingress_ifindex;
+	const struct endpoint *source;
+
+	*peer = address_peer(row);
+	if (!row)
+		return 0;
+	switch (row->kind) {
+	case ADDRESS_ENDPOINT:
+		source = endpoint_find(row->ifindex);
+		if (source && !endpoint_sent(skb, source, row->ifindex))
+			return -REASON_INVALID_SOURCE_IP;
+		peer->identity = source ? source->identity : IDENTITY_UNKNOWN;
+		peer->scope = SCOPE_POD;
+		break;
+	case ADDRESS_HOST:
+	case ADDRESS_HOST_OVERLAY:
+		/* Forwarded with the host's address: whoever it was, it was not the host. */
+		if (from)
+			*peer = address_peer(0);
+		break;
+	case ADDRESS_POD:
+	case ADDRESS_NODE_OVERLAY:
+		if (from && config && from != config->tunnel_ifindex && config_tunnels_all(config, packet->tuple.family))
+			return -REASON_INVALID_SOURCE_IP;
+		if (row->kind == ADDRESS_POD && peer->identity == IDENTITY_UNKNOWN && identity_is_marked(skb->mark))
+			peer->identity = identity_of_mark(skb->mark);
+		break;
+	default:
+		break;
+	}
+	return 0;
+}
+
 /* What the host's stack delivers: its own packets, and what no program could redirect. */
 SEC("classifier/to_pod") int to_pod(struct __sk_buff *skb)
 {
-	const struct endpoint *source, *endpoint = endpoint_find(skb->ifindex);
+	const struct endpoint *endpoint = endpoint_find(skb->ifindex);
 	struct packet packet = {};
-	const struct address *row;
 	struct peer peer;
 	int verdict;
 
@@ -190,20 +264,10 @@ SEC("classifier/to_pod") int to_pod(struct __sk_buff *skb)
 
 	if (packet.flags & PACKET_FRAGMENT_FIRST)
 		packet_remember(&packet);
-	row = address_find(&packet.tuple.source, packet.tuple.family);
-	peer = address_peer(row);
-	if (row && row->kind == ADDRESS_ENDPOINT) {
-		source = endpoint_find(row->ifindex);
-		peer.identity = source ? source->identity : IDENTITY_UNKNOWN;
-		peer.scope = SCOPE_POD;
-	} else if (address_is_host(address_kind(row)) && skb->ingress_ifindex) {
-		/* Forwarded with the host's address: whoever it was, it was not the host. */
-		peer = address_peer(0);
-	}
-	if (row && row->kind == ADDRESS_POD && peer.identity == IDENTITY_UNKNOWN && identity_is_marked(skb->mark))
-		peer.identity = identity_of_mark(skb->mark);
+	verdict = pod_sender(skb, &packet, &peer);
 	packet.source_identity = peer.identity;
-	verdict = admit(skb, &packet, endpoint, &peer, DIRECTION_INGRESS);
+	if (!verdict)
+		verdict = admit(skb, &packet, endpoint, &peer, DIRECTION_INGRESS);
 	if (verdict >= 0 && (endpoint->flags & ENDPOINT_INGRESS_LIMITED))
 		verdict = bandwidth_take(skb, &packet, skb->ifindex, DIRECTION_INGRESS);
 	return finish(skb, &packet, verdict < 0 ? verdict : TC_ACT_OK, DIRECTION_INGRESS);

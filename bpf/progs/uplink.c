@@ -8,11 +8,6 @@
 #include "../lib/drop.h"
 #include "../lib/nat.h"
 
-static __inline int uplink_masquerades(const struct config *config, enum family family)
-{
-	return config->flags & (family == FAMILY_IPV4 ? CONFIG_MASQUERADE_IPV4 : CONFIG_MASQUERADE_IPV6);
-}
-
 static __inline int uplink_is_tunnel(const struct config *config, const struct packet *packet)
 {
 	return packet->tuple.protocol == IPPROTO_UDP && packet->tuple.destination_port == config->tunnel_port;
@@ -63,8 +58,7 @@ static __inline int uplink_receive(struct __sk_buff *skb, struct packet *packet,
 		return -REASON_INVALID_SOURCE_IP;
 	case ADDRESS_POD:
 	case ADDRESS_NODE_OVERLAY:
-		/* Where pods are tunnelled and masqueraded, none comes plain. */
-		if (!(config->flags & CONFIG_NATIVE_ROUTING) && uplink_masquerades(config, packet->tuple.family))
+		if (config_tunnels_all(config, packet->tuple.family))
 			return -REASON_INVALID_SOURCE_IP;
 		break;
 	default:
@@ -120,18 +114,6 @@ SEC("classifier/from_uplink") int from_uplink(struct __sk_buff *skb)
 	return verdict == TC_ACT_OK ? verdict : finish(skb, &packet, verdict, DIRECTION_INGRESS);
 }
 
-/* A pod answers to a connection that was opened from outside. */
-static __inline int uplink_is_reply(struct __sk_buff *skb, const struct packet *packet)
-{
-	struct tuple key = packet->tuple;
-
-	if ((packet->flags & PACKET_ICMP_ERROR) && packet_related(skb, packet, &key) < 0)
-		return 0;
-	tuple_reverse(&key);
-	key.direction = DIRECTION_INGRESS;
-	return ct_find(&key) != 0;
-}
-
 /* Returns a tc action or -reason. error: what the parser said. */
 static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, const struct config *config, int error)
 {
@@ -159,7 +141,7 @@ static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, co
 	if (packet->flags & PACKET_FRAGMENT_FIRST)
 		packet_remember(packet);
 	/* Most packets are of a flow that was masqueraded before: nobody has to ask again why. */
-	if (!error && uplink_masquerades(config, packet->tuple.family) && nat_supports(packet)) {
+	if (!error && config_masquerades(config, packet->tuple.family) && nat_supports(packet)) {
 		error = nat_continue(skb, packet, config);
 		if (error)
 			return error < 0 ? error : TC_ACT_OK;
@@ -181,11 +163,12 @@ static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, co
 	default:
 		return TC_ACT_OK;
 	}
-	if (!uplink_masquerades(config, packet->tuple.family))
+	if (!config_masquerades(config, packet->tuple.family))
 		return TC_ACT_OK;
 	if (error)
 		return error;
-	if (uplink_is_reply(skb, packet))
+	/* To a connection that was opened from outside. */
+	if (admit_answered(skb, packet, DIRECTION_INGRESS))
 		return TC_ACT_OK;
 	if (packet->flags & PACKET_ICMP_ERROR) {
 		error = nat_translate_error(skb, packet, DIRECTION_EGRESS);

@@ -1,6 +1,6 @@
 //! Mirror of `lib/conntrack.h`; keys are [`Tuple`](crate::inet::Tuple)s.
 
-use crate::inet::{Inet, Port};
+use crate::inet::{Family, Inet, Port};
 use crate::numbers::{flags, numbers, pod};
 
 numbers! {
@@ -40,7 +40,11 @@ pub struct Ct {
     pub service_address: Inet,
     pub service_port: Port,
     pub flags: CtFlags,
-    pub reserved: [u32; 5],
+    /// Ingress entry: the node through whose tunnel a packet came whose source is nobody's. Replies go back there.
+    pub via: Inet,
+    /// None: the host's routes know.
+    pub via_family: Family,
+    pub reserved: [u8; 3],
 }
 
 pod!(Ct);

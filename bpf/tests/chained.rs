@@ -63,13 +63,13 @@ privileged! {
             let mut kernel = kernel();
             kernel.policy(CLIENT_POLICY, isolating(CLIENT_POLICY, 9));
             let packet = packet::tcp(at(net.server(), 50000), at(net.client(), 80), SYN);
-            let (verdict, _) = kernel.run_from(TO_POD, &packet, 5);
+            let (verdict, _) = kernel.run_from(TO_POD, &packet, node::SERVER_IFINDEX);
             assert_eq!(verdict, Verdict::Drop);
             let event = kernel.events()[0];
             assert_eq!((event.reason, event.source_identity), (Reason::POLICY_DEFAULT_DENY, node::SERVER_IDENTITY));
             let server = RulePeer::identity(node::SERVER_IDENTITY);
             kernel.rule(rule(CLIENT_POLICY, server, Direction::INGRESS), normal(Action::ALLOW, 1));
-            assert_eq!(kernel.run_from(TO_POD, &packet, 5), (Verdict::Pass, packet));
+            assert_eq!(kernel.run_from(TO_POD, &packet, node::SERVER_IFINDEX), (Verdict::Pass, packet));
         }
     }
 }

@@ -112,6 +112,8 @@ fn structs_have_the_layout_of_the_object() {
             service_address,
             service_port,
             flags,
+            via,
+            via_family,
             reserved
         }
     );

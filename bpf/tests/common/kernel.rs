@@ -223,6 +223,11 @@ impl Kernel {
         self.run_with(program, packet, &[(2, mark)])
     }
 
+    /// As [`run_from`](Self::run_from), of a packet with a mark.
+    pub fn run_marked_from(&mut self, program: &str, packet: &[u8], mark: u32, ingress: u32) -> (Verdict, Vec<u8>) {
+        self.run_with(program, packet, &[(2, mark), (9, ingress)])
+    }
+
     /// As [`run`](Self::run), with words of struct __sk_buff.
     fn run_with(&mut self, program: &str, packet: &[u8], words: &[(usize, u32)]) -> (Verdict, Vec<u8>) {
         let name = program;

@@ -19,7 +19,7 @@ fn any(family: SocketAddr, port: u16) -> SocketAddr {
 }
 
 /// Binds to a port. A fork elsewhere in this process may hold the socket of the exchange before for a moment longer.
-fn listen<T>(netns: &Netns, bind: impl Fn() -> std::io::Result<T> + Send + Sync) -> T
+pub fn listen<T>(netns: &Netns, bind: impl Fn() -> std::io::Result<T> + Send + Sync) -> T
 where
     T: Send,
 {
