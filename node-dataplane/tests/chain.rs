@@ -189,6 +189,19 @@ async fn chained(node: &Node, bottle: &Bottle, number: usize, mut plugin: Value)
     }
     assert!(!two.inside(reached), "{what}: a pod reaches another although a policy isolates that");
 
+    // Our part alone: the device goes on to be the other plugin's, and judges nobody.
+    let whole = fs::read(node.conf.join("10-test.conflist")).unwrap();
+    node.write(&json!({ "cniVersion": "1.0.0", "name": what, "plugins": [node.entry()] }));
+    for (pod, uid) in [(&one, "one"), (&two, "two")] {
+        node.cnitool("del", &what, pod, uid).await.unwrap();
+    }
+    for direction in [Direction::Ingress, Direction::Egress] {
+        assert_eq!(links.filter(device.index, direction).await.unwrap(), None, "{what} {direction:?}");
+    }
+    assert_eq!(maps.endpoints.get(&device.index).unwrap(), None, "{what}");
+    assert!(two.inside(reached), "{what}: as if there had never been a policy");
+
+    fs::write(node.conf.join("10-test.conflist"), whole).unwrap();
     for (pod, uid) in [(&one, "one"), (&two, "two")] {
         node.cnitool("del", &what, pod, uid).await.unwrap();
     }

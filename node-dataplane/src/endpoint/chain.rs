@@ -1,11 +1,14 @@
 //! Chaining: another plugin has made a pod's devices and given it addresses; what it sends and gets is judged here.
 
 use super::Endpoints;
+use super::attachment::Attachment;
 use super::error::AttachError;
 use crate::link::device::Device;
 use crate::link::netns::Namespace;
 use crate::link::uplink::is_pod_device;
-use crate::link::{Mac, pod};
+use crate::link::worker::Desk;
+use crate::link::{LinkError, Mac, pod};
+use crate::programs::attach::POD;
 
 /// What cannot be chained after.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -46,5 +49,24 @@ impl Endpoints {
             return Err(ChainError::Taken(interface.to_owned()).into());
         }
         Ok(Pair { host, pod_mac, mtu: inside.mtu })
+    }
+
+    /// Leaves a chained pod's device to the plugin that has made it, as it was: without our programs, which would let nothing
+    /// pass any more. A device that is gone, or by now another one, is let alone.
+    pub(super) async fn release(&self, attachment: &Attachment) -> Result<(), LinkError> {
+        let Attachment { device, ifindex, host_mac, .. } = attachment.clone();
+        let release = async move |desk: &Desk| {
+            let found = desk.links.device(&device).await?;
+            if found.is_none_or(|found| found.index != ifindex || found.mac != Some(host_mac)) {
+                return Ok(());
+            }
+            for (direction, name) in POD {
+                if desk.links.filter_name(ifindex, direction).await?.as_deref() == Some(name) {
+                    desk.links.delete_filter(ifindex, direction).await?;
+                }
+            }
+            Ok(())
+        };
+        self.inner.removing.run(release).await
     }
 }

@@ -61,8 +61,9 @@ impl Endpoints {
                 attachment.ifindex = device.map_or(0, |device| device.index);
             }
             self.state().maps.remove(&attachment)?;
-            // The device of a chained pod is another plugin's to remove. Its programs stay: without entries, nothing passes.
-            if !attachment.chained {
+            if attachment.chained {
+                self.release(&attachment).await?;
+            } else {
                 self.remove_device(&attachment.device).await?;
             }
         }

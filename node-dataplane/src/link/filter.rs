@@ -89,6 +89,18 @@ impl Links {
     /// # Errors
     /// When the kernel refuses for another reason than that there is no filter.
     pub async fn filter(&self, device: u32, direction: Direction) -> Result<Option<u32>, LinkError> {
+        Ok(self.own_filter(device, direction).await?.as_ref().and_then(program_id))
+    }
+
+    /// The name that the program in our place was hung up with, if there is one: it may be somebody else's.
+    ///
+    /// # Errors
+    /// When the kernel refuses for another reason than that there is no filter.
+    pub async fn filter_name(&self, device: u32, direction: Direction) -> Result<Option<String>, LinkError> {
+        Ok(self.own_filter(device, direction).await?.as_ref().and_then(program_name))
+    }
+
+    async fn own_filter(&self, device: u32, direction: Direction) -> Result<Option<TcMessage>, LinkError> {
         let _listing = self.listing.lock().await;
         let mut handle = self.handle.traffic_filter(index(device));
         let request = handle.get();
@@ -98,9 +110,9 @@ impl Links {
         };
         let listed: Result<Vec<TcMessage>, _> = request.execute().try_collect().await;
         match listed.map_err(LinkError::netlink(Operation::List, format_args!("programs on device {device}"))) {
-            Ok(filters) => {
-                Ok(filters.iter().filter(|f| f.header.handle == TcHandle::from(HANDLE)).find_map(program_id))
-            }
+            Ok(filters) => Ok(filters
+                .into_iter()
+                .find(|filter| filter.header.handle == TcHandle::from(HANDLE) && program_id(filter).is_some())),
             // EINVAL: no clsact.
             Err(LinkError::Netlink { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => Ok(None),
             Err(error) if error.is_absent() => Ok(None),
@@ -148,11 +160,27 @@ async fn execute(
 }
 
 fn program_id(filter: &TcMessage) -> Option<u32> {
-    filter.attributes.iter().find_map(|attribute| match attribute {
-        TcAttribute::Options(options) => options.iter().find_map(|option| match option {
-            TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
-            _ => None,
-        }),
+    options(filter).find_map(|option| match option {
+        TcFilterBpfOption::ProgId(id) => Some(*id),
+        _ => None,
+    })
+}
+
+fn program_name(filter: &TcMessage) -> Option<String> {
+    options(filter).find_map(|option| match option {
+        TcFilterBpfOption::ProgName(name) => Some(name.clone()),
+        _ => None,
+    })
+}
+
+/// What a filter of cls_bpf is like.
+fn options(filter: &TcMessage) -> impl Iterator<Item = &TcFilterBpfOption> {
+    let all = filter.attributes.iter().filter_map(|attribute| match attribute {
+        TcAttribute::Options(options) => Some(options),
+        _ => None,
+    });
+    all.flatten().filter_map(|option| match option {
+        TcOption::Bpf(option) => Some(option),
         _ => None,
     })
 }
