@@ -78,6 +78,12 @@ impl<'a> Workload<'a> {
         self.policy("friends", &spec)
     }
 
+    /// Replaces what a NetworkPolicy lets in.
+    pub fn change_policy(&self, name: &str, ingress: &Value) -> Result<()> {
+        let path = format!("{}/{name}", self.path(POLICIES.0, POLICIES.1));
+        self.api.patch(&path, &json!({"spec": {"ingress": ingress}}))
+    }
+
     /// Deletes a NetworkPolicy.
     pub fn remove_policy(&self, name: &str) -> Result<()> {
         self.api.delete(&format!("{}/{name}", self.path(POLICIES.0, POLICIES.1)))

@@ -154,6 +154,11 @@ impl Lab {
 
     /// A server that was started, when it is ready and answers.
     pub(crate) fn server(&self, workload: &Workload<'_>, name: &str) -> Server {
+        self.server_at(workload, name, HTTP)
+    }
+
+    /// As [`Lab::server`], of one that serves at another port.
+    pub(crate) fn server_at(&self, workload: &Workload<'_>, name: &str, port: u16) -> Server {
         let object = workload.ready(name).unwrap();
         let network = self.cluster.pod_network(&object).unwrap();
         let server = Server {
@@ -164,7 +169,7 @@ impl Lab {
             object,
         };
         // Ready means that the process runs, not that it listens already.
-        eventually(&format!("{name} serves"), || server.ask(SocketAddr::new([127, 0, 0, 1].into(), HTTP)).reached());
+        eventually(&format!("{name} serves"), || server.ask(SocketAddr::new([127, 0, 0, 1].into(), port)).reached());
         server
     }
 
@@ -172,17 +177,26 @@ impl Lab {
     pub(crate) fn annotated(&self, workload: &Workload<'_>, name: &str, node: usize, annotations: &[(&str, &str)]) {
         let annotations: serde_json::Map<_, _> =
             annotations.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
-        let pod = json!({
-            "metadata": {"name": name, "labels": {"app": name}, "annotations": annotations},
-            "spec": {
-                "nodeName": self.node(node),
-                "terminationGracePeriodSeconds": 0,
-                "containers": [{"name": "main", "image": self.agnhost, "args": [
-                    "netexec", format!("--http-port={HTTP}"), format!("--udp-port={UDP}"),
-                ]}],
-            },
-        });
-        self.api.create(&workload.path("", "pods"), &pod).unwrap();
+        let arguments = ["netexec".to_owned(), format!("--http-port={HTTP}"), format!("--udp-port={UDP}")];
+        self.create(workload, name, node, json!({ "annotations": annotations }), json!({}), &arguments);
+    }
+
+    /// Creates a pod of agnhost, with more in its metadata and its specification than all have.
+    pub(crate) fn create(
+        &self,
+        workload: &Workload<'_>,
+        name: &str,
+        node: usize,
+        mut metadata: Value,
+        mut spec: Value,
+        arguments: &[String],
+    ) {
+        metadata["name"] = name.into();
+        metadata["labels"] = json!({ "app": name });
+        spec["nodeName"] = self.node(node).into();
+        spec["terminationGracePeriodSeconds"] = 0.into();
+        spec["containers"] = json!([{"name": "main", "image": self.agnhost, "args": arguments}]);
+        self.api.create(&workload.path("", "pods"), &json!({ "metadata": metadata, "spec": spec })).unwrap();
     }
 
     /// Starts one server on a node that is known by its number in the cluster.
@@ -231,6 +245,12 @@ impl Lab {
         let nodes: Vec<_> = state.nodes.values().collect();
         File::open(format!("/proc/{}/ns/net", nodes[n % nodes.len()].init.pid)).unwrap()
     }
+}
+
+/// How many packets the `n`th node has dropped for a reason.
+pub(crate) fn dropped(lab: &Lab, n: usize, reason: &str) -> f64 {
+    let metrics = lab.cluster.node_metrics(lab.index(n), Source::Daemon).unwrap();
+    metrics.sum("cilium_drop_count_total", &format!("reason=\"{reason}\""))
 }
 
 /// The address of the same family as `other`.

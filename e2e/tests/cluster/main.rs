@@ -10,8 +10,11 @@
 mod addresses;
 mod bad_input;
 mod bandwidth;
+mod barrier;
 mod host;
+mod host_network;
 mod lab;
+mod lies;
 mod lifecycle;
 mod neighbours;
 mod operators;

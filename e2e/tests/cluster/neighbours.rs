@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::lab::{OwnCluster, Server, eventually};
 
-fn bridged() -> Shape {
-    Shape { cni: Cni::Bridge, routing: Routing::Native, ..Shape::of(2) }
+fn bridged(routing: Routing) -> Shape {
+    Shape { cni: Cni::Bridge, routing, ..Shape::of(2) }
 }
 
 /// Whether its address is one that this project gives.
@@ -19,8 +19,17 @@ fn ours(own: &OwnCluster, server: &Server) -> bool {
 }
 
 #[test]
-fn a_running_cluster_moves_from_another_network_without_a_reboot() {
-    let own = OwnCluster::start('m', bridged());
+fn a_running_cluster_moves_from_another_network_to_native_routing_without_a_reboot() {
+    moves('m', Routing::Native);
+}
+
+#[test]
+fn a_running_cluster_moves_from_another_network_to_vxlan_without_a_reboot() {
+    moves('v', Routing::Tunnel);
+}
+
+fn moves(letter: char, routing: Routing) {
+    let own = OwnCluster::start(letter, bridged(routing));
     let lab = &own.lab;
     let workload = lab.workload("move");
     let old = lab.servers(&workload, &[("old-a", 0), ("old-b", 1)]);
@@ -38,6 +47,21 @@ fn a_running_cluster_moves_from_another_network_without_a_reboot() {
             assert!(outcome.reached(), "{} to {}: {outcome:?}", from.name, to.name);
         }
     }
+
+    // To policies, an old pod is an address, and nobody of the cluster.
+    let ranges = lab.state().addresses().bridge_pods(lab.index(0));
+    let block: Vec<_> = ranges.iter().map(|range| json!({"ipBlock": {"cidr": range.to_string()}})).collect();
+    let guarded =
+        json!({"podSelector": {"matchLabels": {"app": "new-b"}}, "ingress": [{"from": [{"podSelector": {}}]}]});
+    workload.policy("guarded", &guarded).unwrap();
+    eventually("old pods are kept out", || {
+        !old[0].ask(new[1].http()).reached() && !old[1].ask(new[1].http()).reached()
+    });
+    assert!(new[0].ask(new[1].http()).reached(), "new ones are let in by their labels");
+    workload.change_policy("guarded", &json!([{ "from": block }])).unwrap();
+    eventually("the old range of the first node is let in", || old[0].ask(new[1].http()).reached());
+    assert!(!old[1].ask(new[1].http()).reached() && !new[0].ask(new[1].http()).reached(), "and nobody else");
+    workload.remove_policy("guarded").unwrap();
 
     // As a user restarts them, in his own time.
     let path = workload.path("", "pods");
@@ -57,7 +81,7 @@ fn a_running_cluster_moves_from_another_network_without_a_reboot() {
 
 #[test]
 fn policy_holds_for_pods_that_another_plugin_connects() {
-    let own = OwnCluster::start('c', bridged());
+    let own = OwnCluster::start('c', bridged(Routing::Native));
     let lab = &own.lab;
     let chained = ["routingMode=native", "ipam.mode=delegated-plugin", "cni.chainingMode=generic-veth"];
     let chained = [&chained[..], &["cni.chainingTarget=floor", "enableIPv4Masquerade=false"]].concat();

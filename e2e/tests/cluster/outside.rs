@@ -173,21 +173,3 @@ fn pods_see_nodes_as_the_routing_says() {
         }
     }
 }
-
-#[test]
-fn pods_of_the_hosts_network_are_reached_and_reach_pods() {
-    let lab = Lab::open();
-    let workload = lab.workload("out-hostnet");
-    let pods = lab.servers(&workload, &[("a", 0), ("b", 1)]);
-    // A process of a node is what such a pod is.
-    let _server = OnNode::start(&lab, 2);
-    for pod in &pods {
-        for ip in lab.node_ips(2) {
-            let outcome = pod.ask(SocketAddr::new(ip, NODE_PORT));
-            assert!(outcome.reached(), "{} to {ip}: {outcome:?}", pod.name);
-        }
-        for target in pod.everywhere() {
-            assert!(reach::probe(&lab.node_network(2), target).unwrap().reached(), "to {target}");
-        }
-    }
-}

@@ -1,11 +1,10 @@
-//! Packets that are not like most: too long for the wire, in pieces, or lying about who sent them.
+//! Packets that are not like most: too long for the wire, or in pieces.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use axoneme_e2e::metrics::Source;
 use axoneme_e2e::reach::{PATIENCE, inside};
 
 use crate::lab::{Lab, Server, eventually};
@@ -104,53 +103,4 @@ fn what_is_too_long_for_a_smaller_uplink_finds_its_size() {
         eventually(&format!("a stream to {ip} comes through"), || stream(a, b, *ip, 1 << 20) == 1 << 20);
         eventually(&format!("datagrams to {ip} come through in pieces"), || echoes(a, b, *ip, 1400));
     }
-}
-
-/// How many packets node `n` has dropped for a reason.
-fn dropped(lab: &Lab, n: usize, reason: &str) -> f64 {
-    let metrics = lab.cluster.node_metrics(lab.index(n), Source::Daemon).unwrap();
-    metrics.sum("cilium_drop_count_total", &format!("reason=\"{reason}\""))
-}
-
-/// A UDP packet with a made-up source address, as only root in a pod can send it.
-fn forge(from: &File, source: Ipv4Addr, target: Ipv4Addr) {
-    let mut packet = vec![0x45, 0, 0, 32, 0, 0, 0, 0, 64, libc::IPPROTO_UDP as u8, 0, 0];
-    packet.extend(source.octets());
-    packet.extend(target.octets());
-    packet.extend([0x12, 0x34, (FREE >> 8) as u8, FREE as u8, 0, 12, 0, 0, b'l', b'i', b'a', b'r']);
-    // SAFETY: the socket is checked, the address and the packet are valid for the length that is given.
-    let sent = inside(from, || unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_RAW);
-        assert!(socket >= 0, "{}", std::io::Error::last_os_error());
-        let mut address: libc::sockaddr_in = std::mem::zeroed();
-        address.sin_family = libc::AF_INET as u16;
-        address.sin_addr.s_addr = u32::from_ne_bytes(target.octets());
-        let size = size_of::<libc::sockaddr_in>() as u32;
-        let sent = libc::sendto(socket, packet.as_ptr().cast(), packet.len(), 0, (&raw const address).cast(), size);
-        libc::close(socket);
-        sent
-    });
-    assert_eq!(sent.unwrap(), packet.len() as isize, "the kernel sends it");
-}
-
-#[test]
-fn who_lies_about_its_address_is_dropped_and_counted() {
-    let lab = Lab::open();
-    let workload = lab.workload("packets-lies");
-    let pods = lab.servers(&workload, &[("liar", 0), ("victim", 0), ("target", 1)]);
-    let [liar, victim, target] = pods.as_slice() else { panic!("three pods") };
-    let v4 = |server: &Server| server.ips.iter().find_map(|ip| if let IpAddr::V4(v4) = ip { Some(*v4) } else { None });
-    // Raw IPv6 sockets do not take a source address; the program's check is one for both.
-    let (Some(lie), Some(goal)) = (v4(victim), v4(target)) else {
-        println!("skipped: this cluster has no IPv4");
-        return;
-    };
-    let listener = udp(&target.network, goal.into(), FREE);
-    let before = dropped(&lab, 0, "invalid-source-ip");
-    forge(&liar.network, lie, goal);
-    eventually("it is counted", || dropped(&lab, 0, "invalid-source-ip") > before);
-    forge(&liar.network, v4(liar).unwrap(), goal);
-    let mut buffer = [0; 64];
-    let (_, sender) = listener.recv_from(&mut buffer).unwrap();
-    assert_eq!(sender.ip(), IpAddr::V4(v4(liar).unwrap()), "the truth arrives, and the lie did not");
 }
