@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use axoneme_e2e::component::End;
 use axoneme_e2e::reach::Conversation;
-use serde_json::json;
 
 use crate::lab::{Lab, Server, eventually, within};
 

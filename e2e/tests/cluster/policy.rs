@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axoneme_e2e::reach::Conversation;
-use axoneme_e2e::workload::Workload;
 use serde_json::{Value, json};
 
 use crate::lab::{Lab, eventually, steadily};
