@@ -22,8 +22,12 @@ struct tunnel_origin {
 	struct inet node;
 };
 
-/* Directs a packet that is sent to the tunnel device to a node. Returns 0 or -reason. */
-static __noinline int tunnel_to(struct __sk_buff *skb, const struct address *row, enum identity identity)
+/*
+ * Directs a packet that is sent to the tunnel device to a node. It leaves with the address by which other nodes know this one, whatever
+ * routes and devices would have the kernel choose. Returns 0 or -reason.
+ */
+static __noinline int tunnel_to(struct __sk_buff *skb, const struct config *config, const struct address *row,
+				enum identity identity)
 {
 	struct bpf_tunnel_key key = {.tunnel_id = identity, .tunnel_ttl = TUNNEL_TTL};
 	__u64 flags;
@@ -31,11 +35,13 @@ static __noinline int tunnel_to(struct __sk_buff *skb, const struct address *row
 	switch (row->tunnel_family) {
 	case FAMILY_IPV4:
 		key.remote_ipv4 = host32(row->tunnel.words[0]);
+		key.local_ipv4 = host32(config->node_ipv4.words[0]);
 		/* The inner packet has a checksum of its own. */
 		flags = BPF_F_ZERO_CSUM_TX;
 		break;
 	case FAMILY_IPV6:
 		__builtin_memcpy(key.remote_ipv6, &row->tunnel, sizeof(key.remote_ipv6));
+		__builtin_memcpy(key.local_ipv6, &config->node_ipv6, sizeof(key.local_ipv6));
 		flags = BPF_F_TUNINFO_IPV6;
 		break;
 	default:

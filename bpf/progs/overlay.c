@@ -3,6 +3,7 @@
 #include <bpf.h>
 #include "../lib/address.h"
 #include "../lib/admit.h"
+#include "../lib/config.h"
 #include "../lib/conntrack.h"
 #include "../lib/deliver.h"
 #include "../lib/drop.h"
@@ -198,6 +199,7 @@ static __inline int overlay_sender(const struct __sk_buff *skb, struct packet *p
 /* Returns a tc action or -reason. */
 static __inline int overlay_send(struct __sk_buff *skb, struct packet *packet)
 {
+	const struct config *config = config_get();
 	const struct address *row;
 	int identity, error = packet_parse(skb, packet), unknown = error == -REASON_FRAG_NOT_FOUND;
 
@@ -213,6 +215,8 @@ static __inline int overlay_send(struct __sk_buff *skb, struct packet *packet)
 	row = address_find(&packet->tuple.destination, packet->tuple.family);
 	if (!row)
 		return -REASON_NO_TUNNEL_ENDPOINT;
+	if (!config)
+		return -REASON_NO_CONFIG;
 	packet->destination_identity = row->identity;
 	if (packet->flags & PACKET_FRAGMENT_FIRST)
 		packet_remember(packet);
@@ -221,7 +225,7 @@ static __inline int overlay_send(struct __sk_buff *skb, struct packet *packet)
 		if (error)
 			return error;
 	}
-	error = tunnel_to(skb, row, identity);
+	error = tunnel_to(skb, config, row, identity);
 	return error ? error : TC_ACT_OK;
 }
 

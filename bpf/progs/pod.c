@@ -51,7 +51,7 @@ __global int pod_answers(struct __sk_buff *skb, struct packet *packet, const str
 		return -REASON_NO_CONFIG;
 	error = packet_route(skb, packet, 0);
 	if (!error)
-		error = tunnel_to(skb, &node, endpoint->identity);
+		error = tunnel_to(skb, config, &node, endpoint->identity);
 	return error ? error : bpf_redirect(config->tunnel_ifindex, 0);
 }
 
@@ -80,7 +80,7 @@ static __inline int pod_leaves(struct __sk_buff *skb, struct packet *packet, con
 				return error;
 		}
 		if (!error)
-			error = tunnel_to(skb, row, endpoint->identity);
+			error = tunnel_to(skb, config, row, endpoint->identity);
 		return error ? error : bpf_redirect(config->tunnel_ifindex, 0);
 	}
 	if (!row && !native && state == CT_REPLY) {

@@ -63,6 +63,27 @@ privileged! {
 }
 
 privileged! {
+    fn tunnel_packets_leave_with_the_address_by_which_nodes_know_each_other() {
+        for routing in [Routing::Vxlan, Routing::VxlanRouted] {
+            let mut cluster = Cluster::routed(routing);
+            for (net, other, bits) in [(Net::V4, "192.0.2.77", 24), (Net::V6, "2001:db8::77", 64)] {
+                let (here, remote) = (&cluster.here.netns, &cluster.remote.netns);
+                here.ip(&format!("addr add {other}/{bits} dev uplink0 nodad"));
+                here.ip(&format!("route replace {}/{} dev uplink0 src {other}", net.node(), net.bits()));
+                let seen = datagrams(here, &cluster.there.netns, 53, at(net.node(), 53), 4).expect("the other node");
+                assert_eq!(seen.client.ip(), other.parse::<std::net::IpAddr>().unwrap(), "what the kernel chooses");
+
+                let seen = datagrams(&cluster.client.netns, remote, 53, at(net.remote(), 53), 4).expect("from a pod");
+                assert_eq!(seen.client.ip(), net.client());
+                let seen = datagrams(here, remote, 53, at(net.remote(), 53), 4).expect("from the host");
+                assert_eq!(seen.client.ip(), net.host_overlay());
+            }
+            assert_eq!((cluster.here.kernel.drops(), cluster.there.kernel.drops()), (vec![], vec![]));
+        }
+    }
+}
+
+privileged! {
     fn large_datagrams_travel_in_fragments_everywhere() {
         let mut cluster = Cluster::new();
         for net in Net::BOTH {
