@@ -13,6 +13,8 @@ enum config_flags : __u32 {
 	CONFIG_MASQUERADE_IPV6 = 1 << 2,
 	/* ax_no_masquerade has entries. */
 	CONFIG_EXCLUSIONS = 1 << 3,
+	/* ax_uplinks has entries. */
+	CONFIG_UPLINKS = 1 << 4,
 };
 
 /* An unwritten configuration (tunnel_ifindex 0 in VXLAN mode, no node address) drops what would need it. */
@@ -26,7 +28,10 @@ struct config {
 	__u16 nat_port_min;
 	__u16 nat_port_max;
 	__u16 reserved0;
-	/* The node's addresses on the underlay: what masqueraded packets leave with. Zero: none in this family. */
+	/*
+	 * The node's addresses, by which the cluster knows it: tunnel packets leave with them, and masqueraded ones where the device
+	 * has none of its own. Zero: none in this family.
+	 */
 	struct inet node_ipv4;
 	struct inet node_ipv6;
 	/* What fits through the way to other nodes' pods, without Ethernet header and before encapsulation. 0: not known yet. */
@@ -57,4 +62,10 @@ static __inline struct config *config_get(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&ax_config, &zero);
+}
+
+/* The node's address in a family. */
+static __inline const struct inet *config_address(const struct config *config, enum family family)
+{
+	return family == FAMILY_IPV4 ? &config->node_ipv4 : &config->node_ipv6;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Masquerading: pods leave the node with the node's address. */
+/* Masquerading: pods leave the node with an address of the host. */
 #pragma once
 
 #include <bpf.h>
@@ -27,7 +27,9 @@ struct nat {
 	struct inet address;
 	__be16 port;
 	enum nat_flags flags;
-	__u32 reserved[3];
+	/* Key direction egress: the device that the flow left by when it was given its address. */
+	__u32 ifindex;
+	__u32 reserved[2];
 };
 
 struct {
@@ -54,11 +56,6 @@ struct {
 #define NAT_PROBES 32
 /* Long enough for what a half-closed connection still has to say. */
 #define NAT_TCP_CLOSING (120 * SECONDS)
-
-static __inline const struct inet *nat_address(const struct config *config, enum family family)
-{
-	return family == FAMILY_IPV4 ? &config->node_ipv4 : &config->node_ipv6;
-}
 
 static __inline int nat_port_in_range(const struct config *config, __be16 port)
 {
@@ -188,17 +185,28 @@ static __noinline int nat_allocate(struct __sk_buff *skb, const struct config *c
 	return -REASON_NAT_NO_PORT;
 }
 
-/* What the replies to a flow look like, but for the port. */
-static __inline void nat_reply(const struct packet *packet, const struct config *config, struct tuple *reply)
+/* What the replies to a flow that leaves with an address look like, but for the port. */
+static __inline void nat_reply(const struct packet *packet, const struct inet *address, struct tuple *reply)
 {
 	*reply = packet->tuple;
 	tuple_reverse(reply);
-	reply->destination = *nat_address(config, packet->tuple.family);
+	reply->destination = *address;
 	reply->direction = DIRECTION_INGRESS;
 }
 
-/* Gives a flow that has a port already the node's address. Returns 1 if it did, 0 if the flow is new, or -reason. */
-static __noinline int nat_continue(struct __sk_buff *skb, struct packet *packet, const struct config *config)
+/*
+ * Whether a flow keeps an address that a new one would not get. An open connection does while the host has that address and the
+ * device is the same. On another device the address may be nobody's to answer, and all else only gains by being renewed.
+ */
+static __noinline int nat_keeps(const struct packet *packet, const struct nat *nat, __u32 ifindex)
+{
+	if (packet->tuple.protocol != IPPROTO_TCP || (packet->tcp_flags & TCP_SYN) || nat->ifindex != ifindex)
+		return 0;
+	return address_kind(address_exact(&nat->address, packet->tuple.family)) == ADDRESS_HOST;
+}
+
+/* Translates a flow that has a port already. address: what a new one would get. Returns 1 if it did, 0 if it is to begin, or -reason. */
+static __noinline int nat_continue(struct __sk_buff *skb, struct packet *packet, const struct inet *address)
 {
 	struct tuple key = packet->tuple, reply;
 	struct nat *nat, *back;
@@ -206,11 +214,9 @@ static __noinline int nat_continue(struct __sk_buff *skb, struct packet *packet,
 
 	key.direction = DIRECTION_EGRESS;
 	nat = nat_find(&key);
-	if (!nat)
+	if (!nat || (!inet_equal(&nat->address, address) && !nat_keeps(packet, nat, skb->ifindex)))
 		return 0;
-	nat_reply(packet, config, &reply);
-	if (!inet_equal(&nat->address, &reply.destination))
-		return 0;
+	nat_reply(packet, &nat->address, &reply);
 	reply.destination_port = nat->port;
 	if (packet->flags & PACKET_ECHO)
 		reply.source_port = nat->port;
@@ -225,17 +231,18 @@ static __noinline int nat_continue(struct __sk_buff *skb, struct packet *packet,
 }
 
 /*
- * Gives a new flow the node's address, keeping its port if it is free. The host's own flows take their port the same way. A pod's flow
+ * Gives a new flow this address, keeping its port if it is free. The host's own flows (own) take their port the same way. A pod's flow
  * to an excluded destination stays as it is. Returns 0 or -reason.
  */
-static __noinline int nat_begin(struct __sk_buff *skb, struct packet *packet, const struct config *config, int own)
+static __noinline int nat_begin(struct __sk_buff *skb, struct packet *packet, const struct config *config,
+				const struct inet *address, int own)
 {
 	struct tuple key = packet->tuple, reply;
 	int error;
 
 	key.direction = DIRECTION_EGRESS;
-	nat_reply(packet, config, &reply);
-	if (inet_is_zero(&reply.destination))
+	nat_reply(packet, address, &reply);
+	if (inet_is_zero(address))
 		return -REASON_NAT_NO_MAPPING;
 	if (!own && nat_excludes(config, packet))
 		return 0;
@@ -246,6 +253,7 @@ static __noinline int nat_begin(struct __sk_buff *skb, struct packet *packet, co
 		.expires = bpf_ktime_get_coarse_ns() + nat_lifetime(key.protocol, packet->tcp_flags, 0),
 		.address = reply.destination,
 		.port = reply.destination_port,
+		.ifindex = skb->ifindex,
 	};
 	if (bpf_map_update_elem(&ax_nat, &key, &to_node, BPF_ANY))
 		return -REASON_CT_NO_SPACE;

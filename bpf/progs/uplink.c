@@ -7,6 +7,7 @@
 #include "../lib/deliver.h"
 #include "../lib/drop.h"
 #include "../lib/nat.h"
+#include "../lib/uplink.h"
 
 static __inline int uplink_is_tunnel(const struct config *config, const struct packet *packet)
 {
@@ -45,6 +46,7 @@ static __noinline int uplink_deliver(struct __sk_buff *skb, struct packet *packe
 static __inline int uplink_receive(struct __sk_buff *skb, struct packet *packet, const struct config *config)
 {
 	const struct address *source, *destination;
+	enum address_kind kind;
 	struct peer peer;
 	int error;
 
@@ -67,12 +69,18 @@ static __inline int uplink_receive(struct __sk_buff *skb, struct packet *packet,
 
 	if (packet->flags & PACKET_FRAGMENT_FIRST)
 		packet_remember(packet);
-	if (!inet_equal(&packet->tuple.destination, nat_address(config, packet->tuple.family))) {
-		/* Pods that the underlay knows, in native routing all of them. The stack answers to the last hop. */
+	if (!inet_equal(&packet->tuple.destination, config_address(config, packet->tuple.family))) {
 		destination = address_exact(&packet->tuple.destination, packet->tuple.family);
-		if (!destination || destination->kind != ADDRESS_ENDPOINT || packet->ttl <= 1)
+		kind = address_kind(destination);
+		/* Pods that the underlay knows, in native routing all of them. The stack answers to the last hop. */
+		if (destination && kind == ADDRESS_ENDPOINT && packet->ttl > 1)
+			return uplink_deliver(skb, packet, destination, &peer);
+		/*
+		 * Masquerading may have used any address of the host, and the reply may come by any device. Nobody's is perhaps one
+		 * that has become the host's a moment ago.
+		 */
+		if (kind != ADDRESS_HOST && kind != ADDRESS_WORLD)
 			return TC_ACT_OK;
-		return uplink_deliver(skb, packet, destination, &peer);
 	}
 	if (packet->flags & PACKET_ICMP_ERROR) {
 		error = nat_translate_error(skb, packet, DIRECTION_INGRESS);
@@ -119,6 +127,7 @@ static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, co
 {
 	int native = config->flags & CONFIG_NATIVE_ROUTING;
 	const struct address *row;
+	struct inet address;
 
 	row = address_find(&packet->tuple.source, packet->tuple.family);
 	switch (address_kind(row)) {
@@ -128,12 +137,12 @@ static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, co
 		packet->source_identity = IDENTITY_HOST;
 		/* The host's later fragments need no port: their address stays as it is. */
 		if (error || !nat_supports(packet) || (packet->flags & PACKET_ECHO_REPLY) ||
-		    !nat_port_in_range(config, packet->tuple.source_port) ||
-		    !inet_equal(&packet->tuple.source, nat_address(config, packet->tuple.family)))
+		    !nat_port_in_range(config, packet->tuple.source_port))
 			return TC_ACT_OK;
-		error = nat_continue(skb, packet, config);
+		address = packet->tuple.source;
+		error = nat_continue(skb, packet, &address);
 		if (!error)
-			error = nat_begin(skb, packet, config, 1);
+			error = nat_begin(skb, packet, config, &address, 1);
 		return error < 0 ? error : TC_ACT_OK;
 	default:
 		return TC_ACT_OK;
@@ -141,8 +150,9 @@ static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, co
 	if (packet->flags & PACKET_FRAGMENT_FIRST)
 		packet_remember(packet);
 	/* Most packets are of a flow that was masqueraded before: nobody has to ask again why. */
+	address = uplink_address(config, skb->ifindex, packet->tuple.family);
 	if (!error && config_masquerades(config, packet->tuple.family) && nat_supports(packet)) {
-		error = nat_continue(skb, packet, config);
+		error = nat_continue(skb, packet, &address);
 		if (error)
 			return error < 0 ? error : TC_ACT_OK;
 	}
@@ -178,7 +188,7 @@ static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, co
 	}
 	if (!nat_supports(packet))
 		return nat_excludes(config, packet) ? TC_ACT_OK : -REASON_NAT_UNSUPPORTED_PROTOCOL;
-	error = nat_begin(skb, packet, config, 0);
+	error = nat_begin(skb, packet, config, &address, 0);
 	return error ? error : TC_ACT_OK;
 }
 

@@ -13,6 +13,8 @@ numbers! {
         MASQUERADE_IPV6 = 1 << 2,
         /// `ax_no_masquerade` has entries.
         EXCLUSIONS = 1 << 3,
+        /// `ax_uplinks` has entries.
+        UPLINKS = 1 << 4,
     }
 }
 flags!(ConfigFlags);
@@ -30,7 +32,8 @@ pub struct Config {
     pub nat_port_min: u16,
     pub nat_port_max: u16,
     pub reserved0: u16,
-    /// The node's addresses on the underlay: what masqueraded packets leave with. Zero: none in this family.
+    /// The node's addresses, by which the cluster knows it: tunnel packets leave with them, and masqueraded ones where the
+    /// device has none of its own. Zero: none in this family.
     pub node_ipv4: Inet,
     pub node_ipv6: Inet,
     /// What fits through the way to other nodes' pods, without Ethernet header and before encapsulation. 0: not known yet.

@@ -20,3 +20,4 @@ pub mod policy;
 pub mod programs;
 pub mod service;
 pub mod sock;
+pub mod uplink;

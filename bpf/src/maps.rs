@@ -15,6 +15,7 @@ pub const CT_ANY: &str = "ax_ct_any";
 pub const NAT: &str = "ax_nat";
 pub const FRAGMENTS: &str = "ax_fragments";
 pub const NO_MASQUERADE: &str = "ax_no_masquerade";
+pub const UPLINKS: &str = "ax_uplinks";
 pub const BANDWIDTH: &str = "ax_bandwidth";
 pub const SOCK_REVERSE: &str = "ax_sock_reverse";
 pub const METRICS: &str = "ax_metrics";
@@ -37,6 +38,7 @@ pub const ALL: &[&str] = &[
     NAT,
     FRAGMENTS,
     NO_MASQUERADE,
+    UPLINKS,
     BANDWIDTH,
     SOCK_REVERSE,
     METRICS,

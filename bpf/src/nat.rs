@@ -21,7 +21,9 @@ pub struct Nat {
     pub address: Inet,
     pub port: Port,
     pub flags: NatFlags,
-    pub reserved: [u32; 3],
+    /// Key direction egress: the device that the flow left by when it was given its address.
+    pub ifindex: u32,
+    pub reserved: [u32; 2],
 }
 
 /// Value of `ax_no_masquerade`, whose keys are `CidrKey`s.

@@ -21,6 +21,7 @@ use axoneme_bpf::policy::{
 };
 use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceFlags, ServiceKey};
 use axoneme_bpf::sock::{SockReverse, SockReverseKey};
+use axoneme_bpf::uplink::Uplink;
 use common::btf;
 
 /// Compares a struct's fields, their offsets and the whole size.
@@ -117,7 +118,8 @@ fn structs_have_the_layout_of_the_object() {
             reserved
         }
     );
-    same_struct!(layout, "nat", Nat { expires, address, port, flags, reserved });
+    same_struct!(layout, "nat", Nat { expires, address, port, flags, ifindex, reserved });
+    same_struct!(layout, "uplink", Uplink { ipv4, ipv6, reserved });
     same_struct!(layout, "exclusion", Exclusion { reserved });
     same_struct!(layout, "fragment_key", FragmentKey { source, destination, id, protocol, family, reserved });
     same_struct!(layout, "fragment", Fragment { source_port, destination_port, flags, reserved });

@@ -15,6 +15,7 @@ use axoneme_bpf::policy::{Policy, PolicyClass, PolicyClassKey, PolicyRuleKey, Ve
 use axoneme_bpf::programs;
 use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceKey};
 use axoneme_bpf::sock::{SockReverse, SockReverseKey};
+use axoneme_bpf::uplink::Uplink;
 use axoneme_bpf::{maps, objects};
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf};
@@ -97,6 +98,12 @@ impl Kernel {
         self.set(maps::ADDRESSES, AddressKey::from(address), row);
     }
 
+    /// Forgets whose an address is.
+    pub fn delete_address(&mut self, address: IpAddr) {
+        let map = self.map(maps::ADDRESSES);
+        HashMap::<&mut MapData, AddressKey, Address>::try_from(map).unwrap().remove(&address.into()).unwrap();
+    }
+
     pub fn cidr(&mut self, address: IpAddr, length: u8, row: Address) {
         self.set_prefix::<_, [u8; 20], _>(maps::CIDRS, CidrKey::new(address, length), row);
     }
@@ -105,6 +112,17 @@ impl Kernel {
     pub fn exclude(&mut self, address: IpAddr, length: u8) {
         let key = CidrKey::new(address, length);
         self.set_prefix::<_, [u8; 20], _>(maps::NO_MASQUERADE, key, Exclusion::default());
+    }
+
+    /// What pods leave with by a device.
+    pub fn uplink(&mut self, ifindex: u32, uplink: Uplink) {
+        self.set(maps::UPLINKS, ifindex, uplink);
+    }
+
+    /// The device has no address of its own any more.
+    pub fn delete_uplink(&mut self, ifindex: u32) {
+        let map = self.map(maps::UPLINKS);
+        HashMap::<&mut MapData, u32, Uplink>::try_from(map).unwrap().remove(&ifindex).unwrap();
     }
 
     /// Limits what a pod sends (egress) or gets (ingress).
@@ -216,6 +234,11 @@ impl Kernel {
     /// As [`run`](Self::run), of a packet that is to be cut into segments of `size` bytes of payload.
     pub fn run_segmented(&mut self, program: &str, packet: &[u8], size: u32) -> (Verdict, Vec<u8>) {
         self.run_with(program, packet, &[(44, size)])
+    }
+
+    /// As [`run`](Self::run), of another device.
+    pub fn run_on(&mut self, program: &str, packet: &[u8], ifindex: u32) -> (Verdict, Vec<u8>) {
+        self.run_with(program, packet, &[(10, ifindex)])
     }
 
     /// As [`run`](Self::run), of a packet with a mark.

@@ -199,6 +199,7 @@ fn kernel(paths: &Paths, links: Links, uplinks: Patterns, endpoints: Endpoints) 
     Ok(Kernel {
         config: Box::new(maps.config),
         no_masquerade: Box::new(maps.no_masquerade),
+        uplinks: Box::new(maps.uplinks),
         addresses: Box::new(maps.addresses),
         cidrs: Box::new(maps.cidrs),
         policies: PolicyMaps {

@@ -8,6 +8,17 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMe
 
 use super::{LinkError, Links, Operation};
 
+/// How much the kernel likes to send from an address, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Like any other.
+    Preferred,
+    /// IPv4: of a subnet in which the device has another one. IPv6: one that is about to go, or for a time only.
+    Reluctant,
+    /// Somebody else may have it: not to be used.
+    Tentative,
+}
+
 /// An address as the kernel has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceAddress {
@@ -17,7 +28,9 @@ pub struct DeviceAddress {
     pub prefix: IpNet,
     /// Valid beyond its link.
     pub global: bool,
-    message: AddressMessage,
+    /// Whether to send from it.
+    pub standing: Standing,
+    pub(super) message: AddressMessage,
 }
 
 impl Links {
@@ -101,6 +114,20 @@ fn address(message: AddressMessage) -> Option<DeviceAddress> {
         device: message.header.index,
         prefix,
         global: message.header.scope == AddressScope::Universe,
+        standing: standing(&message),
         message,
     })
+}
+
+fn standing(message: &AddressMessage) -> Standing {
+    let flags = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => Some(*flags),
+        _ => None,
+    });
+    // The number of "secondary" means "temporary" in IPv6.
+    match flags.unwrap_or(AddressFlags::empty()) {
+        flags if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed) => Standing::Tentative,
+        flags if flags.intersects(AddressFlags::Secondary | AddressFlags::Deprecated) => Standing::Reluctant,
+        _ => Standing::Preferred,
+    }
 }

@@ -88,6 +88,7 @@ impl Devices {
             uplink_mtu: uplink.mtu,
             pod_mtu,
             host_addresses,
+            uplinks: host.sources,
             on_link: host.on_link,
             gateways: host.gateways,
             refused: refused.into_iter().map(|error| describe(&error)).collect(),

@@ -16,6 +16,7 @@ pub mod neighbour;
 pub mod netns;
 pub mod pod;
 pub mod route;
+mod source;
 pub mod sysctl;
 pub mod uplink;
 pub mod veth;

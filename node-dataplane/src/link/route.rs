@@ -131,7 +131,7 @@ impl Links {
         let mut underlay = Underlay::default();
         let (mut default, on_link): (Vec<_>, Vec<_>) = listed.into_iter().partition(|(_, message)| is_default(message));
         default.sort_by_key(|(_, message)| priority(message));
-        underlay.default = default.iter().flat_map(|(_, message)| hops(message)).collect();
+        underlay.default = default.iter().flat_map(|(route, message)| hops(message, route.source)).collect();
         let global = |net: &IpNet| match net.addr() {
             IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_multicast(),
             IpAddr::V6(v6) => !v6.is_unicast_link_local() && !v6.is_multicast(),
@@ -183,11 +183,22 @@ impl Links {
     }
 }
 
+/// Where a default route leads; it may have several hops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DefaultHop {
+    /// Index of the device.
+    pub device: u32,
+    /// The router, if it has an address.
+    pub router: Option<IpAddr>,
+    /// What the host sends from, where the route says so.
+    pub source: Option<IpAddr>,
+}
+
 /// Where the underlay's routes lead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Underlay {
-    /// Default routes, preferred ones (lowest metric) first: device and router, if that has an address.
-    pub default: Vec<(u32, Option<IpAddr>)>,
+    /// Hops of default routes, preferred ones (lowest metric) first.
+    pub default: Vec<DefaultHop>,
     /// Prefixes that are reached without a router, longest first: prefix and device.
     pub on_link: Vec<(IpNet, u32)>,
 }
@@ -205,14 +216,14 @@ fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
     })
 }
 
-/// Devices and routers of a route, which may have several.
-fn hops(message: &RouteMessage) -> Vec<(u32, Option<IpAddr>)> {
+fn hops(message: &RouteMessage, source: Option<IpAddr>) -> Vec<DefaultHop> {
+    let hop = |device, attributes: &[_]| DefaultHop { device, router: gateway(attributes), source };
     let mut hops = Vec::new();
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Oif(device) => hops.push((*device, gateway(&message.attributes))),
+            RouteAttribute::Oif(device) => hops.push(hop(*device, &message.attributes)),
             RouteAttribute::MultiPath(next) => {
-                hops.extend(next.iter().map(|hop| (hop.interface_index, gateway(&hop.attributes))));
+                hops.extend(next.iter().map(|next| hop(next.interface_index, &next.attributes)));
             }
             _ => {}
         }

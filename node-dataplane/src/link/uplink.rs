@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use super::address::DeviceAddress;
 use super::device::Device;
 use super::route::Underlay;
+use super::source::sources;
 use super::{LinkError, Links, OVERLAY_DEVICE, POD_DEVICE_PREFIX};
-use crate::reconcile::ops::{NextHop, OnLink};
+use crate::reconcile::ops::{NextHop, OnLink, UplinkAddresses};
 
 /// What the node has of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Host {
     pub on_link: Vec<OnLink>,
     /// The routers of default routes through uplinks.
     pub gateways: Vec<NextHop>,
+    /// What leaves by the uplinks with addresses of their own.
+    pub sources: Vec<UplinkAddresses>,
     /// Devices that would be uplinks if they could: programs read Ethernet frames.
     pub unfit: Vec<Device>,
 }
@@ -99,7 +102,7 @@ fn select(
         let free = devices.iter().filter(|device| device.controller.is_none() && patterns.include(&device.name));
         free.map(|device| device.index).collect()
     } else {
-        underlay.default.iter().map(|(index, _)| *index).collect()
+        underlay.default.iter().map(|hop| hop.device).collect()
     };
     let others = others.into_iter().filter(|&index| device(index).is_some_and(|d| !patterns.exclude(&d.name)));
 
@@ -114,14 +117,15 @@ fn select(
     let is_uplink = |index: u32| host.uplinks.iter().any(|uplink| uplink.index == index);
     let on_link = underlay.on_link.iter().filter(|(_, device)| is_uplink(*device));
     host.on_link = on_link.map(|&(prefix, device)| OnLink { prefix, device }).collect();
-    let gateways = underlay.default.iter().filter(|(device, _)| is_uplink(*device));
-    host.gateways = gateways.filter_map(|&(device, address)| Some(NextHop { address: address?, device })).collect();
+    let gateways = underlay.default.iter().filter(|hop| is_uplink(hop.device));
+    host.gateways = gateways.filter_map(|hop| Some(NextHop { address: hop.router?, device: hop.device })).collect();
     host.gateways.sort_unstable();
     host.gateways.dedup();
     let own = addresses.iter().filter(|a| a.global && !ours(a.device));
     host.addresses = own.map(|a| (a.prefix.addr(), a.device)).collect();
     host.addresses.sort_unstable();
     host.addresses.dedup();
+    host.sources = sources(&host.uplinks, addresses, underlay, node_addresses);
     host
 }
 
@@ -138,6 +142,7 @@ pub fn is_pod_device(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::route::DefaultHop;
     use super::*;
 
     #[test]
@@ -159,7 +164,8 @@ mod tests {
             Device { ethernet: false, ..device(5, "tun0") },
             device(6, "axo0123456789a"),
         ];
-        let underlay = Underlay { default: vec![(3, None), (5, None)], on_link: vec![] };
+        let hop = |device| DefaultHop { device, router: None, source: None };
+        let underlay = Underlay { default: vec![hop(3), hop(5)], on_link: vec![] };
         let uplinks = |patterns: &[&str]| {
             let patterns = Patterns::new(patterns.iter().map(|&pattern| pattern.to_owned()).collect());
             let host = select(&devices, &[], &underlay, &[], &patterns);

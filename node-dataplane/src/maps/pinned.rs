@@ -10,6 +10,7 @@ use axoneme_bpf::maps;
 use axoneme_bpf::nat::Exclusion;
 use axoneme_bpf::policy::{Policy, PolicyClass, PolicyClassKey, PolicyRuleKey, Verdicts};
 use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceKey};
+use axoneme_bpf::uplink::Uplink;
 
 use super::kernel::{KernelMap, OpenError};
 
@@ -20,6 +21,8 @@ pub struct Pinned {
     pub config: KernelMap<u32, Config>,
     /// `ax_no_masquerade`
     pub no_masquerade: KernelMap<CidrKey, Exclusion>,
+    /// `ax_uplinks`
+    pub uplinks: KernelMap<u32, Uplink>,
     /// `ax_endpoints`
     pub endpoints: KernelMap<u32, Endpoint>,
     /// `ax_addresses`
@@ -51,6 +54,7 @@ impl Pinned {
         Ok(Self {
             config: KernelMap::open(directory, maps::CONFIG)?,
             no_masquerade: KernelMap::open(directory, maps::NO_MASQUERADE)?,
+            uplinks: KernelMap::open(directory, maps::UPLINKS)?,
             endpoints: KernelMap::open(directory, maps::ENDPOINTS)?,
             addresses: KernelMap::open(directory, maps::ADDRESSES)?,
             bandwidth: KernelMap::open(directory, maps::BANDWIDTH)?,

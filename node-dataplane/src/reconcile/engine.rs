@@ -7,6 +7,7 @@ use axoneme_bpf::address::{Address, AddressKey, CidrKey};
 use axoneme_bpf::config::Config;
 use axoneme_bpf::nat::Exclusion;
 use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceKey};
+use axoneme_bpf::uplink::Uplink;
 use tokio::time::Instant;
 
 use super::adopt;
@@ -29,6 +30,8 @@ pub struct Kernel {
     pub config: Box<dyn MapOps<u32, Config>>,
     /// `ax_no_masquerade`.
     pub no_masquerade: Box<dyn MapOps<CidrKey, Exclusion>>,
+    /// `ax_uplinks`.
+    pub uplinks: Box<dyn MapOps<u32, Uplink>>,
     /// `ax_addresses`.
     pub addresses: Box<dyn MapOps<AddressKey, Address>>,
     /// `ax_cidrs`.
@@ -85,7 +88,7 @@ impl Engine {
     pub fn new(desired: Desired, indexes: BTreeMap<u32, u32>, kernel: Kernel, now: Instant) -> Self {
         Self {
             desired,
-            network: Network::new(kernel.devices, kernel.config, kernel.no_masquerade),
+            network: Network::new(kernel.devices, kernel.config, kernel.no_masquerade, kernel.uplinks),
             peers: Peers::new(kernel.addresses, kernel.cidrs),
             policies: Policies::new(kernel.policies),
             services: Services::new(kernel.services, kernel.backends),

@@ -1,15 +1,20 @@
-//! The node's own devices, routes, `ax_config` and `ax_no_masquerade`.
+//! The node's own devices, routes, `ax_config`, `ax_no_masquerade` and `ax_uplinks`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use axoneme_bpf::address::CidrKey;
 use axoneme_bpf::config::{Config, ConfigFlags};
 use axoneme_bpf::inet::{Inet, Port};
 use axoneme_bpf::nat::Exclusion;
+use axoneme_bpf::uplink::Uplink;
 use axoneme_proto::nodesync::FailureCode;
 use axoneme_proto::{Scope, Table};
+use ipnet::IpNet;
 
-use super::ops::{DeviceOps, MapError, MapOps, NetworkSpec, NetworkState, NextHop, Route, Routing, neighbour};
+use super::ops::{
+    DeviceOps, MapError, MapKey, MapOps, MapValue, NetworkSpec, NetworkState, NextHop, Route, Routing, neighbour,
+};
 use super::peers::{address_of_family, tunnel_end};
 use super::queue::{Failure, Queue};
 use crate::desired::{Desired, RowId};
@@ -122,7 +127,9 @@ pub fn config(desired: &Desired, spec: &NetworkSpec, state: &NetworkState) -> Co
     if settings.is_some_and(|settings| !settings.no_masquerade.is_empty()) {
         flags |= ConfigFlags::EXCLUSIONS;
     }
-    let first = |ipv4| address_of_family(&spec.node_addresses, ipv4).map_or(Inet::ZERO, Inet::from);
+    if !uplinks(spec, state).is_empty() {
+        flags |= ConfigFlags::UPLINKS;
+    }
     Config {
         flags,
         tunnel_ifindex: state.tunnel_ifindex,
@@ -132,10 +139,27 @@ pub fn config(desired: &Desired, spec: &NetworkSpec, state: &NetworkState) -> Co
         tunnel_port,
         nat_port_min: NAT_PORTS.0,
         nat_port_max: NAT_PORTS.1,
-        node_ipv4: first(true),
-        node_ipv6: first(false),
+        node_ipv4: node_address(spec, true),
+        node_ipv6: node_address(spec, false),
         ..Config::default()
     }
+}
+
+fn node_address(spec: &NetworkSpec, ipv4: bool) -> Inet {
+    address_of_family(&spec.node_addresses, ipv4).map_or(Inet::ZERO, Inet::from)
+}
+
+/// What programs know of uplinks: those by which masqueraded packets leave with another address than the node's.
+#[must_use]
+pub fn uplinks(spec: &NetworkSpec, state: &NetworkState) -> Vec<(u32, Uplink)> {
+    let own = |addresses: &[IpAddr], ipv4| {
+        let own = address_of_family(addresses, ipv4).map_or(Inet::ZERO, Inet::from);
+        if own == node_address(spec, ipv4) { Inet::ZERO } else { own }
+    };
+    let row =
+        |addresses: &[IpAddr]| Uplink { ipv4: own(addresses, true), ipv6: own(addresses, false), ..Uplink::default() };
+    let rows = state.uplinks.iter().map(|uplink| (uplink.device, row(&uplink.addresses)));
+    rows.filter(|(_, row)| *row != Uplink::default()).collect()
 }
 
 /// The reconciler of devices and routes.
@@ -144,6 +168,7 @@ pub struct Network {
     ops: Box<dyn DeviceOps>,
     config: Box<dyn MapOps<u32, Config>>,
     exclusions: Box<dyn MapOps<CidrKey, Exclusion>>,
+    uplinks: Box<dyn MapOps<u32, Uplink>>,
     /// One key: all of it.
     pub queue: Queue<()>,
     state: Option<(NetworkSpec, NetworkState)>,
@@ -159,8 +184,9 @@ impl Network {
         ops: Box<dyn DeviceOps>,
         config: Box<dyn MapOps<u32, Config>>,
         exclusions: Box<dyn MapOps<CidrKey, Exclusion>>,
+        uplinks: Box<dyn MapOps<u32, Uplink>>,
     ) -> Self {
-        Self { ops, config, exclusions, queue: Queue::default(), state: None, waiting: None, rows: Vec::new() }
+        Self { ops, config, exclusions, uplinks, queue: Queue::default(), state: None, waiting: None, rows: Vec::new() }
     }
 
     /// What was set up last, and what came out.
@@ -199,7 +225,7 @@ impl Network {
         self.waiting.as_deref()
     }
 
-    /// Makes devices, `ax_config`, `ax_no_masquerade`, routes and neighbours as desired.
+    /// Makes devices, `ax_config` and the maps that its flags are about, routes and neighbours as desired.
     ///
     /// # Errors
     /// What the kernel refused first; the rest is done.
@@ -216,7 +242,7 @@ impl Network {
         self.waiting = None;
         let own = || RowId::new(Scope::Cluster, Table::Node, desired.node_name());
         let state = self.ops.apply(&spec).await.map_err(|err| Failure::from(err).of(own()))?;
-        self.configure(desired, &config(desired, &spec, &state))?;
+        self.configure(desired, &spec, &state)?;
 
         let (routes, unreachable) = routes(desired, &state);
         let of_node = |failure: Failure, node: &str| failure.of(RowId::new(Scope::Cluster, Table::Node, node));
@@ -237,24 +263,32 @@ impl Network {
         self.rows.first().cloned().map_or(Ok(()), Err)
     }
 
-    /// Programs look into `ax_no_masquerade` while the flag is set, so entries come before it and go after it.
-    fn configure(&mut self, desired: &Desired, config: &Config) -> Result<(), Failure> {
-        let settings = || RowId::new(Scope::Cluster, Table::Settings, "");
-        let of_settings = |err: MapError| Failure::from(err).of(settings());
+    /// Programs look into `ax_no_masquerade` and `ax_uplinks` while their flags are set, so entries come before and go after.
+    fn configure(&mut self, desired: &Desired, spec: &NetworkSpec, state: &NetworkState) -> Result<(), Failure> {
+        let of_settings = |err: MapError| Failure::from(err).of(RowId::new(Scope::Cluster, Table::Settings, ""));
+        let of_node =
+            |err: MapError| Failure::from(err).of(RowId::new(Scope::Cluster, Table::Node, desired.node_name()));
         let excluded = desired.settings().into_iter().flat_map(|settings| &settings.no_masquerade);
-        let wanted: Vec<CidrKey> = excluded.map(|net| CidrKey::new(net.addr(), net.prefix_len())).collect();
-        let mut present = Vec::new();
-        self.exclusions.dump(&mut |key, _| present.push(key))?;
-        for key in wanted.iter().filter(|key| !present.contains(key)) {
-            self.exclusions.update(key, &Exclusion::default()).map_err(of_settings)?;
+        let exclusion = |net: &IpNet| (CidrKey::new(net.addr(), net.prefix_len()), Exclusion::default());
+        let stale_exclusions =
+            fill(&mut *self.exclusions, &excluded.map(exclusion).collect::<Vec<_>>()).map_err(of_settings)?;
+        let stale_uplinks = fill(&mut *self.uplinks, &uplinks(spec, state)).map_err(of_node)?;
+        let config = config(desired, spec, state);
+        if self.config.get(&0)? != Some(config) {
+            self.config.update(&0, &config).map_err(of_node)?;
         }
-        if self.config.get(&0)? != Some(*config) {
-            let own = RowId::new(Scope::Cluster, Table::Node, desired.node_name());
-            self.config.update(&0, config).map_err(|err| Failure::from(err).of(own))?;
-        }
-        for key in present.iter().filter(|key| !wanted.contains(key)) {
-            self.exclusions.delete(key).map_err(of_settings)?;
-        }
-        Ok(())
+        stale_exclusions.iter().try_for_each(|key| self.exclusions.delete(key)).map_err(of_settings)?;
+        stale_uplinks.iter().try_for_each(|key| self.uplinks.delete(key)).map_err(of_node)
     }
+}
+
+/// Writes the entries that are missing or different, and returns the keys of those that are left over.
+fn fill<K: MapKey, V: MapValue>(map: &mut dyn MapOps<K, V>, wanted: &[(K, V)]) -> Result<Vec<K>, MapError> {
+    let mut present = Vec::new();
+    map.dump(&mut |key, value| present.push((key, value)))?;
+    for (key, value) in wanted.iter().filter(|entry| !present.contains(entry)) {
+        map.update(key, value)?;
+    }
+    let left_over = present.into_iter().map(|(key, _)| key);
+    Ok(left_over.filter(|key| !wanted.iter().any(|(wanted, _)| wanted == key)).collect())
 }

@@ -155,6 +155,8 @@ pub struct NetworkState {
     pub pod_mtu: u32,
     /// All global addresses of the host, but the overlay's.
     pub host_addresses: Vec<IpAddr>,
+    /// What traffic leaves with by uplinks that have addresses of their own.
+    pub uplinks: Vec<UplinkAddresses>,
     /// Prefixes whose addresses are neighbours, longest first.
     pub on_link: Vec<OnLink>,
     /// The routers of default routes.
@@ -163,6 +165,15 @@ pub struct NetworkState {
     pub refused: Vec<String>,
     /// What is not as it should be, in words, and can be lived with.
     pub warnings: Vec<String>,
+}
+
+/// What traffic leaves with by an uplink.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UplinkAddresses {
+    /// Index of the uplink.
+    pub device: u32,
+    /// One of a family at most; the node's own where the device holds it.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A prefix whose addresses are neighbours on an uplink.

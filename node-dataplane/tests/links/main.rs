@@ -6,6 +6,7 @@
 mod common;
 mod node;
 mod pods;
+mod uplinks;
 
 use axoneme_node::link::mac::Mac;
 use axoneme_node::link::veth::VethSpec;

@@ -6,6 +6,7 @@ use axoneme_bpf::address::{Address, AddressKind, AddressPath, CidrKey};
 use axoneme_bpf::inet::{Direction, Family, Inet};
 use axoneme_bpf::policy::{Action, PolicyFlags, PolicyRuleKey, RulePeer, Verdicts};
 use axoneme_bpf::service::BackendKey;
+use axoneme_bpf::uplink::Uplink;
 use axoneme_node::reconcile::Engine;
 use axoneme_node::reconcile::policy::translate::cookie;
 
@@ -54,6 +55,12 @@ pub fn dump(machine: &Machine, engine: &Engine, names: &[String]) -> BTreeMap<&'
     let exclusions = machine.no_masquerade.entries();
     let net = |k: &CidrKey| format!("{}/{}", ip(k.address, k.family), k.prefixlen - CidrKey::STATIC_BITS);
     add("noMasquerade", exclusions.keys().map(net).collect());
+    let uplinks = machine.uplinks.entries();
+    let held = |(inet, family): (Inet, Family)| if inet == Inet::ZERO { "-".into() } else { ip(inet, family) };
+    let uplink = |(device, v): (&u32, &Uplink)| {
+        format!("{device} {} {}", held((v.ipv4, Family::IPV4)), held((v.ipv6, Family::IPV6)))
+    };
+    add("uplinks", uplinks.iter().map(uplink).collect());
     let config = machine.config.entries()[&0];
     add(
         "config",

@@ -9,11 +9,12 @@ use axoneme_bpf::maps;
 use axoneme_bpf::nat::Exclusion;
 use axoneme_bpf::policy::{Policy, PolicyClass, PolicyClassKey, PolicyRuleKey, Verdicts};
 use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceKey};
+use axoneme_bpf::uplink::Uplink;
 use axoneme_node::maps::{Faulty, MemoryMap};
 use axoneme_node::reconcile::Kernel;
 use axoneme_node::reconcile::ops::{
     AttachedEndpoint, DeviceError, DeviceOps, EndpointApplyError, EndpointOps, Enforcement, MapError, MapKey, MapOps,
-    MapValue, NetworkSpec, NetworkState, NextHop, OnLink, Route, Routing,
+    MapValue, NetworkSpec, NetworkState, NextHop, OnLink, Route, Routing, UplinkAddresses,
 };
 use axoneme_node::reconcile::policy::PolicyMaps;
 use futures::FutureExt;
@@ -32,11 +33,14 @@ pub struct Machine {
     pub services: MemoryMap<ServiceKey, Service>,
     pub backends: MemoryMap<BackendKey, Backend>,
     pub no_masquerade: MemoryMap<CidrKey, Exclusion>,
+    pub uplinks: MemoryMap<u32, Uplink>,
     pub routes: Arc<Mutex<Vec<Route>>>,
     pub neighbours: Arc<Mutex<Vec<NextHop>>>,
     /// Sysctls that cannot be set, in words.
     pub refused: Arc<Mutex<Vec<String>>>,
     pub host_addresses: Arc<Mutex<Vec<IpAddr>>>,
+    /// What is sent from by uplinks.
+    pub sources: Arc<Mutex<Vec<UplinkAddresses>>>,
     pub pods: Arc<Pods>,
     /// Successful writes since somebody last looked.
     pub writes: Arc<Mutex<Vec<String>>>,
@@ -73,6 +77,7 @@ impl DeviceOps for Devices {
             uplink_mtu: 1500,
             pod_mtu: if vxlan { 1450 } else { 1500 },
             host_addresses: self.0.host_addresses.lock().unwrap().clone(),
+            uplinks: self.0.sources.lock().unwrap().clone(),
             on_link: vec![prefix("fd00:168::/64"), prefix("192.168.0.0/24")],
             gateways: vec![NextHop { address: "192.168.0.254".parse().unwrap(), device: 2 }],
             refused: self.0.refused.lock().unwrap().clone(),
@@ -106,10 +111,12 @@ impl Machine {
             services: MemoryMap::hash(maps::SERVICES, 1024),
             backends: MemoryMap::hash(maps::SERVICE_BACKENDS, 1024),
             no_masquerade: MemoryMap::hash(maps::NO_MASQUERADE, 1024),
+            uplinks: MemoryMap::hash(maps::UPLINKS, 256),
             routes: Arc::default(),
             neighbours: Arc::default(),
             refused: Arc::default(),
             host_addresses: Arc::default(),
+            sources: Arc::default(),
             pods: Arc::default(),
             writes: Arc::default(),
         }
@@ -128,6 +135,7 @@ impl Machine {
                 classes: self.watched(&self.classes, seed + 6, percent),
             },
             no_masquerade: self.watched(&self.no_masquerade, seed + 9, percent),
+            uplinks: self.watched(&self.uplinks, seed + 10, percent),
             services: self.watched(&self.services, seed + 7, percent),
             backends: self.watched(&self.backends, seed + 8, percent),
             devices: Box::new(Devices(self.clone())),
@@ -147,9 +155,12 @@ impl Machine {
 
     /// What a packet may rely on at any moment.
     fn check(&self) {
-        // A program that looks and finds nothing, or that does not look, masquerades.
-        let flagged = self.config.entries()[&0].flags.contains(ConfigFlags::EXCLUSIONS);
-        assert!(!flagged || !self.no_masquerade.entries().is_empty(), "the flag is set without entries");
+        // A program that looks and finds nothing, or that does not look, masquerades with the node's address.
+        let flags = self.config.entries()[&0].flags;
+        let flagged =
+            |flag, entries: usize| assert!(!flags.contains(flag) || entries > 0, "{flag:?} is set without entries");
+        flagged(ConfigFlags::EXCLUSIONS, self.no_masquerade.entries().len());
+        flagged(ConfigFlags::UPLINKS, self.uplinks.entries().len());
         let backends = self.backends.entries();
         for (key, service) in self.services.entries() {
             for index in 0..service.backends {

@@ -46,4 +46,5 @@ stories! {
     relabel
     services
     snapshots
+    uplinks
 }

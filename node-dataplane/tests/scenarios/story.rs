@@ -9,7 +9,7 @@ use axoneme_node::desired::checkpoint::{Checkpoint, PolicyIndex};
 use axoneme_node::desired::pods::PodRef;
 use axoneme_node::desired::{Change, Desired};
 use axoneme_node::reconcile::Engine;
-use axoneme_node::reconcile::ops::{AttachedEndpoint, Enforcement, MapOps};
+use axoneme_node::reconcile::ops::{AttachedEndpoint, Enforcement, MapOps, UplinkAddresses};
 use axoneme_proto::nodesync::RowKey;
 use serde::Deserialize;
 use tokio::time::{Instant, advance};
@@ -57,6 +57,8 @@ enum Step {
     Restart { checkpoint: bool },
     /// Addresses of the host become these.
     Host(Vec<IpAddr>),
+    /// What is sent from by uplinks becomes this.
+    Uplinks(BTreeMap<u32, Vec<IpAddr>>),
     /// Somebody does something to the host's devices, addresses or routes.
     Stir,
     /// A sysctl cannot be set.
@@ -145,6 +147,11 @@ impl Teller {
                 }
                 Step::Restart { checkpoint } => self.restart(checkpoint).await,
                 Step::Host(addresses) => *self.machine.host_addresses.lock().unwrap() = addresses,
+                Step::Uplinks(uplinks) => {
+                    let addresses = |(device, addresses)| UplinkAddresses { device, addresses };
+                    *self.machine.sources.lock().unwrap() = uplinks.into_iter().map(addresses).collect();
+                    self.engine.devices_changed();
+                }
                 Step::Stir => self.engine.devices_changed(),
                 Step::RefuseSysctl(refused) => *self.machine.refused.lock().unwrap() = refused,
                 Step::Tamper(address) => self.machine.addresses.clone().delete(&AddressKey::from(address)).unwrap(),
@@ -152,11 +159,10 @@ impl Teller {
                     self.settle().await;
                     advance(Duration::from_secs(seconds)).await;
                 }
-                Step::Expect(sections) => {
-                    self.settle().await;
-                    let found = dump(&self.machine, &self.engine, &self.names);
-                    for (section, mut lines) in sections {
-                        lines.sort();
+                Step::Expect(mut sections) => {
+                    sections.values_mut().for_each(|lines| lines.sort());
+                    let found = self.find(&sections).await;
+                    for (section, lines) in sections {
                         assert_eq!(found[section.as_str()], lines, "{section} at {place}");
                     }
                 }
@@ -167,6 +173,21 @@ impl Teller {
                     assert!(writes.len() == count || (self.percent > 0 && count > 0), "{place}: {writes:#?}");
                 }
             }
+        }
+    }
+
+    /// What there is when nothing is left to do. Of what fails for good, the last try may have failed by a fault: then it is tried
+    /// again.
+    async fn find(&mut self, wanted: &BTreeMap<String, Vec<String>>) -> BTreeMap<&'static str, Vec<String>> {
+        let mut tries = if self.percent > 0 { 20 } else { 1 };
+        loop {
+            self.settle().await;
+            let found = dump(&self.machine, &self.engine, &self.names);
+            tries -= 1;
+            if tries == 0 || wanted.iter().all(|(section, lines)| found[section.as_str()] == *lines) {
+                return found;
+            }
+            self.engine.devices_changed();
         }
     }
 
