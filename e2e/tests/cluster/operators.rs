@@ -71,6 +71,49 @@ fn one_of_two_leads_and_the_other_takes_over_when_it_is_deleted() {
 }
 
 #[test]
+fn an_operator_on_a_node_where_none_was_is_found_before_the_kubelet_tells_of_it() {
+    let lab = Lab::open();
+    restore(&lab);
+    let taken: Vec<Value> = operators(&lab).iter().map(|pod| pod["spec"]["nodeName"].clone()).collect();
+    let nodes = lab.cluster.nodes().unwrap().len();
+    let other = (0..nodes).map(|n| lab.node(n)).find(|node| !taken.iter().any(|one| one == node.as_str()));
+    let other = other.expect("a node without an operator");
+
+    let anywhere = Anywhere { lab: &lab };
+    scale(&lab, 0);
+    within(Duration::from_secs(60), "no operator is left", || operators(&lab).is_empty());
+    place(&lab, &json!(other), 1).unwrap();
+    within(Duration::from_secs(60), "one leads there", || {
+        let there = |pod: &Value| pod["spec"]["nodeName"] == other.as_str() && condition(pod, "Ready");
+        let leader = leader(&lab);
+        operators(&lab).iter().any(|pod| there(pod) && pod["metadata"]["name"].as_str() == leader.as_deref())
+    });
+    lab.nodes_follow();
+    let workload = lab.workload("moved-operator");
+    let servers = lab.servers(&workload, &[("one", 0), ("two", 1)]);
+    assert!(servers[0].ask(servers[1].http()).reached(), "new pods come and talk");
+    drop(anywhere);
+    restore(&lab);
+}
+
+/// Lets operators be on all nodes again.
+struct Anywhere<'a> {
+    lab: &'a Lab,
+}
+
+impl Drop for Anywhere<'_> {
+    fn drop(&mut self) {
+        let _ = place(self.lab, &Value::Null, 2);
+    }
+}
+
+/// On this node; null: on any.
+fn place(lab: &Lab, node: &Value, replicas: u32) -> anyhow::Result<()> {
+    let template = json!({"spec": {"nodeSelector": {"kubernetes.io/hostname": node}}});
+    lab.api.patch(DEPLOYMENT, &json!({"spec": {"replicas": replicas, "template": template}}))
+}
+
+#[test]
 fn pods_start_while_no_operator_runs_and_are_adopted_when_one_is_back() {
     let lab = Lab::open();
     let workload = lab.workload("no-operator");
