@@ -71,9 +71,8 @@ impl Outbox {
         };
         let pending: BTreeMap<u64, Observation> =
             saved.map(|saved| saved.detached).unwrap_or_default().into_iter().map(|one| (one.sequence, one)).collect();
-        let inner = Inner { node: node.to_owned(), path, next, reserved: next, pending, version: 1 };
-        write(&inner.path, &inner.saved(next + RESERVED))?;
-        let inner = Inner { reserved: next + RESERVED, ..inner };
+        let inner = Inner { node: node.to_owned(), path, next, reserved: next + RESERVED, pending, version: 1 };
+        write(&inner.path, &inner.saved())?;
         Ok(Self {
             inner: Arc::new(Mutex::new(inner)),
             newest: Arc::new(watch::Sender::new(next)),
@@ -138,12 +137,24 @@ impl Outbox {
         }
         let (path, saved, version) = {
             let inner = self.lock();
-            (inner.path.clone(), inner.saved(inner.reserved), inner.version)
+            (inner.path.clone(), inner.saved(), inner.version)
         };
+        let reserved = saved.next;
         let written = tokio::task::spawn_blocking(move || write(&path, &saved)).await;
         written.unwrap_or_else(|err| Err(io::Error::other(err)))?;
+        self.lock().reserved = reserved;
         *done = version;
         Ok(())
+    }
+
+    /// [`save`](Self::save)s beside; `otherwise` is what follows from a failure.
+    fn save_soon(&self, otherwise: &'static str) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(err) = this.save().await {
+                tracing::warn!(%err, "{otherwise}");
+            }
+        });
     }
 
     /// Changes when there is more to tell.
@@ -160,12 +171,10 @@ impl Outbox {
         let sequence = inner.next;
         inner.next += 1;
         inner.version += 1;
-        if inner.next > inner.reserved {
-            let reserved = inner.next + RESERVED;
-            match write(&inner.path, &inner.saved(reserved)) {
-                Ok(()) => inner.reserved = reserved,
-                Err(err) => tracing::warn!(%err, "numbers of observations may repeat after a restart"),
-            }
+        let left = inner.reserved.saturating_sub(inner.next);
+        // Long before they are used up, and again and again if the disk refuses.
+        if left <= RESERVED / 2 && left.is_multiple_of(RESERVED / 10) {
+            self.save_soon("numbers of observations may repeat after a restart");
         }
         let one = Observation { node: inner.node.clone(), sequence, event: Some(event) };
         inner.pending.insert(sequence, one);
@@ -188,12 +197,7 @@ impl Reports for Outbox {
         self.push(&mut inner, Event::Attached(attached));
         drop(inner);
         if revived {
-            let this = self.clone();
-            tokio::spawn(async move {
-                if let Err(err) = this.save().await {
-                    tracing::warn!(%err, "a detachment that is overtaken may be told after a restart");
-                }
-            });
+            self.save_soon("a detachment that is overtaken may be told after a restart");
         }
     }
 
@@ -212,9 +216,9 @@ fn is_detachment(one: &Observation) -> bool {
 }
 
 impl Inner {
-    fn saved(&self, reserved: u64) -> Saved {
+    fn saved(&self) -> Saved {
         let detached = self.pending.values().filter(|one| is_detachment(one));
-        Saved { next: reserved, detached: detached.cloned().collect() }
+        Saved { next: self.next + RESERVED, detached: detached.cloned().collect() }
     }
 }
 
@@ -228,6 +232,8 @@ fn write(path: &Path, saved: &Saved) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn detached(uid: &str) -> Detached {
@@ -272,6 +278,37 @@ mod tests {
         let last = outbox.after(0).last().unwrap().sequence;
         outbox.acknowledged(last).await;
         assert!(Outbox::open("n", path).unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn numbers_do_not_repeat_after_a_restart_at_any_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("observations");
+        let outbox = Outbox::open("n", path.clone()).unwrap();
+        for number in 0..3 * RESERVED {
+            outbox.node_report(NodeReport::default());
+            if number % 10 == 0 {
+                outbox.detached(detached(&number.to_string())).await.unwrap();
+                let saved = Saved::decode(fs::read(&path).unwrap().as_slice()).unwrap();
+                assert!(saved.next > *outbox.newest.borrow());
+            }
+        }
+        for _ in 0..3 * RESERVED {
+            outbox.node_report(NodeReport::default());
+            // Reports come seconds apart, a write takes milliseconds.
+            let low = || outbox.lock().reserved <= *outbox.newest.borrow() + RESERVED / 3;
+            tokio::time::timeout(Duration::from_secs(60), async {
+                while low() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            })
+            .await
+            .expect("numbers are reserved without being asked for");
+        }
+        let last = *outbox.newest.borrow();
+        let outbox = Outbox::open("n", path).unwrap();
+        outbox.node_report(NodeReport::default());
+        assert!(*outbox.newest.borrow() > last);
     }
 
     #[tokio::test]
