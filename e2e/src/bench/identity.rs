@@ -231,9 +231,11 @@ fn wave(
         bail!("pods that do not speak: {}", missing.join(", "));
     }
     let selected = format!("{path}?labelSelector=wave%3D{number}");
-    for pod in api.list(&selected)? {
-        tally.addresses.push(pod_ip(&pod)?);
-    }
+    // Pods speak before the kubelet has written where.
+    let addresses = api.wait("the wave's addresses", PATIENCE, |api| {
+        Ok(api.list(&selected)?.iter().map(pod_ip).collect::<Result<Vec<_>>>().ok())
+    })?;
+    tally.addresses.extend(addresses);
     judge(&newcomers, ledgers, tally);
     api.send(Method::DELETE, &selected, None)?;
     api.wait("the wave's pods to be gone", PATIENCE, |api| Ok(api.list(&selected)?.is_empty().then_some(())))
