@@ -27,7 +27,7 @@ use crate::observe::pressure::MapPressure;
 use crate::observe::reporter::Reporter;
 use crate::programs::Paths;
 use crate::reconcile::policy::PolicyMaps;
-use crate::reconcile::{Engine, Kernel, State, Task, metrics, task};
+use crate::reconcile::{Engine, Kernel, State, Task, metrics, state};
 use crate::sync::dial::Tcp;
 use crate::sync::session::Me;
 use crate::sync::{self, Sync, SyncError};
@@ -71,7 +71,7 @@ impl Daemon {
     ) -> anyhow::Result<Self> {
         let paths = Paths::new(&config.bpf_root);
         let links = Links::connect()?;
-        let (state, inbox) = task::channel();
+        let (state, inbox) = state::channel();
         let outbox = Outbox::open(node, config.state_directory.join("observations"))
             .with_context(|| format!("cannot write to {}", config.state_directory.display()))?;
         let reporter = Reporter::new(outbox.clone(), state.clone());

@@ -19,9 +19,11 @@ pub mod peers;
 pub mod policy;
 pub mod queue;
 pub mod services;
+pub mod state;
 pub mod status;
 pub mod task;
 
 pub use engine::{Engine, Kernel};
+pub use state::State;
 pub use status::Status;
-pub use task::{State, Task};
+pub use task::Task;

@@ -37,7 +37,7 @@ use self::search::Search;
 use self::session::{Me, SessionError};
 use self::trust::{Operators, TrustError};
 use crate::observe::outbox::Outbox;
-use crate::reconcile::task::{State, Stopped};
+use crate::reconcile::state::{State, Stopped};
 
 /// How long a join may take: it includes a token review.
 const JOIN: Duration = Duration::from_secs(15);

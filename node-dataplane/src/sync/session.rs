@@ -18,8 +18,8 @@ use super::backoff;
 use super::credentials::{Credentials, CredentialsError};
 use super::staging::{DeltaError, Staging};
 use crate::desired::{FEATURES, RowId};
+use crate::reconcile::state::{Held, State, Stopped};
 use crate::reconcile::status::{Status, changed};
-use crate::reconcile::task::{Held, State, Stopped};
 
 /// How long the operator may think about a Hello. It may hold a session while its caches catch up, for 10 s at most.
 const WELCOME: Duration = Duration::from_secs(12);

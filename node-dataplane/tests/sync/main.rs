@@ -19,7 +19,7 @@ use axoneme_node::desired::pods::{Pods, Told};
 use axoneme_node::observe::outbox::{Outbox, Reports};
 use axoneme_node::observe::reporter::Reporter;
 use axoneme_node::reconcile::metrics::Metrics;
-use axoneme_node::reconcile::{Engine, State, Task, task};
+use axoneme_node::reconcile::{Engine, State, Task, state};
 use axoneme_node::sync::dial::{Dial, Tcp};
 use axoneme_node::sync::session::Me;
 use axoneme_node::sync::{self, Sync, SyncError};
@@ -94,7 +94,7 @@ impl Node {
         }
         let path = self.folder.path();
         let outbox = Outbox::open("n1", path.join("observations")).unwrap();
-        let (state, inbox) = task::channel();
+        let (state, inbox) = state::channel();
         let reporter = Reporter::new(outbox.clone(), state.clone());
         let engine = Engine::new(Desired::new("n1"), BTreeMap::new(), self.machine.kernel(1, 10), Instant::now());
         let task = Task::new(inbox, engine, None, Vec::new(), None, Metrics::default());
