@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axoneme_node::desired::pods::{PodError, PodRef, Pods};
@@ -12,8 +13,8 @@ use axoneme_proto::tables::{self, AddressRange, Prefix};
 use axoneme_proto::{Scope, Table};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::operator::{self, Authority, Behaviour, Operator};
-use super::{Node, ONE, TWO, delta, session};
+use crate::node::{Node, ONE, TWO, delta, session};
+use crate::operator::{self, Authority, Behaviour, Operator};
 
 const SECOND: Duration = Duration::from_secs(1);
 const THREE: &str = "10.0.0.3:4246";
@@ -46,13 +47,19 @@ async fn served(operator: &mut Operator, known: Delta) -> operator::Session {
     session
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_replica_that_the_stream_told_of_is_found_at_once() {
+/// A node that the operator at `ONE` serves until it knows these nodes.
+async fn served_by_one(known: Delta) -> (Arc<Authority>, Node, Operator, operator::Session) {
     let authority = Authority::new();
     let mut node = Node::new(&authority);
     let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
     node.start();
-    let mut first = served(&mut operator, delta(0, 1)).await;
+    let session = served(&mut operator, known).await;
+    (authority, node, operator, session)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_the_stream_told_of_is_found_at_once() {
+    let (authority, node, _operator, mut first) = served_by_one(delta(0, 1)).await;
     first.operators(&[ONE, THREE]).await;
     first.delta(delta(1, 2)).await;
     while first.ack().await.received < 2 {}
@@ -66,11 +73,7 @@ async fn a_replica_that_the_stream_told_of_is_found_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn operators_that_all_moved_are_found_among_the_nodes() {
-    let authority = Authority::new();
-    let mut node = Node::new(&authority);
-    let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
-    node.start();
-    let first = served(&mut operator, nodes((1..=20).map(|n| ip(&format!("10.0.0.{n}"))))).await;
+    let (authority, node, _operator, first) = served_by_one(nodes((1..=20).map(|n| ip(&format!("10.0.0.{n}"))))).await;
     node.network.close(ONE);
     drop(first);
     let mut moved = node.network.operator("10.0.0.17:4246", Behaviour::good(&authority));
@@ -89,11 +92,7 @@ async fn operators_that_all_moved_are_found_among_the_nodes() {
 
 #[tokio::test(start_paused = true)]
 async fn an_operator_that_begins_late_is_found_by_a_later_round() {
-    let authority = Authority::new();
-    let mut node = Node::new(&authority);
-    let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
-    node.start();
-    let first = served(&mut operator, nodes((1..=3).map(|n| ip(&format!("10.0.1.{n}"))))).await;
+    let (authority, node, _operator, first) = served_by_one(nodes((1..=3).map(|n| ip(&format!("10.0.1.{n}"))))).await;
     node.network.close(ONE);
     drop(first);
     sleep(120 * SECOND).await;
@@ -105,12 +104,8 @@ async fn an_operator_that_begins_late_is_found_by_a_later_round() {
 
 #[tokio::test(start_paused = true)]
 async fn a_search_among_thousands_of_nodes_is_slow_enough_for_all_of_them() {
-    let authority = Authority::new();
-    let mut node = Node::new(&authority);
-    let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
-    node.start();
     let all = (0..5000_u32).map(|n| IpAddr::from((0x0a01_0000 + n).to_be_bytes()));
-    let first = served(&mut operator, nodes(all)).await;
+    let (authority, node, _operator, first) = served_by_one(nodes(all)).await;
     node.network.close(ONE);
     node.network.dialled();
     drop(first);
@@ -136,11 +131,8 @@ async fn a_search_among_thousands_of_nodes_is_slow_enough_for_all_of_them() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_listens_on_another_node_has_to_be_the_operator() {
-    let (authority, other) = (Authority::new(), Authority::new());
-    let mut node = Node::new(&authority);
-    let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
-    node.start();
-    let first = served(&mut operator, nodes((4..=9).map(|n| ip(&format!("10.0.0.{n}"))))).await;
+    let (authority, node, _operator, first) = served_by_one(nodes((4..=9).map(|n| ip(&format!("10.0.0.{n}"))))).await;
+    let other = Authority::new();
     node.network.close(ONE);
     let mut impostor = node.network.operator("10.0.0.4:4246", Behaviour::good(&other));
     drop(first);
@@ -159,7 +151,8 @@ async fn operators_that_all_moved_are_found_over_tcp() {
     let authority = Authority::new();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (old, new) = (format!("127.0.0.1:{port}"), format!("127.0.0.7:{port}"));
-    let mut node = Node { tcp: true, ..Node::knowing(&authority, &[&old]) };
+    let mut node = Node::knowing(&authority, &[&old]);
+    node.tcp = true;
     let mut operator = node.network.operator(&old, Behaviour::good(&authority));
     let listening = node.network.listen(&old).await;
     node.start();
@@ -217,11 +210,7 @@ fn network() -> Delta {
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_starts_just_after_the_loss_waits_for_what_the_next_operator_says() {
-    let authority = Authority::new();
-    let mut node = Node::new(&authority);
-    let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
-    node.start();
-    let mut first = served(&mut operator, network()).await;
+    let (authority, node, _operator, mut first) = served_by_one(network()).await;
     while first.ack().await.attempted < 1 {}
     node.network.close(ONE);
     drop(first);
@@ -243,11 +232,7 @@ async fn a_pod_that_starts_just_after_the_loss_waits_for_what_the_next_operator_
 
 #[tokio::test(start_paused = true)]
 async fn without_an_operator_for_long_a_pod_goes_to_the_reserve_at_once() {
-    let authority = Authority::new();
-    let mut node = Node::new(&authority);
-    let mut operator = node.network.operator(ONE, Behaviour::good(&authority));
-    node.start();
-    let mut first = served(&mut operator, network()).await;
+    let (_, node, _operator, mut first) = served_by_one(network()).await;
     while first.ack().await.attempted < 1 {}
     let state = node.state().clone();
     node.network.close(ONE);
