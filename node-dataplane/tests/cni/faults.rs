@@ -12,14 +12,8 @@ use crate::node::{edit, message, rewrite, with_node};
 #[test]
 fn a_full_map_undoes_the_add_and_is_worth_a_retry() {
     with_node("a_full_map_undoes_the_add_and_is_worth_a_retry", FakePods::connected, async |node| {
-        for i in 0..17_u8 {
-            let (uid, address) = (format!("u{i}"), format!("10.0.0.{}", 10 + i));
-            node.pods.set(&uid, 1, 1, &[address.as_str()]);
-        }
-        let pods: Vec<Pod> = (0..17).map(|_| Pod::new()).collect();
-        for (i, pod) in pods.iter().enumerate().take(16) {
-            node.add(&format!("c{i}"), pod, &format!("u{i}")).await.unwrap();
-        }
+        let pods = node.several(17);
+        node.add_each(&pods[..16]).await;
         let full = node.add("c16", &pods[16], "u16").await;
         assert_eq!(message(&full), (11, "map ax_endpoints is full at 16 entries"));
         assert_eq!((node.devices().await.len(), names(&node.attachments).len()), (16, 16));
@@ -41,11 +35,9 @@ fn with_faulty_maps_retries_end_where_they_would_without() {
             }
             panic!("{command} of {container} never succeeded");
         };
-        let pods: Vec<Pod> = (0..5).map(|_| Pod::new()).collect();
+        let pods = node.several(5);
         for (i, pod) in pods.iter().enumerate() {
-            let (uid, address) = (format!("u{i}"), format!("10.0.0.{}", 10 + i));
-            node.pods.set(&uid, 1, 1, &[address.as_str()]);
-            retry("ADD", &format!("c{i}"), &pod.path(), &uid).await;
+            retry("ADD", &format!("c{i}"), &pod.path(), &format!("u{i}")).await;
         }
         assert_eq!((node.devices().await.len(), node.entries().await.len()), (5, 10));
         for i in 0..5 {
@@ -58,12 +50,8 @@ fn with_faulty_maps_retries_end_where_they_would_without() {
 #[test]
 fn a_daemon_that_comes_back_finishes_what_it_was_at() {
     with_node("a_daemon_that_comes_back_finishes_what_it_was_at", FakePods::connected, async |mut node| {
-        let pods: Vec<Pod> = (0..4).map(|_| Pod::new()).collect();
-        for (i, pod) in pods.iter().enumerate() {
-            let (uid, address) = (format!("u{i}"), format!("10.0.0.{}", 10 + i));
-            node.pods.set(&uid, 1, 1, &[address.as_str()]);
-            node.add(&format!("c{i}"), pod, &uid).await.unwrap();
-        }
+        let pods = node.several(4);
+        node.add_each(&pods).await;
         let entries = node.entries().await;
         node.reports.take();
         node.stop();
@@ -152,13 +140,11 @@ fn an_interrupted_add_is_cleaned_up_by_the_next_one() {
 #[test]
 fn after_a_reboot_nothing_is_left_of_what_was_attached_before() {
     with_node("after_a_reboot_nothing_is_left", FakePods::connected, async |mut node| {
-        let pods: Vec<Pod> = (0..2).map(|_| Pod::new()).collect();
-        for (i, pod) in pods.iter().enumerate() {
-            let (uid, address) = (format!("u{i}"), format!("10.0.0.{}", 10 + i));
-            node.pods.set(&uid, 1, 1, &[address.as_str()]);
-            node.pods.change(&uid, |spec| spec.limits.ingress = 1000);
-            node.add(&format!("c{i}"), pod, &uid).await.unwrap();
+        let pods = node.several(2);
+        for uid in ["u0", "u1"] {
+            node.pods.change(uid, |spec| spec.limits.ingress = 1000);
         }
+        node.add_each(&pods).await;
         node.reports.take();
         node.stop();
         // The files say that the kernel was another one. A device and entries that nobody has a file of are left, too.

@@ -150,6 +150,22 @@ impl Node {
         self.plugin("DEL", container, "", uid).await
     }
 
+    /// So many pods, with a row each: u0 with 10.0.0.10, u1 with 10.0.0.11 and so on.
+    pub fn several(&self, count: usize) -> Vec<Pod> {
+        let pod = |i| {
+            self.pods.set(&format!("u{i}"), 1, 1, &[&format!("10.0.0.{}", 10 + i)]);
+            Pod::new()
+        };
+        (0..count).map(pod).collect()
+    }
+
+    /// Adds u0 as c0, u1 as c1 and so on.
+    pub async fn add_each(&self, pods: &[Pod]) {
+        for (i, pod) in pods.iter().enumerate() {
+            self.add(&format!("c{i}"), pod, &format!("u{i}")).await.unwrap();
+        }
+    }
+
     /// The pod devices that exist.
     pub async fn devices(&self) -> Vec<String> {
         let devices = self.links.devices().await.unwrap();

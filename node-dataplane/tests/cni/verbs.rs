@@ -265,13 +265,11 @@ fn status_says_whether_pods_can_be_attached() {
 #[test]
 fn gc_removes_what_the_runtime_does_not_name_and_nothing_else() {
     with_node("gc_removes_what_the_runtime_does_not_name", FakePods::connected, async |node| {
-        let pods: Vec<Pod> = (0..4).map(|_| Pod::new()).collect();
+        let pods = node.several(4);
         for (i, pod) in pods.iter().enumerate() {
-            let (uid, address) = (format!("u{i}"), format!("10.0.0.{}", 10 + i));
-            node.pods.set(&uid, 1, 1, &[address.as_str()]);
             // The last one is another network's.
             let network = json!({ "name": if i == 3 { "other" } else { "axoneme" } });
-            node.plugin_given("ADD", &format!("c{i}"), &pod.path(), &uid, network).await.unwrap();
+            node.plugin_given("ADD", &format!("c{i}"), &pod.path(), &format!("u{i}"), network).await.unwrap();
         }
         node.reports.take();
         let gc = async |more: Value| node.plugin_given("GC", "", "", "", more).await;
