@@ -12,6 +12,8 @@
 #include "forward.h"
 #include "inet.h"
 #include "metrics.h"
+#include "packet.h"
+#include "rewrite.h"
 
 #define TUNNEL_TTL 64
 
@@ -147,6 +149,25 @@ static __noinline int tunnel_direct(struct __sk_buff *skb, const struct config *
 	if (bpf_skb_store_bytes(skb, ETH_HLEN, &header, TUNNEL_HEADER_SIZE, 0))
 		return -REASON_WRITE_FAILED;
 	return bpf_redirect_neigh(row->ifindex, &hop, sizeof(hop), 0);
+}
+
+/* A pod's packet to a node, one hop further. Returns a tc action or -reason. */
+__global int tunnel_send(struct __sk_buff *skb, struct packet *packet, const struct config *config, const struct address *row,
+			 enum identity identity)
+{
+	int done;
+
+	if (!packet || !config || !row)
+		return -REASON_INVALID_PACKET;
+	if (!config->tunnel_ifindex)
+		return -REASON_NO_CONFIG;
+	done = packet_route(skb, packet, 0);
+	if (!done && tunnel_is_direct(config, row))
+		done = tunnel_direct(skb, config, row, identity, packet->tuple.family);
+	if (done)
+		return done;
+	done = tunnel_to(skb, config, row, identity);
+	return done ? done : bpf_redirect(config->tunnel_ifindex, 0);
 }
 
 /* Returns 0 or -reason. */

@@ -35,7 +35,6 @@ __global int pod_answers(struct __sk_buff *skb, struct packet *packet, const str
 {
 	struct address node = {};
 	const struct ct *ct;
-	int error;
 
 	if (!packet || !endpoint || !config)
 		return -REASON_INVALID_PACKET;
@@ -47,19 +46,14 @@ __global int pod_answers(struct __sk_buff *skb, struct packet *packet, const str
 	/* It may have left the cluster. */
 	if (address_kind(address_exact(&node.tunnel, node.tunnel_family)) != ADDRESS_NODE)
 		return 0;
-	if (!config->tunnel_ifindex)
-		return -REASON_NO_CONFIG;
-	error = packet_route(skb, packet, 0);
-	if (!error)
-		error = tunnel_to(skb, config, &node, endpoint->identity);
-	return error ? error : bpf_redirect(config->tunnel_ifindex, 0);
+	return tunnel_send(skb, packet, config, &node, endpoint->identity);
 }
 
 /* Where a packet goes that was let out and is for no pod of this node. Returns a tc action or -reason. */
 static __inline int pod_leaves(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint,
 			       const struct config *config, const struct address *row, enum ct_state state)
 {
-	int native = config->flags & CONFIG_NATIVE_ROUTING, error;
+	int native = config->flags & CONFIG_NATIVE_ROUTING, answered;
 	enum address_kind kind = address_kind(row);
 	int pods = kind == ADDRESS_POD || kind == ADDRESS_NODE_OVERLAY;
 
@@ -70,23 +64,12 @@ static __inline int pod_leaves(struct __sk_buff *skb, struct packet *packet, con
 		return TC_ACT_OK;
 	if (row && kind != ADDRESS_WORLD && config->pod_mtu && forward_size(skb, packet) > config->pod_mtu)
 		return TC_ACT_OK;
-	if (row && pods && !native) {
-		if (!config->tunnel_ifindex)
-			return -REASON_NO_CONFIG;
-		error = packet_route(skb, packet, 0);
-		if (!error && tunnel_is_direct(config, row)) {
-			error = tunnel_direct(skb, config, row, endpoint->identity, packet->tuple.family);
-			if (error)
-				return error;
-		}
-		if (!error)
-			error = tunnel_to(skb, config, row, endpoint->identity);
-		return error ? error : bpf_redirect(config->tunnel_ifindex, 0);
-	}
+	if (row && pods && !native)
+		return tunnel_send(skb, packet, config, row, endpoint->identity);
 	if (!row && !native && state == CT_REPLY) {
-		error = pod_answers(skb, packet, endpoint, config);
-		if (error)
-			return error;
+		answered = pod_answers(skb, packet, endpoint, config);
+		if (answered)
+			return answered;
 	}
 	/* Inside of the cluster nothing is masqueraded: spares to_uplink from finding out again. */
 	if (native && row)
