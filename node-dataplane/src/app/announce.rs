@@ -14,6 +14,9 @@ use crate::telemetry::health::Health;
 /// How long another network's configuration may stand beside this one's.
 const CONFLIST: Duration = Duration::from_secs(5);
 
+/// When a host that refuses the plugin or the configuration is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// What is to be installed on the host.
 pub(super) fn install(config: &Config) -> anyhow::Result<Install> {
     let plugin = if config.cni.plugin.as_os_str().is_empty() {
@@ -79,7 +82,7 @@ impl Daemon {
                 let err = anyhow::Error::from(err);
                 tracing::error!(err = format!("{err:#}"), "the runtime cannot be told of the network");
                 health.problems("cni", vec![format!("{err:#}")]);
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(RETRY).await;
             }
         }
         if let Err(err) = self.endpoints.prune().await {
