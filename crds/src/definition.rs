@@ -17,7 +17,7 @@ pub const SCHEMA_VERSION_LABEL: &str = "io.cilium.k8s.crd.schema.version";
 /// 1.33.9 (its 1.20), so they start above it: installing over Cilium replaces its definitions, and a Cilium of that age,
 /// started later, leaves ours alone. Raise the patch for descriptions and columns, the minor for new fields or kinds.
 pub fn schema_version() -> &'static str {
-    "1.34.0"
+    "1.35.0"
 }
 
 /// All definitions, in a fixed order.
@@ -27,7 +27,8 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     let mut endpoint = v2::CiliumEndpoint::crd();
     set_status_subresource(&mut endpoint, false);
     let node = v2::CiliumNode::crd();
-    [endpoint, identity, node].into_iter().map(finish).collect()
+    let node_config = v2::CiliumNodeConfig::crd();
+    [endpoint, identity, node, node_config].into_iter().map(finish).collect()
 }
 
 /// Whether a definition of a cluster is to be replaced by the one given here.
@@ -139,7 +140,7 @@ mod tests {
         for older in [None, Some("1.33.9"), Some("1.33"), Some("0.99.100"), Some("next")] {
             assert!(needs_update(Some(&labelled(older))), "{older:?}");
         }
-        for kept in [schema_version(), "1.34.1", "1.35", "2.0.0"] {
+        for kept in [schema_version(), "1.35.1", "1.36", "2.0.0"] {
             assert!(!needs_update(Some(&labelled(Some(kept)))), "{kept}");
         }
     }

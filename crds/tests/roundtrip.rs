@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use axoneme_crds::v2::{CiliumEndpoint, CiliumIdentity, CiliumNode};
+use axoneme_crds::v2::{CiliumEndpoint, CiliumIdentity, CiliumNode, CiliumNodeConfig};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
@@ -44,6 +44,13 @@ fn a_node() {
     let document = sample("ciliumnode.yaml");
     assert_eq!(through::<CiliumNode>(&document), document);
     assert_eq!(unnamed(&document, "ciliumnodes"), BTreeSet::new(), "fields without a sample");
+}
+
+#[test]
+fn settings_of_some_nodes() {
+    let document = sample("ciliumnodeconfig.yaml");
+    assert_eq!(through::<CiliumNodeConfig>(&document), document);
+    assert_eq!(unnamed(&document, "ciliumnodeconfigs"), BTreeSet::new(), "fields without a sample");
 }
 
 #[test]

@@ -10,6 +10,7 @@
 pub mod endpoint;
 pub mod identity;
 pub mod node;
+pub mod node_config;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ use serde_json::Value;
 pub use endpoint::{CiliumEndpoint, EndpointFields, EndpointStatus};
 pub use identity::{CiliumIdentity, IdentityFields};
 pub use node::{CiliumNode, NodeSpec, NodeStatus};
+pub use node_config::{CiliumNodeConfig, NodeConfigSpec, NodeSelector, Requirement};
 
 /// Fields of an object that this version has no type for, by name.
 pub type Other = BTreeMap<String, Value>;
