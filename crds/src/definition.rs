@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::{CustomResourceExt, ResourceExt};
 
-use crate::v2;
+use crate::{v2, v2alpha1};
 
 /// Label of a definition that says which version of the schemas it is from. Cilium's operators read and write it too.
 pub const SCHEMA_VERSION_LABEL: &str = "io.cilium.k8s.crd.schema.version";
@@ -28,7 +28,8 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     set_status_subresource(&mut endpoint, false);
     let node = v2::CiliumNode::crd();
     let node_config = v2::CiliumNodeConfig::crd();
-    [endpoint, identity, node, node_config].into_iter().map(finish).collect()
+    let pool = v2alpha1::CiliumPodIPPool::crd();
+    [endpoint, identity, node, node_config, pool].into_iter().map(finish).collect()
 }
 
 /// Whether a definition of a cluster is to be replaced by the one given here.

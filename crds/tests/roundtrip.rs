@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use axoneme_crds::v2::{CiliumEndpoint, CiliumIdentity, CiliumNode, CiliumNodeConfig};
+use axoneme_crds::v2alpha1::CiliumPodIPPool;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
@@ -51,6 +52,13 @@ fn settings_of_some_nodes() {
     let document = sample("ciliumnodeconfig.yaml");
     assert_eq!(through::<CiliumNodeConfig>(&document), document);
     assert_eq!(unnamed(&document, "ciliumnodeconfigs"), BTreeSet::new(), "fields without a sample");
+}
+
+#[test]
+fn a_pool() {
+    let document = sample("ciliumpodippool.yaml");
+    assert_eq!(through::<CiliumPodIPPool>(&document), document);
+    assert_eq!(unnamed(&document, "ciliumpodippools"), BTreeSet::new(), "fields without a sample");
 }
 
 #[test]

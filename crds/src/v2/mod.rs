@@ -57,7 +57,7 @@ pub struct EncryptionSpec {
 
 /// Schema of a string that the API server checks to be a prefix (`10.0.0.0/24`). Fields hold plain strings: what is stored
 /// is given back as it was written.
-struct Cidr;
+pub(crate) struct Cidr;
 
 impl JsonSchema for Cidr {
     fn inline_schema() -> bool {
