@@ -128,7 +128,7 @@ impl Checkpoint {
     /// When the file cannot be written; then no checkpoint counts as the newest.
     pub fn follows(&self, cursor: &Cursor) -> Result<(), CheckpointError> {
         let path = self.path.with_extension("cursor");
-        let written = fs::write(&path, self.followed(cursor));
+        let written = overwrite(&path, &self.followed(cursor));
         written.or_else(|source| fs::remove_file(&path).and(Err(source))).map_err(|source| self.io(source))
     }
 
@@ -321,4 +321,12 @@ fn next<M: Message + Default>(reader: &mut impl Read, buffer: &mut Vec<u8>) -> i
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     M::decode(buffer.as_slice()).map(Some).map_err(io::Error::other)
+}
+
+/// Writes a file anew in the blocks that it has: giving them back first costs the disk's time, for every commit.
+fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    file.write_all(bytes)?;
+    let length = bytes.len() as u64;
+    if file.metadata()?.len() == length { Ok(()) } else { file.set_len(length) }
 }

@@ -128,20 +128,27 @@ impl Links {
         self.set_device(&device.name, LinkUnspec::new_with_index(device.index).mtu(mtu)).await
     }
 
+    /// Brings a device of ours up, with what else changes. It makes itself no link-local address, which would only be announced to the
+    /// pod: that has to be said before, because the kernel brings a device up before it reads how addresses are made.
+    pub(super) async fn bring_up(
+        &self,
+        device: &Device,
+        change: LinkMessageBuilder<LinkUnspec>,
+    ) -> Result<(), LinkError> {
+        if sysctl::get(&["ipv6", "conf", &device.name, "disable_ipv6"]).is_some() {
+            let none = vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)])];
+            let none = LinkAttribute::AfSpecUnspec(none);
+            self.set_device(&device.name, LinkUnspec::new_with_index(device.index).append_extra_attribute(none))
+                .await?;
+        }
+        self.set_device(&device.name, change.up()).await
+    }
+
     /// Changes a device by a message made of its index and what shall change.
     pub(super) async fn set_device(&self, name: &str, change: LinkMessageBuilder<LinkUnspec>) -> Result<(), LinkError> {
         let set = self.handle.link().set(change.build()).execute().await;
         set.map_err(LinkError::netlink(Operation::Set, format_args!("device {name}")))
     }
-}
-
-/// Changes a device of ours so that it makes itself no link-local address when it comes up: nobody is to know of it by that.
-pub(super) fn no_link_local(name: &str, change: LinkMessageBuilder<LinkUnspec>) -> LinkMessageBuilder<LinkUnspec> {
-    if sysctl::get(&["ipv6", "conf", name, "disable_ipv6"]).is_none() {
-        return change;
-    }
-    let none = vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)])];
-    change.append_extra_attribute(LinkAttribute::AfSpecUnspec(none))
 }
 
 /// The number of the device of this name in the calling thread's namespace: cheaper than all that netlink tells of it.

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth};
-use rtnetlink::{LinkUnspec, LinkVeth};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::device::{Device, no_link_local};
+use super::device::Device;
 use super::filter::Direction;
 use super::netns::Namespace;
 use super::route::{Owner, RouteEntry};
@@ -50,13 +50,12 @@ impl Links {
             .name(spec.pod_name.clone())
             .address(spec.pod_mac.0.to_vec())
             .mtu(spec.mtu)
-            .setns_by_fd(namespace.as_fd().as_raw_fd())
-            .build();
+            .setns_by_fd(namespace.as_fd().as_raw_fd());
         let message = LinkVeth::new(&spec.host_name, &spec.pod_name)
             .address(spec.host_mac.0.to_vec())
             .mtu(spec.mtu)
-            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-            .build();
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(one_queue(peer).build())));
+        let message = one_queue(message).build();
         let created = self.handle.link().add(message).execute().await;
         created.map_err(LinkError::netlink(
             Operation::Create,
@@ -83,9 +82,7 @@ impl Links {
         if addresses.iter().any(IpAddr::is_ipv6) {
             sysctl::enable_ipv6(&device.name)?;
         }
-        let change = LinkUnspec::new_with_index(device.index).alias(spec.alias.clone()).up();
-        // A link-local address of the host side would only be announced to the pod.
-        self.set_device(&device.name, no_link_local(&device.name, change)).await?;
+        self.bring_up(device, LinkUnspec::new_with_index(device.index).alias(spec.alias.clone())).await?;
         self.set_pod_routes(device.index, spec.pod_mac, addresses).await
     }
 
@@ -124,4 +121,10 @@ impl Links {
         }
         Ok(())
     }
+}
+
+/// A veth uses one queue each way unless told otherwise. One that is made with as many as there are CPUs, which is what the kernel does when
+/// it is not told, waits for a grace period to go down to it.
+fn one_queue<T>(message: LinkMessageBuilder<T>) -> LinkMessageBuilder<T> {
+    message.append_extra_attribute(LinkAttribute::NumTxQueues(1)).append_extra_attribute(LinkAttribute::NumRxQueues(1))
 }

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use rtnetlink::{LinkUnspec, LinkVxlan};
 
 use super::device::Device;
-use super::device::no_link_local;
 use super::{LinkError, Links, OVERLAY_DEVICE, Operation};
 
 /// What VXLAN adds to a packet: Ethernet 14, VXLAN 8, UDP 8 and the outer IP header (20 or 40).
@@ -35,9 +34,7 @@ impl Links {
             None => self.create_overlay(port, mtu).await?,
         };
         if device.mtu != mtu || !device.up || !device.noarp {
-            let change = LinkUnspec::new_with_index(device.index).mtu(mtu).arp(false).up();
-            let change = no_link_local(name, change);
-            self.set_device(name, change).await?;
+            self.bring_up(&device, LinkUnspec::new_with_index(device.index).mtu(mtu).arp(false)).await?;
             device = Device { mtu, up: true, noarp: true, ..device };
         }
         Ok(device)

@@ -50,6 +50,8 @@ fn a_pod_is_made_and_answers_the_host() {
         assert_eq!(links.filter(device.index, Direction::Ingress).await.unwrap(), Some(from_pod));
         assert_eq!(links.filter(device.index, Direction::Egress).await.unwrap(), Some(to_pod));
         assert_eq!(sysctl::get(&["ipv4", "conf", &device.name, "rp_filter"]).as_deref(), Some("0"));
+        let addresses_of_host_side = run("ip", &["-o", "-6", "address", "show", "dev", &device.name]);
+        assert_eq!(addresses_of_host_side, "", "nobody is to learn it, nor the daemon to look at its network again");
 
         // Any address of the host does for the pod: everything goes to the gateway.
         run("ip", &["link", "set", "lo", "up"]);
