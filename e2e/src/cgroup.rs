@@ -41,6 +41,14 @@ impl Hierarchies {
         self.v2.join(owner).join("system")
     }
 
+    /// The same, and where version 1 divides the CPUs, the one there: what a node runs shares the CPUs with that node's pods, and not as so
+    /// many equals with those of all nodes.
+    pub fn homes(&self, owner: &str) -> Vec<PathBuf> {
+        let divides = |hierarchy: &&PathBuf| hierarchy.join(owner).join("cpu.shares").exists();
+        let shared = self.v1.iter().find(divides).map(|hierarchy| hierarchy.join(owner).join("system"));
+        [self.system(owner)].into_iter().chain(shared).collect()
+    }
+
     fn all(&self) -> impl Iterator<Item = &PathBuf> {
         self.v1.iter().chain([&self.v2])
     }
@@ -64,7 +72,7 @@ impl Hierarchies {
                 let _ = std::fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
             }
         }
-        std::fs::create_dir_all(self.system(owner))?;
+        self.homes(owner).iter().try_for_each(std::fs::create_dir_all)?;
         Ok(())
     }
 

@@ -88,8 +88,8 @@ impl<'a> ControlPlane<'a> {
             "scheduler" => (KUBE, self.scheduler()),
             other => bail!("the control plane has no component {other}, but {}", COMPONENTS.join(", ")),
         };
-        let cgroup = Hierarchies::find()?.system(&self.folder.label());
-        Daemon::new(program.path(self.paths)?, self.folder.log(component)).args(arguments).cgroup(cgroup).start()
+        let cgroups = Hierarchies::find()?.homes(&self.folder.label());
+        Daemon::new(program.path(self.paths)?, self.folder.log(component)).args(arguments).cgroups(cgroups).start()
     }
 
     /// Waits until the API server says that it is ready.

@@ -133,8 +133,8 @@ impl<'a> Node<'a> {
             "kubelet" => (KUBE.path(self.paths)?, self.kubelet_arguments()),
             other => bail!("a node has no component {other}, but {}", COMPONENTS.join(", ")),
         };
-        let cgroup = Hierarchies::find()?.system(&self.name);
-        Daemon::new(program, self.log(component)).args(arguments).inside(&namespaces).cgroup(cgroup).start()
+        let cgroups = Hierarchies::find()?.homes(&self.name);
+        Daemon::new(program, self.log(component)).args(arguments).inside(&namespaces).cgroups(cgroups).start()
     }
 
     fn kubelet_arguments(&self) -> Vec<String> {

@@ -107,7 +107,7 @@ pub struct Daemon<'a> {
     log: PathBuf,
     inside: Option<&'a Namespaces>,
     network: Option<File>,
-    cgroup: Option<PathBuf>,
+    cgroups: Vec<PathBuf>,
 }
 
 impl<'a> Daemon<'a> {
@@ -119,7 +119,7 @@ impl<'a> Daemon<'a> {
             log: log.into(),
             inside: None,
             network: None,
-            cgroup: None,
+            cgroups: Vec::new(),
         }
     }
 
@@ -141,9 +141,9 @@ impl<'a> Daemon<'a> {
         self
     }
 
-    /// Runs in this cgroup, by which it is found again when the state file is lost.
-    pub fn cgroup(mut self, cgroup: impl Into<PathBuf>) -> Self {
-        self.cgroup = Some(cgroup.into());
+    /// Runs in these cgroups, one a hierarchy, by which it is found again when the state file is lost.
+    pub fn cgroups(mut self, cgroups: Vec<PathBuf>) -> Self {
+        self.cgroups = cgroups;
         self
     }
 
@@ -152,7 +152,7 @@ impl<'a> Daemon<'a> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(Stdio::null());
         detach(&mut command, &self.log)?;
-        if let Some(cgroup) = &self.cgroup {
+        for cgroup in &self.cgroups {
             join_cgroup(&mut command, cgroup)?;
         }
         if let Some(namespaces) = self.inside {

@@ -10,6 +10,7 @@ use super::{Goal, Options, Report, Row, Set};
 use crate::api::Api;
 use crate::cluster::{Cluster, Shape};
 use crate::images::PAUSE;
+use crate::machine;
 use crate::metrics::{Histogram, Source};
 use crate::progress::{note, slow_step, step};
 use crate::state::Cni;
@@ -165,7 +166,7 @@ impl<'a> Bursts<'a> {
         })
     }
 
-    /// Seconds from created to all ready. They are gone when this returns.
+    /// Seconds from created to all ready. They are gone when this returns, and what that is for kernel and runtimes is done.
     fn burst(&self, what: &str) -> Result<f64> {
         let seconds = slow_step(what, || {
             let started = Instant::now();
@@ -174,6 +175,7 @@ impl<'a> Bursts<'a> {
             Ok(started.elapsed().as_secs_f64())
         })?;
         step("delete them", || self.workload.deployment_gone("burst"))?;
+        step("wait until the machine rests", machine::rest)?;
         Ok(seconds)
     }
 }
