@@ -1,35 +1,55 @@
 //! The CustomResourceDefinitions, as they are applied.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, CustomResourceSubresourceStatus, CustomResourceSubresources, JSONSchemaProps,
-    JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, CustomResourceDefinitionVersion, CustomResourceSubresourceStatus,
+    CustomResourceSubresources, CustomResourceValidation,
 };
 use kube::{CustomResourceExt, ResourceExt};
+use schemars::JsonSchema;
 
-use crate::{v2, v2alpha1};
+use crate::{schema, v2, v2alpha1};
 
 /// Label of a definition that says which version of the schemas it is from. Cilium's operators read and write it too.
 pub const SCHEMA_VERSION_LABEL: &str = "io.cilium.k8s.crd.schema.version";
 
 /// The version of all definitions here, `major.minor.patch`.
 ///
-/// Whoever applies a definition replaces it only upward, Cilium included. The schemas here are a superset of Cilium's
-/// 1.33.9 (its 1.20), so they start above it: installing over Cilium replaces its definitions, and a Cilium of that age,
-/// started later, leaves ours alone. Raise the patch for descriptions and columns, the minor for new fields or kinds.
+/// Whoever applies a definition replaces it only upward, Cilium included. The schemas here are Cilium's 1.33.9 (its 1.20), and
+/// their versions start above it: installing over Cilium replaces its definitions, and a Cilium of that age, started later,
+/// leaves ours alone. Raise the patch for descriptions and columns, the minor for anything that an object may say.
 pub fn schema_version() -> &'static str {
-    "1.35.0"
+    "1.36.0"
 }
 
-/// All definitions, in a fixed order.
+/// All definitions, sorted by name.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    let mut identity = v2::CiliumIdentity::crd();
-    set_status_subresource(&mut identity, true);
-    let mut endpoint = v2::CiliumEndpoint::crd();
-    set_status_subresource(&mut endpoint, false);
-    let node = v2::CiliumNode::crd();
-    let node_config = v2::CiliumNodeConfig::crd();
-    let pool = v2alpha1::CiliumPodIPPool::crd();
-    [endpoint, identity, node, node_config, pool].into_iter().map(finish).collect()
+    let definitions = [
+        Definition::of::<v2::CiliumBGPAdvertisement>().and::<v2alpha1::CiliumBGPAdvertisement>(),
+        Definition::of::<v2::CiliumBGPClusterConfig>().and::<v2alpha1::CiliumBGPClusterConfig>(),
+        Definition::of::<v2::CiliumBGPNodeConfigOverride>().also_deprecated("v2alpha1"),
+        Definition::of::<v2::CiliumBGPNodeConfig>().and::<v2alpha1::CiliumBGPNodeConfig>(),
+        Definition::of::<v2::CiliumBGPPeerConfig>().and::<v2alpha1::CiliumBGPPeerConfig>(),
+        Definition::of::<v2::CiliumCIDRGroup>().also_deprecated("v2alpha1").metadata_optional(),
+        Definition::of::<v2::CiliumClusterwideEnvoyConfig>(),
+        Definition::of::<v2::CiliumClusterwideNetworkPolicy>(),
+        Definition::of::<v2alpha1::CiliumDatapathPlugin>().metadata_optional(),
+        Definition::of::<v2::CiliumEgressGatewayPolicy>(),
+        Definition::of::<v2::CiliumEndpoint>().status_subresource(false),
+        Definition::of::<v2alpha1::CiliumEndpointSlice>(),
+        Definition::of::<v2::CiliumEnvoyConfig>(),
+        Definition::of::<v2alpha1::CiliumGatewayClassConfig>(),
+        Definition::of::<v2::CiliumIdentity>().status_subresource(true),
+        Definition::of::<v2alpha1::CiliumL2AnnouncementPolicy>(),
+        Definition::of::<v2::CiliumLoadBalancerIPPool>().also_deprecated("v2alpha1"),
+        Definition::of::<v2::CiliumLocalRedirectPolicy>().status_subresource(false),
+        Definition::of::<v2::CiliumNetworkPolicy>(),
+        Definition::of::<v2::CiliumNodeConfig>().metadata_optional(),
+        Definition::of::<v2::CiliumNode>(),
+        Definition::of::<v2::CiliumPodIPPool>().and::<v2alpha1::CiliumPodIPPool>().metadata_optional(),
+    ];
+    let mut all: Vec<_> = definitions.into_iter().map(Definition::finish).collect();
+    all.sort_by_cached_key(ResourceExt::name_any);
+    all
 }
 
 /// Whether a definition of a cluster is to be replaced by the one given here.
@@ -68,43 +88,67 @@ pub fn to_yaml() -> Result<String, serde_yaml::Error> {
     Ok(manifests()?.iter().map(|manifest| format!("---\n{}", manifest.yaml)).collect())
 }
 
-/// CiliumIdentity has the subresource without a status, CiliumEndpoint a status without the subresource; the derive ties
-/// the two together.
-fn set_status_subresource(crd: &mut CustomResourceDefinition, wanted: bool) {
-    for version in &mut crd.spec.versions {
-        version.subresources = wanted.then(|| CustomResourceSubresources {
-            status: Some(CustomResourceSubresourceStatus(serde_json::json!({}))),
-            ..Default::default()
-        });
-    }
-}
+/// A definition in the making. What a derive cannot say of a kind is said here.
+struct Definition(CustomResourceDefinition);
 
-fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
-    crd.labels_mut().insert(SCHEMA_VERSION_LABEL.to_owned(), schema_version().to_owned());
-    crd.spec.names.list_kind = Some(format!("{}List", crd.spec.names.kind));
-    for version in &mut crd.spec.versions {
-        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
-            plain(schema);
+impl Definition {
+    /// The definition of a kind, from the type of its newest version.
+    fn of<K: CustomResourceExt + JsonSchema>() -> Self {
+        let mut crd = K::crd();
+        for version in &mut crd.spec.versions {
+            version.schema = Some(CustomResourceValidation { open_api_v3_schema: Some(schema::of::<K>()) });
         }
+        Self(crd)
     }
-    crd
-}
 
-/// Takes out what Rust's types say and Cilium's schemas do not: null for an absent value (an API server would store it) and
-/// formats that Kubernetes does not know (it would warn; their bounds are in `minimum` and `maximum`).
-fn plain(schema: &mut JSONSchemaProps) {
-    schema.nullable = None;
-    if schema.format.as_deref().is_some_and(|format| matches!(format, "uint8" | "uint16" | "uint32" | "uint64")) {
-        schema.format = None;
+    /// A further version, with a type of its own.
+    fn and<K: CustomResourceExt + JsonSchema>(mut self) -> Self {
+        self.0.spec.versions.append(&mut Self::of::<K>().0.spec.versions);
+        self
     }
-    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(plain);
-    match &mut schema.items {
-        Some(JSONSchemaPropsOrArray::Schema(items)) => plain(items),
-        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(plain),
-        None => {}
+
+    /// A further version that differs by its name only, served for old clients.
+    fn also_deprecated(mut self, name: &str) -> Self {
+        let versions = &mut self.0.spec.versions;
+        let older: Vec<_> = versions
+            .iter()
+            .map(|version| CustomResourceDefinitionVersion {
+                name: name.to_owned(),
+                storage: false,
+                deprecated: Some(true),
+                ..version.clone()
+            })
+            .collect();
+        versions.extend(older);
+        self
     }
-    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
-        plain(values);
+
+    /// Whether `/status` is a subresource. CiliumIdentity has it without a status, others a status without it; the derive
+    /// ties the two together.
+    fn status_subresource(mut self, wanted: bool) -> Self {
+        for version in &mut self.0.spec.versions {
+            version.subresources = wanted.then(|| CustomResourceSubresources {
+                status: Some(CustomResourceSubresourceStatus(serde_json::json!({}))),
+                ..Default::default()
+            });
+        }
+        self
+    }
+
+    /// Does not require `metadata` in the schema, as Cilium's does not for some kinds. No object comes without it.
+    fn metadata_optional(mut self) -> Self {
+        let schemas = self.0.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut());
+        for required in schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()?.required.as_mut()) {
+            required.retain(|field| field != "metadata");
+        }
+        self
+    }
+
+    fn finish(self) -> CustomResourceDefinition {
+        let mut crd = self.0;
+        crd.labels_mut().insert(SCHEMA_VERSION_LABEL.to_owned(), schema_version().to_owned());
+        crd.spec.names.list_kind = Some(format!("{}List", crd.spec.names.kind));
+        crd
     }
 }
 
@@ -141,7 +185,7 @@ mod tests {
         for older in [None, Some("1.33.9"), Some("1.33"), Some("0.99.100"), Some("next")] {
             assert!(needs_update(Some(&labelled(older))), "{older:?}");
         }
-        for kept in [schema_version(), "1.35.1", "1.36", "2.0.0"] {
+        for kept in [schema_version(), "1.36.1", "1.37", "2.0.0"] {
             assert!(!needs_update(Some(&labelled(Some(kept)))), "{kept}");
         }
     }

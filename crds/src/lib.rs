@@ -1,12 +1,14 @@
 //! The `cilium.io` resources: Rust types, and the definitions by which an API server knows them.
 //!
 //! Names, shapes, short names and printer columns are Cilium's, so that manifests, `kubectl get cep`, selectors and tools
-//! keep their meaning; `tests/fields/` lists every field path with its type and a test compares. Descriptions are our own.
+//! keep their meaning. The schemas are exactly Cilium's: `tests/parity/` has a summary of those and compares. Descriptions and
+//! messages are our own.
 //!
-//! Use [`all`] for definitions, not the derived `CiliumEndpoint::crd()`: the derive cannot express everything (see
-//! [`definition`]).
+//! Use [`all`] for definitions, not the derived `CiliumEndpoint::crd()`, which has no schema (see [`definition`]).
 
 pub mod definition;
+pub mod meta;
+mod schema;
 pub mod v2;
 pub mod v2alpha1;
 

@@ -6,18 +6,25 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use axoneme_crds::v2::{CiliumEndpoint, CiliumIdentity, CiliumNode, CiliumNodeConfig};
-use axoneme_crds::v2alpha1::CiliumPodIPPool;
+use axoneme_crds::v2::{CiliumEndpoint, CiliumIdentity, CiliumNode};
+use axoneme_crds::{v2, v2alpha1};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinitionVersion, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
+use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-fn sample(name: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(name);
-    serde_yaml::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+fn samples(file: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(file);
+    let text = fs::read_to_string(path).unwrap();
+    serde_yaml::Deserializer::from_str(&text).map(|document| Value::deserialize(document).unwrap()).collect()
+}
+
+fn sample(file: &str) -> Value {
+    let [document] = samples(file).try_into().unwrap();
+    document
 }
 
 /// YAML in, YAML out, compared as values.
@@ -26,39 +33,59 @@ fn through<T: DeserializeOwned + Serialize>(document: &Value) -> Value {
     serde_yaml::from_str(&serde_yaml::to_string(&object).unwrap()).unwrap()
 }
 
-#[test]
-fn an_endpoint() {
-    let document = sample("ciliumendpoint.yaml");
-    assert_eq!(through::<CiliumEndpoint>(&document), document);
-    assert_eq!(unnamed(&document, "ciliumendpoints"), BTreeSet::new(), "fields without a sample");
+/// Every document of a sample goes through its type, and together they have every field of the schema but those below
+/// `elsewhere`.
+fn all_of<T: DeserializeOwned + Serialize>(file: &str, elsewhere: &[&str]) {
+    let documents = samples(file);
+    for document in &documents {
+        assert_eq!(through::<T>(document), *document, "{file}");
+    }
+    let mut unnamed = unnamed(&documents);
+    let within = |path: &str, start: &str| path.strip_prefix(start).is_some_and(|rest| !rest.starts_with('s'));
+    unnamed.retain(|path| !elsewhere.iter().any(|start| within(path, start)));
+    assert_eq!(unnamed, BTreeSet::new(), "{file}: fields without a sample");
 }
 
 #[test]
-fn an_identity() {
-    let document = sample("ciliumidentity.yaml");
-    assert_eq!(through::<CiliumIdentity>(&document), document);
-    assert_eq!(unnamed(&document, "ciliumidentities"), BTreeSet::new(), "fields without a sample");
+fn what_programs_write() {
+    all_of::<v2::CiliumEndpoint>("ciliumendpoint.yaml", &[]);
+    all_of::<v2alpha1::CiliumEndpointSlice>("ciliumendpointslice.yaml", &[]);
+    all_of::<v2::CiliumIdentity>("ciliumidentity.yaml", &[]);
+    all_of::<v2::CiliumNode>("ciliumnode.yaml", &[]);
+    all_of::<v2::CiliumBGPNodeConfig>("ciliumbgpnodeconfig.yaml", &[]);
 }
 
 #[test]
-fn a_node() {
-    let document = sample("ciliumnode.yaml");
-    assert_eq!(through::<CiliumNode>(&document), document);
-    assert_eq!(unnamed(&document, "ciliumnodes"), BTreeSet::new(), "fields without a sample");
+fn policies() {
+    // `spec` is like any of `specs`. What is not supported any more may only be empty.
+    let elsewhere = [
+        ".spec",
+        ".specs[].egress[].toRequires[]",
+        ".specs[].egressDeny[].toRequires[]",
+        ".specs[].ingress[].fromRequires[]",
+        ".specs[].ingressDeny[].fromRequires[]",
+    ];
+    all_of::<v2::CiliumNetworkPolicy>("ciliumnetworkpolicy.yaml", &elsewhere);
+    all_of::<v2::CiliumClusterwideNetworkPolicy>("ciliumclusterwidenetworkpolicy.yaml", &elsewhere);
+    all_of::<v2::CiliumCIDRGroup>("ciliumcidrgroup.yaml", &[]);
+    all_of::<v2::CiliumEgressGatewayPolicy>("ciliumegressgatewaypolicy.yaml", &[]);
+    all_of::<v2::CiliumLocalRedirectPolicy>("ciliumlocalredirectpolicy.yaml", &[]);
+    all_of::<v2alpha1::CiliumL2AnnouncementPolicy>("ciliuml2announcementpolicy.yaml", &[]);
 }
 
 #[test]
-fn settings_of_some_nodes() {
-    let document = sample("ciliumnodeconfig.yaml");
-    assert_eq!(through::<CiliumNodeConfig>(&document), document);
-    assert_eq!(unnamed(&document, "ciliumnodeconfigs"), BTreeSet::new(), "fields without a sample");
-}
-
-#[test]
-fn a_pool() {
-    let document = sample("ciliumpodippool.yaml");
-    assert_eq!(through::<CiliumPodIPPool>(&document), document);
-    assert_eq!(unnamed(&document, "ciliumpodippools"), BTreeSet::new(), "fields without a sample");
+fn settings_and_pools() {
+    all_of::<v2::CiliumBGPAdvertisement>("ciliumbgpadvertisement.yaml", &[]);
+    all_of::<v2::CiliumBGPClusterConfig>("ciliumbgpclusterconfig.yaml", &[]);
+    all_of::<v2::CiliumBGPNodeConfigOverride>("ciliumbgpnodeconfigoverride.yaml", &[]);
+    all_of::<v2::CiliumBGPPeerConfig>("ciliumbgppeerconfig.yaml", &[]);
+    all_of::<v2::CiliumClusterwideEnvoyConfig>("ciliumclusterwideenvoyconfig.yaml", &[]);
+    all_of::<v2::CiliumEnvoyConfig>("ciliumenvoyconfig.yaml", &[]);
+    all_of::<v2::CiliumLoadBalancerIPPool>("ciliumloadbalancerippool.yaml", &[]);
+    all_of::<v2::CiliumNodeConfig>("ciliumnodeconfig.yaml", &[]);
+    all_of::<v2alpha1::CiliumDatapathPlugin>("ciliumdatapathplugin.yaml", &[]);
+    all_of::<v2alpha1::CiliumGatewayClassConfig>("ciliumgatewayclassconfig.yaml", &[]);
+    all_of::<v2alpha1::CiliumPodIPPool>("ciliumpodippool.yaml", &[]);
 }
 
 #[test]
@@ -125,13 +152,16 @@ fn strip(value: &mut Value, name: &str) {
     }
 }
 
-/// Paths of the schema that have no value in the sample.
-fn unnamed(document: &Value, plural: &str) -> BTreeSet<String> {
-    let crd: CustomResourceDefinition =
-        axoneme_crds::all().into_iter().find(|crd| crd.spec.names.plural == plural).unwrap();
-    let schema = crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.clone().unwrap();
+/// Paths of the schema of the documents' kind and version that have no value in any of them.
+fn unnamed(documents: &[Value]) -> BTreeSet<String> {
+    let crd = axoneme_crds::all().into_iter().find(|crd| crd.spec.names.kind == documents[0]["kind"]).unwrap();
+    let named = |version: &&CustomResourceDefinitionVersion| {
+        documents[0]["apiVersion"] == format!("cilium.io/{}", version.name)
+    };
+    let version = crd.spec.versions.iter().find(named).unwrap();
+    let schema = version.schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
     let mut missing = BTreeSet::new();
-    check(&schema, &[document], String::new(), &mut missing);
+    check(schema, &documents.iter().collect::<Vec<_>>(), String::new(), &mut missing);
     missing
 }
 

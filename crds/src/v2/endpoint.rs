@@ -27,6 +27,8 @@ use super::{AddressPair, EncryptionSpec, Other, other_at_root};
     status = "EndpointStatus",
     derive = "Default",
     derive = "PartialEq",
+    schema = "disabled",
+    derive = "JsonSchema",
     doc = "CiliumEndpoint reports identity, addresses and policy of the pod of the same name.",
     printcolumn(
         name = "Security Identity",

@@ -22,6 +22,8 @@ use super::{Other, other_at_root};
     no_spec,
     derive = "Default",
     derive = "PartialEq",
+    schema = "disabled",
+    derive = "JsonSchema",
     doc = "CiliumIdentity gives a set of labels its number. The name is the number; pods with the same security labels share it.",
     printcolumn(
         name = "Namespace",

@@ -4,13 +4,25 @@
 //! optional on the wire is an [`Option`], so that an object written by another program is written back with every field it
 //! had, also with zero values. Empty lists and maps are the exception: they are left out, as their absence means the same.
 //!
-//! Every struct ends in `other`: fields that this version does not know. They are not part of the schema; they are kept so
-//! that a read-modify-write by an older release does not erase what a newer one has written.
+//! Structs of what programs write whole (nodes, endpoints, identities) end in `other`: fields that this version does not know.
+//! They are not part of the schema; they are kept so that a read-modify-write by an older release does not erase what a newer
+//! one has written. What users write is only read, and of its status only conditions are patched: it has no `other`.
 
+pub mod bgp;
+pub mod cidr_group;
+pub mod clusterwide_envoy_config;
+pub mod clusterwide_network_policy;
+pub mod egress_gateway_policy;
 pub mod endpoint;
+pub mod envoy_config;
 pub mod identity;
+pub mod load_balancer_ip_pool;
+pub mod local_redirect_policy;
+pub mod network_policy;
 pub mod node;
 pub mod node_config;
+pub mod pod_ip_pool;
+pub mod policy;
 
 use std::collections::BTreeMap;
 
@@ -18,10 +30,23 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+pub use bgp::{
+    CiliumBGPAdvertisement, CiliumBGPClusterConfig, CiliumBGPNodeConfig, CiliumBGPNodeConfigOverride,
+    CiliumBGPPeerConfig,
+};
+pub use cidr_group::CiliumCIDRGroup;
+pub use clusterwide_envoy_config::CiliumClusterwideEnvoyConfig;
+pub use clusterwide_network_policy::CiliumClusterwideNetworkPolicy;
+pub use egress_gateway_policy::CiliumEgressGatewayPolicy;
 pub use endpoint::{CiliumEndpoint, EndpointFields, EndpointStatus};
+pub use envoy_config::CiliumEnvoyConfig;
 pub use identity::{CiliumIdentity, IdentityFields};
+pub use load_balancer_ip_pool::CiliumLoadBalancerIPPool;
+pub use local_redirect_policy::CiliumLocalRedirectPolicy;
+pub use network_policy::CiliumNetworkPolicy;
 pub use node::{CiliumNode, NodeSpec, NodeStatus};
 pub use node_config::{CiliumNodeConfig, NodeConfigSpec, NodeSelector, Requirement};
+pub use pod_ip_pool::CiliumPodIPPool;
 
 /// Fields of an object that this version has no type for, by name.
 pub type Other = BTreeMap<String, Value>;
@@ -53,24 +78,6 @@ pub struct EncryptionSpec {
     #[serde(flatten)]
     #[schemars(skip)]
     pub other: Other,
-}
-
-/// Schema of a string that the API server checks to be a prefix (`10.0.0.0/24`). Fields hold plain strings: what is stored
-/// is given back as it was written.
-pub(crate) struct Cidr;
-
-impl JsonSchema for Cidr {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Cidr".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"type": "string", "format": "cidr"})
-    }
 }
 
 /// Reads the unknown fields of a root object whose own fields stand beside `apiVersion` and `kind`; those two are written

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Other;
+use crate::schema::atomic_list;
 
 /// Settings that differ on the nodes that a selector names.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -20,6 +21,8 @@ use super::Other;
     category = "cilium",
     derive = "Default",
     derive = "PartialEq",
+    schema = "disabled",
+    derive = "JsonSchema",
     doc = "CiliumNodeConfig overrides settings on the nodes that its selector names. Where several name a node, they are taken in the order of their names, and later ones win."
 )]
 #[serde(rename_all = "camelCase")]
@@ -41,7 +44,7 @@ pub struct NodeConfigSpec {
 pub struct NodeSelector {
     /// What is required of labels.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(transform = atomic_list)]
     pub match_expressions: Vec<Requirement>,
     /// Labels with the values that they must have.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -61,7 +64,7 @@ pub struct Requirement {
     pub operator: String,
     /// With `In` and `NotIn`: the values, at least one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(transform = atomic_list)]
     pub values: Vec<String>,
     /// Fields unknown to this version.
     #[serde(flatten)]

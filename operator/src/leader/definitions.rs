@@ -37,12 +37,13 @@ pub enum DefinitionError {
 /// See [`DefinitionError`]; nothing is lost by trying again.
 pub async fn apply_definitions(client: &Client) -> Result<(), DefinitionError> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for wanted in axoneme_crds::all() {
-        let name = wanted.name_any();
-        apply(&api, &name, wanted).await.map_err(|source| DefinitionError::Api { name, source })?;
+    let all = axoneme_crds::all();
+    let names: Vec<String> = all.iter().map(ResourceExt::name_any).collect();
+    for (name, wanted) in names.iter().zip(all) {
+        apply(&api, name, wanted).await.map_err(|source| DefinitionError::Api { name: name.clone(), source })?;
     }
-    for wanted in axoneme_crds::all() {
-        established(&api, &wanted.name_any()).await?;
+    for name in &names {
+        established(&api, name).await?;
     }
     Ok(())
 }

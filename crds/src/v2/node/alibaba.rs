@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::v2::{Cidr, Other};
+use crate::schema::checked::Cidr;
+use crate::v2::Other;
 
 /// Which network interfaces are made for a node.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]

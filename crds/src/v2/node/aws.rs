@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::v2::{Cidr, Other};
+use crate::schema::checked::{Cidr, Count};
+use crate::v2::Other;
 
 /// Which network interfaces are made for a node, and which of them are used.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -15,6 +16,7 @@ pub struct EniSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_type: Option<String>,
     /// First interface whose addresses pods may have; those before it are left alone.
+    #[schemars(with = "Option<Count>")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_interface_index: Option<u32>,
     /// Security groups of new interfaces.

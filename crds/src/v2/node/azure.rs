@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::v2::{Cidr, Other};
+use crate::schema::checked::Cidr;
+use crate::v2::Other;
 
 /// Where addresses are allocated.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::v2::{Cidr, Other};
+use crate::schema::checked::{Cidr, Count};
+use crate::v2::Other;
 
 /// Addresses of a family by their text form, with who has them.
 pub type AllocationMap = BTreeMap<String, AllocationIp>;
@@ -28,15 +29,19 @@ pub struct IpamSpec {
     #[serde(rename = "podCIDRs", skip_serializing_if = "Vec::is_empty")]
     pub pod_cidrs: Vec<String>,
     /// Addresses that must be there when the node starts.
+    #[schemars(with = "Option<Count>")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_allocate: Option<u32>,
     /// Most addresses that the node may have.
+    #[schemars(with = "Option<Count>")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_allocate: Option<u32>,
     /// Addresses that must be free at any time.
+    #[schemars(with = "Option<Count>")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pre_allocate: Option<u32>,
     /// How many more than `pre-allocate` may be fetched at once.
+    #[schemars(with = "Option<Count>")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_above_watermark: Option<u32>,
     /// Tags by which a static public address for the node is found.

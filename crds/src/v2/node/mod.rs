@@ -33,6 +33,8 @@ pub const CILIUM_INTERNAL_IP: &str = "CiliumInternalIP";
     status = "NodeStatus",
     derive = "Default",
     derive = "PartialEq",
+    schema = "disabled",
+    derive = "JsonSchema",
     doc = "CiliumNode holds the addresses of a node, the CIDRs that it was given and who has which address of them.",
     printcolumn(
         name = "CiliumInternalIP",
