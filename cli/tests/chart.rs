@@ -105,6 +105,8 @@ fn values_that_make_no_sense_are_refused() {
         ("cni.chainingTarget=bridge", "cni.chainingTarget needs cni.chainingMode generic-veth"),
         ("k8sServiceHost=10.0.0.1", "k8sServiceHost is set without k8sServicePort"),
         ("operator.port=9879", "must differ"),
+        ("operator.identityGCInterval=15", "/operator/identityGCInterval"),
+        ("fixedIdentityMapping.127=a", "/fixedIdentityMapping"),
         ("operator.nodeCertificateSeconds=60", "/operator/nodeCertificateSeconds"),
         ("image.digest=sha256:12", "/image/digest"),
         ("cgroup.hostRoot=cgroup", "/cgroup/hostRoot"),
@@ -185,6 +187,9 @@ fn the_operator_understands_its_settings() {
     assert!(everything.auto_direct_node_routes && everything.direct_routing_skip_unreachable);
     assert_eq!(everything.ipv4_native_routing_cidr.map(|cidr| cidr.to_string()).as_deref(), Some("10.0.0.0/8"));
     assert_eq!(everything.ipv6_native_routing_cidr.map(|cidr| cidr.to_string()).as_deref(), Some("fd00::/8"));
+    assert_eq!(everything.fixed_identity_mapping.get(&128).map(String::as_str), Some("kv-store"));
+    assert_eq!(everything.operator.identity_heartbeat_timeout.as_secs(), 5_400);
+    assert!(everything.well_known_identities.enabled);
     assert!(everything.ip_masq_agent.enabled && everything.bandwidth_manager.enabled);
     assert!(everything.k8s.require_ipv4_pod_cidr && everything.k8s.require_ipv6_pod_cidr);
     assert_eq!(everything.underlay_protocol, axoneme_operator::config::UnderlayProtocol::Ipv6);

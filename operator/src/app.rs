@@ -18,7 +18,7 @@ use crate::engine::{Engine, Handle, Input};
 use crate::identity::IdentityMetrics;
 use crate::ipam::IpamMetrics;
 use crate::publish::server::SessionMetrics;
-use crate::status::{self, KubernetesEndpoints, NoticeMetrics, Notices, StatusMetrics};
+use crate::status::{self, Feeds, KubernetesEndpoints, NoticeMetrics, Notices, StatusMetrics};
 use crate::telemetry::{self, Health, Phase};
 use crate::watch as watches;
 
@@ -63,7 +63,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     info!(version = env!("CARGO_PKG_VERSION"), pod = flags.pod_name, node = flags.node_name, "axoneme-operator");
     let stop = stop_on_signals()?;
     let health = Health::default();
-    let (engine, handle, outputs) = Engine::new(settings::engine(&config), random()?);
+    let (engine, handle, outputs) = Engine::new(settings::engine(&config, &flags.pod_namespace), random()?);
     let mut registry = Registry::default();
     let metrics = Metrics::register(registry.sub_registry_with_prefix("cilium_operator"));
     // What Cilium has nothing like.
@@ -78,12 +78,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let (lead, leading) = watch::channel(None);
     let (notices, notices_out) = Notices::channel();
     tokio::spawn(status::publish_notices(client.clone(), notices_out, metrics.notices.clone()));
+    let reports = outputs.reports;
+    let feeds = Feeds { reports, problems: problems_out, demands: outputs.demands.clone(), lead: leading };
     let status = tokio::spawn(status::report(
         KubernetesEndpoints::new(client.clone()),
-        outputs.reports,
-        problems_out,
-        outputs.demands.clone(),
-        leading,
+        config.operator.endpoint_gc_interval,
+        feeds,
         notices.clone(),
         metrics.status.clone(),
     ));

@@ -28,6 +28,8 @@
 //! bandwidthManager: {enabled: false}
 //! k8s: {requireIPv4PodCIDR: false, requireIPv6PodCIDR: false}
 //! policyEnforcementMode: default # always, never
+//! wellKnownIdentities: {enabled: false}
+//! fixedIdentityMapping: {}       # e.g. {128: kv-store}: pods with the label io.cilium.fixed-identity=kv-store are 128
 //! operator:
 //!   port: 4246                   # NodeSync
 //!   healthPort: 9234
@@ -35,9 +37,13 @@
 //!   podSelector: app.kubernetes.io/name=axoneme-operator
 //!   nodeServiceAccount: axoneme-node
 //!   nodeCertificateSeconds: 3600
+//!   identityGCInterval: 15m0s    # unused identities are deleted this often; 0s: never
+//!   identityHeartbeatTimeout: 30m0s # ... when they were unused for so long
+//!   endpointGCInterval: 5m0s     # CiliumEndpoints without a pod; 0s: only when an operator begins to lead
 //! ```
 
 mod check;
+mod duration;
 mod file;
 
 use std::net::IpAddr;

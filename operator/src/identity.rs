@@ -10,6 +10,7 @@ mod allocate;
 mod collect;
 mod number;
 mod registry;
+mod reserved;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use tracing::{info, warn};
 pub use allocate::{AllocateError, Allocated};
 pub use collect::collect_identities;
 pub use registry::{Created, KubernetesRegistry, Registry};
+pub use reserved::{RESERVED_NAMES, Reserved, USER_RESERVED};
 
 use crate::engine::{Demands, IdentityDemand};
 use crate::leader::Tenure;

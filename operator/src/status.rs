@@ -9,6 +9,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use board::{Board, report};
+pub use board::{Board, Feeds, report};
 pub use notice::{Notice, NoticeMetrics, Notices, Regarding, publish_notices};
 pub use writer::{KubernetesEndpoints, StatusMetrics};

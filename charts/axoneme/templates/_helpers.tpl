@@ -52,6 +52,13 @@ k8s:
   requireIPv4PodCIDR: {{ .Values.k8s.requireIPv4PodCIDR }}
   requireIPv6PodCIDR: {{ .Values.k8s.requireIPv6PodCIDR }}
 policyEnforcementMode: {{ .Values.policyEnforcementMode }}
+wellKnownIdentities:
+  enabled: {{ .Values.wellKnownIdentities.enabled }}
+fixedIdentityMapping:
+  {{- range $id, $name := .Values.fixedIdentityMapping }}
+  {{ $id }}: {{ $name | quote }}
+  {{- else }} {}
+  {{- end }}
 operator:
   port: {{ .Values.operator.port | int }}
   healthPort: {{ .Values.operator.healthPort | int }}
@@ -59,6 +66,9 @@ operator:
   podSelector: {{ include "axoneme.selector" (dict "component" "operator") | replace ": " "=" }}
   nodeServiceAccount: axoneme-node
   nodeCertificateSeconds: {{ .Values.operator.nodeCertificateSeconds | int }}
+  identityGCInterval: {{ .Values.operator.identityGCInterval | quote }}
+  identityHeartbeatTimeout: {{ .Values.operator.identityHeartbeatTimeout | quote }}
+  endpointGCInterval: {{ .Values.operator.endpointGCInterval | quote }}
 {{- end }}
 
 {{/* The settings of the node daemon, as it reads them. Everything that nodes have in common comes from the operator. */}}

@@ -33,6 +33,9 @@ const RIVAL: Duration = Duration::from_secs(10);
 /// How often the server's certificate is issued anew.
 const RENEW_TLS: Duration = Duration::from_secs(86_400);
 
+/// So long it is waited for pods without an identity before nodes are served.
+const IDENTIFIED: Duration = Duration::from_secs(10);
+
 /// Sessions have this long to end after they were told.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -177,9 +180,11 @@ impl Leader {
         tasks.spawn(collect_identities(
             self.demands.clone(),
             KubernetesRegistry::new(client.clone()),
+            self.config.operator.identity_gc_interval,
             tenure.clone(),
             self.metrics.identity.clone(),
         ));
+        self.identified().await;
         self.lead.send_replace(Some(tenure.clone()));
 
         let tls = ServerTls::new(&authority)?;
@@ -197,6 +202,17 @@ impl Leader {
         tokio::select! {
             ended = tasks.join_next() => bail!("a leader's task has ended: {ended:?}"),
             served = server => bail!("NodeSync has ended: {served:?}"),
+        }
+    }
+
+    /// Waits until every pod has an identity: of one that is being relabelled this replica does not know the former labels, and
+    /// a node that is served now would take it for a pod without an identity.
+    async fn identified(&self) {
+        self.health.enter(Phase::Preparing { step: "identities" });
+        let mut demands = self.demands.clone();
+        let identified = demands.wait_for(|demands| demands.complete && demands.identities.is_empty());
+        if tokio::time::timeout(IDENTIFIED, identified).await.is_err() {
+            warn!("some pods have no identity yet; nodes are served without them");
         }
     }
 

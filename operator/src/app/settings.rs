@@ -5,14 +5,21 @@ use axoneme_proto::tables::{PolicyMode, RoutingMode as Mode, Settings};
 use crate::compile::cluster::prefix;
 use crate::config::{ConfigFile, IpamMode, PolicyEnforcementMode, RoutingMode, UnderlayProtocol};
 use crate::engine;
+use crate::identity::Reserved;
 
-/// What the engine has to know.
+/// What the engine has to know; the operator runs in `namespace`.
 #[must_use]
-pub(super) fn engine(config: &ConfigFile) -> engine::Config {
+pub(super) fn engine(config: &ConfigFile, namespace: &str) -> engine::Config {
+    let mut reserved = Reserved::fixed(&config.fixed_identity_mapping);
+    if config.well_known_identities.enabled {
+        reserved.extend(Reserved::well_known(&config.cluster.name, namespace));
+    }
     engine::Config {
         ipam: config.ipam.mode,
         masquerade_agent: config.ip_masq_agent.enabled,
         bandwidth: config.bandwidth_manager.enabled,
+        identity_grace: config.operator.identity_heartbeat_timeout,
+        reserved: reserved.into(),
         ..engine::Config::new(settings(config))
     }
 }

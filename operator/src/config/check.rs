@@ -1,6 +1,10 @@
 //! Which values make sense together.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
+
+use crate::identity::{RESERVED_NAMES, USER_RESERVED};
 
 use super::file::{ConfigFile, IpamMode, RoutingMode, UnderlayProtocol};
 
@@ -19,6 +23,9 @@ pub(super) fn problem(config: &ConfigFile) -> Option<Problem> {
         return Some(("cluster.name", format!("{:?} has not 1 to 32 characters", config.cluster.name)));
     }
     if let Some(problem) = routing_problem(config).or_else(|| addressing_problem(config)) {
+        return Some(problem);
+    }
+    if let Some(problem) = identity_problem(&config.fixed_identity_mapping) {
         return Some(problem);
     }
     if config.tunnel_port == 0 {
@@ -42,6 +49,29 @@ pub(super) fn problem(config: &ConfigFile) -> Option<Problem> {
     let ipv6 = ("ipam.operator.clusterPoolIPv6PodCIDRList", "ipam.operator.clusterPoolIPv6MaskSize");
     let v4 = config.ipv4.enabled.then(|| pool_problem(ipv4, &pool.ipv4_cidrs, pool.ipv4_mask, false)).flatten();
     v4.or_else(|| config.ipv6.enabled.then(|| pool_problem(ipv6, &pool.ipv6_cidrs, pool.ipv6_mask, true)).flatten())
+}
+
+fn identity_problem(names: &BTreeMap<u32, String>) -> Option<Problem> {
+    let field = "fixedIdentityMapping";
+    for (id, name) in names {
+        let (first, last) = (USER_RESERVED.start(), USER_RESERVED.end());
+        if !USER_RESERVED.contains(id) {
+            return Some((field, format!("{id} is not within {first} to {last}")));
+        }
+        // It must be possible to write it as a label's value.
+        let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        if name.len() > 63 || !name.chars().all(valid) || !end(name.chars().next()) || !end(name.chars().next_back()) {
+            return Some((field, format!("{name:?} ({id}) is no value of a label")));
+        }
+        if RESERVED_NAMES.contains(&name.as_str()) {
+            return Some((field, format!("{name:?} ({id}) is reserved")));
+        }
+        if names.range(..id).any(|(_, other)| other == name) {
+            return Some((field, format!("{name:?} ({id}) is named twice")));
+        }
+    }
+    None
 }
 
 fn routing_problem(config: &ConfigFile) -> Option<Problem> {

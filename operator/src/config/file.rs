@@ -1,13 +1,16 @@
 //! `operator.yaml`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 use super::check::problem;
+use super::duration::duration;
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +90,10 @@ pub struct ConfigFile {
     pub k8s: Kubernetes,
     /// When policy is enforced.
     pub policy_enforcement_mode: PolicyEnforcementMode,
+    /// Fixed numbers for label sets that most clusters have.
+    pub well_known_identities: Switch,
+    /// Names of fixed numbers that pods may ask for, by number.
+    pub fixed_identity_mapping: BTreeMap<u32, String>,
     /// The operator itself.
     pub operator: Operator,
 }
@@ -112,6 +119,8 @@ impl Default for ConfigFile {
             bandwidth_manager: Switch::default(),
             k8s: Kubernetes::default(),
             policy_enforcement_mode: PolicyEnforcementMode::default(),
+            well_known_identities: Switch::default(),
+            fixed_identity_mapping: BTreeMap::new(),
             operator: Operator::default(),
         }
     }
@@ -256,6 +265,15 @@ pub struct Operator {
     pub node_service_account: String,
     /// How long a node's certificate is valid; it is renewed after two thirds of that.
     pub node_certificate_seconds: u32,
+    /// How often unused identities are deleted; 0: never.
+    #[serde(rename = "identityGCInterval", deserialize_with = "duration")]
+    pub identity_gc_interval: Duration,
+    /// How long an identity must have been unused for that.
+    #[serde(deserialize_with = "duration")]
+    pub identity_heartbeat_timeout: Duration,
+    /// How often CiliumEndpoints are looked through for such without a pod; 0: only when an operator begins to lead.
+    #[serde(rename = "endpointGCInterval", deserialize_with = "duration")]
+    pub endpoint_gc_interval: Duration,
 }
 
 impl Default for Operator {
@@ -267,6 +285,9 @@ impl Default for Operator {
             pod_selector: "app.kubernetes.io/name=axoneme-operator".into(),
             node_service_account: "axoneme-node".into(),
             node_certificate_seconds: 3600,
+            identity_gc_interval: Duration::from_secs(15 * 60),
+            identity_heartbeat_timeout: Duration::from_secs(30 * 60),
+            endpoint_gc_interval: Duration::from_secs(5 * 60),
         }
     }
 }
@@ -345,6 +366,13 @@ mod tests {
             ("ipv4NativeRoutingCIDR: fd00::/64", "operator.yaml: ipv4NativeRoutingCIDR: fd00::/64 is no IPv4 prefix"),
             ("ipv6NativeRoutingCIDR: fd00::/64", "operator.yaml: ipv6NativeRoutingCIDR: is set although ipv6.enabled"),
             ("ipv4NativeRoutingCIDR: 10.0.0.1", "operator.yaml: ipv4NativeRoutingCIDR: "),
+            ("operator: {identityGCInterval: 5 m}", "operator.yaml: operator.identityGCInterval: "),
+            ("fixedIdentityMapping: {127: a}", "operator.yaml: fixedIdentityMapping: 127 is not within 128 to 255"),
+            ("fixedIdentityMapping: {128: host}", "operator.yaml: fixedIdentityMapping: \"host\" (128) is reserved"),
+            (
+                "fixedIdentityMapping: {128: a, 129: a}",
+                "operator.yaml: fixedIdentityMapping: \"a\" (129) is named twice",
+            ),
             ("underlayProtocol: ipv6", "operator.yaml: underlayProtocol: ipv6 although ipv6.enabled is false"),
             ("k8s: {requireIPv4PodCIDR: true}", "operator.yaml: k8s.requireIPv4PodCIDR: needs ipam.mode kubernetes"),
             (

@@ -17,6 +17,7 @@ use super::reports::{Report, Reporter};
 use crate::compile::policy::{Excepted, Rows, Shared};
 use crate::compile::{cluster, endpoint, node, policy, scopes, service};
 use crate::config::IpamMode;
+use crate::identity::Reserved;
 use crate::index::{Dirty, Index};
 use crate::object::{Kind, Name};
 use crate::publish::acks::Acks;
@@ -36,6 +37,8 @@ pub struct Config {
     pub bandwidth: bool,
     /// How long an identity without pods is kept.
     pub identity_grace: Duration,
+    /// Label sets whose numbers are fixed.
+    pub reserved: Arc<[Reserved]>,
     /// How many removed rows are remembered for nodes that lag.
     pub tombstones: usize,
 }
@@ -49,7 +52,8 @@ impl Config {
             ipam: IpamMode::ClusterPool,
             masquerade_agent: false,
             bandwidth: false,
-            identity_grace: Duration::from_secs(15 * 60),
+            identity_grace: Duration::from_secs(30 * 60),
+            reserved: [].into(),
             tombstones: 100_000,
         }
     }
@@ -99,6 +103,7 @@ impl Core {
             cluster: config.settings.cluster_name.as_str().into(),
             families: super::Families { v4: config.settings.ipv4, v6: config.settings.ipv6 },
             ipam: config.ipam,
+            reserved: Arc::clone(&config.reserved),
         });
         Self {
             config,
@@ -314,6 +319,8 @@ impl Core {
         for name in &dirty.ledgers {
             let view = ledger::view(&self.index, name);
             self.releases.set_entries(name, view.unowned.iter(), revision, now);
+            let orphan = self.index.ledger(name).is_some() && self.index.node(name).is_none();
+            self.releases.set_orphan(name, orphan, revision, now);
             if view == LedgerView::default() {
                 self.ledgers.remove(name);
             } else {

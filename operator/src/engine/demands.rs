@@ -30,7 +30,8 @@ pub struct Demands {
     pub unused_identities: Vec<Arc<CiliumIdentity>>,
     /// Nodes whose ledger needs a write.
     pub nodes: Vec<NodeDemand>,
-    /// Ledgers whose Node is gone and whose addresses nobody uses any more: may be deleted.
+    /// Ledgers whose Node is gone, which every node has forgotten and whose addresses nobody uses any more: may be deleted.
+    /// Until then nobody else is given their CIDRs and addresses.
     pub orphans: Vec<Arc<CiliumNode>>,
     /// All pod CIDRs in ledgers, with their node; filled only while some node lacks one.
     pub used_cidrs: Vec<(IpNet, Arc<str>)>,
@@ -53,9 +54,7 @@ impl Demands {
         };
         let mut used_cidrs: Vec<_> = index.ledgers().filter(|_| lack).flat_map(cidrs).collect();
         used_cidrs.sort();
-        let orphan = |ledger: &&Arc<CiliumNode>| {
-            index.node(&ledger.name).is_none() && Releases::all_released(released, &ledger.name, ledger.pool.len())
-        };
+        let orphan = |ledger: &&Arc<CiliumNode>| Releases::all_released(released, &ledger.name, ledger.pool.len());
         Self {
             complete: true,
             identities: index.unnumbered().map(demand).collect(),
@@ -106,6 +105,8 @@ pub struct NodeDemand {
     /// `spec.addresses` does not say what it should: the Node's InternalIPs, and the overlay address (see
     /// [`crate::compile::pool::split`]) as `CiliumInternalIP`, for each family.
     pub addresses_differ: bool,
+    /// The Node owns its ledger: with the Node, Kubernetes would delete it before its addresses are free.
+    pub owned: bool,
     /// Pods bound here without an address.
     pub assign: Vec<AddressDemand>,
     /// Addresses that are attached and not in the ledger (given from the node's reserve, or the ledger was lost): to be entered

@@ -50,6 +50,7 @@ pub fn view(index: &Index, name: &Arc<str>) -> LedgerView {
         cidrs: if ipam == IpamMode::ClusterPool { missing_cidrs } else { Families::default() },
         given: kubernetes.iter().copied().filter(|_| ledger.is_none_or(|l| *l.pod_cidrs != *kubernetes)).collect(),
         addresses_differ: ledger.is_some_and(|ledger| addresses_differ(node, ledger)),
+        owned: ledger.is_some_and(|ledger| ledger.node_uid.is_some()),
         assign: Vec::new(),
         adopt: adoptions(index, name),
         release: Vec::new(),
@@ -75,6 +76,7 @@ pub fn view(index: &Index, name: &Arc<str>) -> LedgerView {
     view.demand = Some(demand).filter(|demand| {
         demand.ledger.is_none()
             || demand.addresses_differ
+            || demand.owned
             || !demand.cidrs.is_empty()
             || !demand.given.is_empty()
             || !demand.assign.is_empty()
@@ -92,6 +94,7 @@ pub fn release_only(index: &Index, name: &str) -> Option<NodeDemand> {
         cidrs: Families::default(),
         given: [].into(),
         addresses_differ: false,
+        owned: false,
         assign: Vec::new(),
         adopt: Vec::new(),
         release: Vec::new(),

@@ -1,6 +1,6 @@
 //! What may be used again: addresses and identity numbers whose removal every node has applied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ struct Idle {
 pub struct Releases {
     entries: BTreeMap<Entry, Idle>,
     identities: BTreeMap<u32, Idle>,
+    /// Ledgers whose Node is gone.
+    orphans: BTreeMap<Arc<str>, Idle>,
 }
 
 /// What may be given back now, and what still waits.
@@ -31,6 +33,8 @@ pub struct Released {
     pub entries: BTreeMap<Arc<str>, Vec<Release>>,
     /// Identity objects.
     pub identities: Vec<Arc<CiliumIdentity>>,
+    /// Ledgers whose Node is gone, and whose CIDRs no node takes for that one's any more.
+    pub ledgers: BTreeSet<Arc<str>>,
     /// What waits, and for whom.
     pub unmet: Vec<Unmet>,
 }
@@ -39,7 +43,8 @@ impl Releases {
     /// The newest revision for which an ack is awaited.
     #[must_use]
     pub fn barrier(&self) -> u64 {
-        self.entries.values().chain(self.identities.values()).map(|idle| idle.revision).max().unwrap_or(0)
+        let idle = self.entries.values().chain(self.identities.values()).chain(self.orphans.values());
+        idle.map(|idle| idle.revision).max().unwrap_or(0)
     }
 
     /// A node's unowned entries are these, as of `revision`.
@@ -62,6 +67,15 @@ impl Releases {
             self.identities.entry(identity).or_insert(Idle { revision, since: now });
         } else {
             self.identities.remove(&identity);
+        }
+    }
+
+    /// A node's ledger has no Node, or has one, as of `revision`.
+    pub fn set_orphan(&mut self, node: &Arc<str>, orphan: bool, revision: u64, now: Instant) {
+        if orphan {
+            self.orphans.entry(Arc::clone(node)).or_insert(Idle { revision, since: now });
+        } else {
+            self.orphans.remove(node);
         }
     }
 
@@ -110,6 +124,15 @@ impl Releases {
                 released.unmet.push(Unmet { object, reason: not_forgotten(nodes) });
             }
         }
+        for (node, idle) in &self.orphans {
+            let nodes = blocking(idle);
+            if nodes.is_empty() {
+                released.ledgers.insert(Arc::clone(node));
+            } else {
+                let object = ObjectKey::cluster(Kind::CiliumNode, node);
+                released.unmet.push(Unmet { object, reason: not_forgotten(nodes) });
+            }
+        }
         released.unmet.sort();
         released.unmet.dedup();
         released
@@ -124,12 +147,13 @@ impl Releases {
         }
         released.entries.retain(|_, entries| !entries.is_empty());
         released.identities.retain(|object| self.identities.contains_key(&object.id));
+        released.ledgers.retain(|node| self.orphans.contains_key(node));
     }
 
-    /// Whether every entry of a node's ledger is among those that may be given back.
+    /// Whether a node's ledger may be given back, with every entry in it.
     #[must_use]
     pub fn all_released(released: &Released, node: &str, entries: usize) -> bool {
-        released.entries.get(node).map_or(0, Vec::len) == entries
+        released.ledgers.contains(node) && released.entries.get(node).map_or(0, Vec::len) == entries
     }
 }
 

@@ -196,6 +196,7 @@ impl Run {
             let empty = !demand.addresses_differ
                 && demand.cidrs.is_empty()
                 && demand.assign.is_empty()
+                && !demand.owned
                 && demand.adopt.is_empty();
             (!(empty && demand.ledger.is_some())).then_some(demand)
         };
@@ -312,6 +313,15 @@ fn play(run: &mut Run, events: Vec<Event>, complete_at: usize) -> State {
                 }
             }
         }
+    }
+    // What a pod was before it was relabelled counts until its new labels have a number; a fresh engine does not know it.
+    for id in 264.. {
+        let unnumbered = run.core.index().unnumbered().next().map(|(labels, _)| Arc::clone(labels));
+        let Some(labels) = unnumbered.filter(|_| run.core.index().is_changing()) else { break };
+        let (uid, resource_version) = ("u".into(), "1".into());
+        let object = Object::CiliumIdentity(Arc::new(CiliumIdentity { id, labels, uid, resource_version }));
+        state.upsert(&object);
+        run.apply(Input::Upsert(object));
     }
     run.commit();
     for follower in &mut followers {

@@ -97,13 +97,19 @@ async fn unused_identities_are_deleted_unless_they_are_used_again() {
     let snapshot = |unused: Vec<_>| Arc::new(Demands { unused_identities: unused, ..Demands::default() });
     let (sender, receiver) = watch::channel(snapshot(vec![first.clone(), second.clone(), again]));
     let metrics = IdentityMetrics::default();
-    let task = tokio::spawn(collect_identities(receiver, fake.clone(), Tenure::fresh(), metrics.clone()));
+    let interval = Duration::from_secs(10);
+    let task = tokio::spawn(collect_identities(receiver, fake.clone(), interval, Tenure::fresh(), metrics.clone()));
+    tokio::time::sleep(interval - Duration::from_millis(1)).await;
+    assert_eq!(fake.objects.lock().unwrap().len(), 3);
     // The first attempt fails; before the third one, 302 has a pod again.
     tokio::time::sleep(Duration::from_millis(60)).await;
     sender.send_replace(snapshot(vec![first, second]));
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(fake.objects.lock().unwrap().keys().copied().collect::<Vec<_>>(), [300, 302]);
     assert_eq!(metrics.deleted.get(), 1);
+    // What failed is tried again the next time.
+    tokio::time::sleep(interval).await;
+    assert_eq!(fake.objects.lock().unwrap().keys().copied().collect::<Vec<_>>(), [302]);
     drop(sender);
     task.await.unwrap();
 }

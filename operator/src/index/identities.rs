@@ -12,6 +12,8 @@ pub struct LabelSet {
     pub labels: Arc<Labels>,
     /// Live pods with these labels.
     pub pods: BTreeSet<Name>,
+    /// Live pods that will have these labels as soon as they can change over: see `Index::change_over`.
+    pub next: BTreeSet<Name>,
     /// Numbers given to it. Rival allocators may have given several; the lowest counts.
     pub ids: BTreeSet<u32>,
     /// Named ports of its pods, with the number of pods that have each.
@@ -23,6 +25,11 @@ impl LabelSet {
     #[must_use]
     pub fn identity(&self) -> Option<u32> {
         self.ids.first().copied()
+    }
+
+    /// Whether no pod has these labels or will have them.
+    fn is_unused(&self) -> bool {
+        self.pods.is_empty() && self.next.is_empty()
     }
 }
 
@@ -84,8 +91,8 @@ impl LabelSets {
     /// Label sets of pods that have no number, with one of the pods each.
     pub fn unnumbered(&self) -> impl Iterator<Item = (&Arc<Labels>, &Name)> {
         self.unnumbered.iter().filter_map(|labels| {
-            let pod = self.sets.get(self.by_labels.get(labels)?)?.pods.first()?;
-            Some((labels, pod))
+            let set = self.sets.get(self.by_labels.get(labels)?)?;
+            Some((labels, set.pods.first().or(set.next.first())?))
         })
     }
 
@@ -99,6 +106,7 @@ impl LabelSets {
         let set = LabelSet {
             labels: Arc::clone(labels),
             pods: BTreeSet::new(),
+            next: BTreeSet::new(),
             ids: BTreeSet::new(),
             ports: BTreeMap::new(),
         };
@@ -110,7 +118,7 @@ impl LabelSets {
     /// Forgets a set that has neither pods nor numbers; gives it back if it is forgotten.
     pub fn forget_if_unused(&mut self, id: SetId) -> Option<LabelSet> {
         let set = self.sets.get(&id)?;
-        if !set.pods.is_empty() || !set.ids.is_empty() {
+        if !set.is_unused() || !set.ids.is_empty() {
             return None;
         }
         self.by_labels.remove(&set.labels);
@@ -147,10 +155,28 @@ impl LabelSets {
                 }
             }
         }
-        if set.pods.is_empty() {
+        if set.is_unused() {
             self.unnumbered.remove(&set.labels);
         }
         changed
+    }
+
+    /// A pod will have these labels.
+    pub fn add_next(&mut self, id: SetId, pod: &Name) {
+        let Some(set) = self.sets.get_mut(&id) else { return };
+        set.next.insert(pod.clone());
+        if set.ids.is_empty() {
+            self.unnumbered.insert(Arc::clone(&set.labels));
+        }
+    }
+
+    /// Takes away what [`LabelSets::add_next`] added.
+    pub fn remove_next(&mut self, id: SetId, pod: &Name) {
+        let Some(set) = self.sets.get_mut(&id) else { return };
+        set.next.remove(pod);
+        if set.is_unused() {
+            self.unnumbered.remove(&set.labels);
+        }
     }
 
     /// Gives `object`'s number to a set.
@@ -174,7 +200,7 @@ impl LabelSets {
         let (id, _) = self.by_identity.remove(&identity)?;
         let set = self.sets.get_mut(&id)?;
         set.ids.remove(&identity);
-        if set.ids.is_empty() && !set.pods.is_empty() {
+        if set.ids.is_empty() && !set.is_unused() {
             self.unnumbered.insert(Arc::clone(&set.labels));
         }
         Some(id)

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::Config;
 use crate::object::{Labels, Namespace, Pod};
 
 /// Source prefix of labels that come from Kubernetes.
@@ -16,6 +17,8 @@ pub const NAMESPACE: &str = "io.kubernetes.pod.namespace";
 pub const NAMESPACE_LABELS: &str = "io.cilium.k8s.namespace.labels";
 /// The cluster's name.
 pub const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
+/// Label of pods that asks for one of the identities of `fixedIdentityMapping`, by name.
+pub const FIXED_IDENTITY: &str = "io.cilium.fixed-identity";
 /// The pod's service account.
 pub const SERVICE_ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";
 
@@ -60,9 +63,15 @@ pub fn namespace_key(key: &str) -> String {
 }
 
 /// The security labels of `pod`: the content of its `CiliumIdentity`. Labels with which a pod claims what only the cluster may
-/// say are ignored.
+/// say are ignored. One that asks for an identity that the user has reserved has that one's.
 #[must_use]
-pub fn security_labels(pod: &Pod, namespace: &Namespace, cluster: &str) -> Arc<Labels> {
+pub fn security_labels(pod: &Pod, namespace: &Namespace, config: &Config) -> Arc<Labels> {
+    if let Some(name) = pod.labels.get(FIXED_IDENTITY)
+        && let Some(fixed) = config.reserved.iter().find(|reserved| reserved.is_named(name))
+    {
+        return Arc::clone(&fixed.labels);
+    }
+    let cluster = &*config.cluster;
     let own = pod.labels.iter().filter(|(key, _)| !is_reserved(key) && is_relevant(key));
     let own = own.map(|(key, value)| (format!("{SOURCE}{key}"), value.to_owned()));
     let inherited = namespace.labels.iter().filter(|(key, _)| is_relevant(&format!("{NAMESPACE_LABELS}.{key}")));
@@ -80,6 +89,7 @@ fn is_reserved(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Reserved;
     use crate::object::Name;
 
     #[test]
@@ -146,7 +156,14 @@ mod tests {
         };
         let labels = [("kubernetes.io/metadata.name", "shop"), ("team", "a")].into_iter().collect();
         let namespace = Namespace { name: "shop".into(), labels };
-        let labels = security_labels(&pod, &namespace, "default");
+        let fixed = Reserved::fixed(&[(129, "dns".into())].into());
+        let config = Config {
+            cluster: "default".into(),
+            families: Default::default(),
+            ipam: Default::default(),
+            reserved: fixed.into(),
+        };
+        let labels = security_labels(&pod, &namespace, &config);
         let text: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert_eq!(
             text,
@@ -159,5 +176,10 @@ mod tests {
                 "k8s:io.kubernetes.pod.namespace=shop",
             ]
         );
+        let mut asking = pod;
+        asking.labels = [("app", "web"), (FIXED_IDENTITY, "dns")].into_iter().collect();
+        assert_eq!(*security_labels(&asking, &namespace, &config), [("reserved:dns", "")].into_iter().collect());
+        asking.labels = [(FIXED_IDENTITY, "nobody")].into_iter().collect();
+        assert!(security_labels(&asking, &namespace, &config).get("k8s:io.cilium.fixed-identity").is_some());
     }
 }

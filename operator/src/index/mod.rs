@@ -25,6 +25,7 @@ pub use policies::PolicyEntry;
 
 use crate::config::IpamMode;
 use crate::engine::{Families, Observed};
+use crate::identity::Reserved;
 use crate::object::{CiliumIdentity, CiliumNode, Kind, MasqueradeAgent, Name, Namespace, Node, Object, ObjectKey};
 use attachments::Attachments;
 use identities::LabelSets;
@@ -35,7 +36,7 @@ use selectors::Selectors;
 use services::Services;
 
 /// Numbers that an allocated identity may have.
-const CLUSTER_IDENTITIES: std::ops::RangeInclusive<u32> = 256..=0xff_ffff;
+pub(crate) const CLUSTER_IDENTITIES: std::ops::RangeInclusive<u32> = 256..=0xff_ffff;
 
 /// What of the configuration the index needs.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub struct Config {
     pub families: Families,
     /// Who gives pods their addresses.
     pub ipam: IpamMode,
+    /// Label sets whose numbers are fixed.
+    pub reserved: Arc<[Reserved]>,
 }
 
 /// All inputs, joined.
@@ -69,7 +72,7 @@ impl Index {
     /// An empty index.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self {
+        let mut index = Self {
             config,
             namespaces: HashMap::new(),
             nodes: BTreeMap::new(),
@@ -82,7 +85,12 @@ impl Index {
             services: Services::default(),
             masquerade: None,
             dirty: Dirty::default(),
+        };
+        for reserved in Arc::clone(&index.config.reserved).iter() {
+            let set = index.intern_set(&reserved.labels);
+            index.sets.add_identity(set, Arc::new(reserved.object()));
         }
+        index
     }
 
     /// The outputs touched since this was last asked.
@@ -218,10 +226,7 @@ impl Index {
         if old == namespace {
             return;
         }
-        let pods: Vec<Name> = self.pods.in_namespace(name).map(|pod| pod.pod.name.clone()).collect();
-        for pod in &pods {
-            self.refresh_pod(pod);
-        }
+        self.refresh_namespace(name);
     }
 
     fn set_ledger(&mut self, name: &Arc<str>, ledger: Option<Arc<CiliumNode>>) {
@@ -237,6 +242,10 @@ impl Index {
     }
 
     fn set_identity(&mut self, id: u32, object: Option<Arc<CiliumIdentity>>) {
+        // Other numbers are reserved, or would mean something else in the kernel's keys.
+        if !CLUSTER_IDENTITIES.contains(&id) {
+            return;
+        }
         self.dirty.usage.insert(id);
         let old = self.sets.object(id);
         if let (Some(old), Some(new)) = (old, &object)
@@ -248,8 +257,7 @@ impl Index {
         if let Some(set) = self.change_numbers(None, id) {
             self.drop_set_if_unused(set);
         }
-        // Other numbers are reserved, or would mean something else in the kernel's keys.
-        if let Some(object) = object.filter(|object| CLUSTER_IDENTITIES.contains(&object.id)) {
+        if let Some(object) = object {
             let set = self.intern_set(&object.labels);
             self.change_numbers(Some((set, object)), id);
         }
@@ -278,6 +286,10 @@ impl Index {
             for pod in pods {
                 self.dirty.scopes.extend(self.pods.get(&pod).and_then(|entry| entry.pod.node.clone()));
                 self.mark_pod(&pod);
+            }
+            let next = self.sets.get(set).map(|set| set.next.clone()).unwrap_or_default();
+            for namespace in next.iter().map(|pod| &pod.namespace).collect::<HashSet<_>>() {
+                self.change_over(namespace);
             }
         }
         Some(set)

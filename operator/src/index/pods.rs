@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::identities::{LabelSet, SetId};
+use super::identities::{LabelSet, LabelSets, SetId};
 use super::{Attachment, Entry, Index, labels};
 use crate::config::IpamMode;
 use crate::object::{Name, Pod};
@@ -16,6 +16,8 @@ pub struct PodEntry {
     pub pod: Arc<Pod>,
     /// Its label set, while it has a network of its own and its namespace is known.
     pub set: Option<SetId>,
+    /// The label set that takes the place of that one as soon as it has a number: see `Index::change_over`.
+    pub next: Option<SetId>,
 }
 
 /// All pods.
@@ -24,6 +26,8 @@ pub struct Pods {
     pods: BTreeMap<Name, PodEntry>,
     by_node: HashMap<Arc<str>, BTreeSet<Name>>,
     by_key: HashMap<Arc<str>, BTreeSet<Name>>,
+    /// By namespace: pods with a next label set.
+    changing: HashMap<Arc<str>, BTreeSet<Name>>,
 }
 
 impl Pods {
@@ -68,7 +72,7 @@ impl Pods {
             if let Some(node) = &pod.node {
                 self.by_node.entry(Arc::clone(node)).or_default().insert(name.clone());
             }
-            self.pods.insert(name.clone(), PodEntry { pod, set: None });
+            self.pods.insert(name.clone(), PodEntry { pod, set: None, next: None });
         }
         old
     }
@@ -83,6 +87,10 @@ fn remove(map: &mut HashMap<Arc<str>, BTreeSet<Name>>, key: &Arc<str>, name: &Na
     }
 }
 
+fn next_labels(pods: &Pods, sets: &LabelSets, name: &Name) -> Option<Arc<crate::object::Labels>> {
+    Some(Arc::clone(&sets.get(pods.get(name)?.next?)?.labels))
+}
+
 impl Index {
     pub(super) fn set_pod(&mut self, name: &Name, pod: Option<Arc<Pod>>) {
         let old = self.pods.get(name);
@@ -93,6 +101,9 @@ impl Index {
             old.map(|old| &old.pod).into_iter().chain(&pod).map(|pod| Arc::clone(pod.endpoint_key())).collect();
         let same_ports = matches!((old, &pod), (Some(old), Some(new)) if old.pod.ports == new.ports);
         self.mark_pod(name);
+        if pod.is_none() {
+            self.forsake_next(name);
+        }
         if !same_ports {
             // Counted by the ports that the set was told, so it has to forget them first.
             self.leave_set(name);
@@ -105,8 +116,11 @@ impl Index {
         }
         if let (Some(old), Some(new)) = (old, self.pods.pods.get_mut(name)) {
             new.set = old.set;
+            new.next = old.next;
         }
         self.refresh_pod(name);
+        // It may have been what others waited for.
+        self.change_over(&name.namespace);
         let rivals: Vec<Name> =
             keys.iter().flat_map(|key| self.pods.rivals(key)).filter(|r| *r != name).cloned().collect();
         for rival in &rivals {
@@ -116,19 +130,76 @@ impl Index {
 
     /// Decides again whether a pod is live and which labels it has.
     pub(super) fn refresh_pod(&mut self, name: &Name) {
+        self.relabel_pod(name);
+        self.change_over(&name.namespace);
+    }
+
+    /// The same for all pods of a namespace, which change over together.
+    pub(super) fn refresh_namespace(&mut self, namespace: &Arc<str>) {
+        let pods: Vec<Name> = self.pods.in_namespace(namespace).map(|pod| pod.pod.name.clone()).collect();
+        for pod in &pods {
+            self.relabel_pod(pod);
+        }
+        self.change_over(namespace);
+    }
+
+    fn relabel_pod(&mut self, name: &Name) {
         self.mark_pod(name);
         let Some(entry) = self.pods.get(name) else { return };
         let wanted = self.is_live(&entry.pod).then(|| self.namespaces.get(&name.namespace)).flatten();
-        let wanted = wanted.map(|namespace| labels::security_labels(&entry.pod, namespace, &self.config.cluster));
-        let current = entry.set.and_then(|id| self.sets.get(id)).map(|set| &set.labels);
-        if current == wanted.as_ref() {
+        let wanted = wanted.map(|namespace| labels::security_labels(&entry.pod, namespace, &self.config));
+        let labels_of = |set: Option<SetId>| set.and_then(|id| self.sets.get(id)).map(|set| &set.labels);
+        if labels_of(entry.set) == wanted.as_ref() {
+            self.forsake_next(name);
             return;
         }
-        self.leave_set(name);
-        if let Some(labels) = wanted {
-            self.join_set(name, &labels);
+        // One that has started is never without an identity: it keeps the one it has until the next one has a number.
+        let changes = self.is_started(entry) && self.identity_of(entry).is_some();
+        if changes && entry.next.is_some() && labels_of(entry.next) == wanted.as_ref() {
+            return;
+        }
+        self.forsake_next(name);
+        match wanted {
+            Some(labels) if changes => self.await_set(name, &labels),
+            Some(labels) => {
+                self.leave_set(name);
+                self.join_set(name, &labels);
+            }
+            None => self.leave_set(name),
         }
         self.mark_pod(name);
+    }
+
+    fn await_set(&mut self, name: &Name, labels: &Arc<crate::object::Labels>) {
+        let set = self.intern_set(labels);
+        let Some(entry) = self.pods.pods.get_mut(name) else { return };
+        entry.next = Some(set);
+        self.sets.add_next(set, name);
+        self.pods.changing.entry(Arc::clone(&name.namespace)).or_default().insert(name.clone());
+    }
+
+    fn forsake_next(&mut self, name: &Name) {
+        let Some(set) = self.pods.pods.get_mut(name).and_then(|entry| entry.next.take()) else { return };
+        remove(&mut self.pods.changing, &name.namespace, name);
+        self.sets.remove_next(set, name);
+        self.drop_set_if_unused(set);
+    }
+
+    /// Pods of a namespace take the label sets that they wait for, all of them at once when each has a number: rows change in
+    /// one commit, in which every pod has one identity.
+    pub(super) fn change_over(&mut self, namespace: &Arc<str>) {
+        let Some(changing) = self.pods.changing.get(namespace) else { return };
+        let next = |name: &Name| self.sets.get(self.pods.get(name)?.next?);
+        if !changing.iter().all(|name| next(name).is_some_and(|set| set.identity().is_some())) {
+            return;
+        }
+        for name in changing.clone() {
+            let Some(labels) = next_labels(&self.pods, &self.sets, &name) else { continue };
+            self.leave_set(&name);
+            self.join_set(&name, &labels);
+            self.forsake_next(&name);
+            self.mark_pod(&name);
+        }
     }
 
     /// Whether a pod has or will have an endpoint: not on the host network, and not finished and torn down. One whose endpoint
@@ -221,6 +292,12 @@ impl Index {
     #[must_use]
     pub fn holder(&self, endpoint: &str) -> Option<&PodEntry> {
         self.pods.holder(endpoint)
+    }
+
+    /// Whether some pod keeps its identity until its new labels have a number.
+    #[must_use]
+    pub fn is_changing(&self) -> bool {
+        !self.pods.changing.is_empty()
     }
 
     /// A pod's label set.

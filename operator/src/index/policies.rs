@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::identities::LabelSets;
 use super::selectors::{Role, Selectors};
-use super::{Dirty, Index};
+use super::{CLUSTER_IDENTITIES, Dirty, Index};
 use crate::compile::policy::{NamedPort, ParsedPolicy, PeerView, Subject, SubjectPolicy, parse};
 use crate::engine::Diagnostic;
 use crate::object::{CiliumIdentity, Labels, Name, NetworkPolicy, Selector};
@@ -145,13 +145,13 @@ impl Index {
 
     /// All identity objects, sorted by number.
     pub fn identities(&self) -> impl Iterator<Item = &Arc<CiliumIdentity>> {
-        self.sets.objects()
+        self.sets.objects().filter(|object| CLUSTER_IDENTITIES.contains(&object.id))
     }
 
     /// An identity object.
     #[must_use]
     pub fn identity(&self, identity: u32) -> Option<&Arc<CiliumIdentity>> {
-        self.sets.object(identity)
+        self.sets.object(identity).filter(|object| CLUSTER_IDENTITIES.contains(&object.id))
     }
 
     /// Whether some live pod has this identity.

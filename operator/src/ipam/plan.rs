@@ -52,7 +52,8 @@ pub fn empty(node: &Node) -> CiliumNode {
 /// demand says, because the demand may be older than the ledger.
 pub fn plan(old: &CiliumNode, demand: &NodeDemand, cidrs: &[IpNet], rotation: &mut Rotation) -> Plan {
     let mut ledger = old.clone();
-    ledger.node_uid = Some(Arc::clone(&demand.node.uid));
+    // Owned by its Node, it would be deleted with it, and its addresses be free before everybody has forgotten them.
+    ledger.node_uid = None;
     let new = cidrs.iter().filter(|cidr| !old.pod_cidrs.contains(cidr)).copied();
     ledger.pod_cidrs = match &*demand.given {
         [] => old.pod_cidrs.iter().copied().chain(new).collect(),

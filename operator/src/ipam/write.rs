@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use axoneme_crds::v2;
 use axoneme_crds::v2::node::ipam::{AllocationIp, AllocationMap};
 use axoneme_crds::v2::node::{IpamSpec, NodeAddress};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 use serde_json::{Map, Value, json};
 
@@ -25,11 +24,7 @@ pub fn creation(ledger: &CiliumNode) -> v2::CiliumNode {
         ..IpamSpec::default()
     };
     v2::CiliumNode {
-        metadata: ObjectMeta {
-            name: Some(ledger.name.to_string()),
-            owner_references: Some(owners(ledger)),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(ledger.name.to_string()), ..ObjectMeta::default() },
         spec: v2::NodeSpec { addresses: node_addresses(ledger), ipam: Some(ipam), ..v2::NodeSpec::default() },
         ..v2::CiliumNode::default()
     }
@@ -41,7 +36,7 @@ pub fn creation(ledger: &CiliumNode) -> v2::CiliumNode {
 pub fn patch(old: &CiliumNode, new: &CiliumNode) -> Option<Value> {
     let mut metadata = Map::new();
     if old.node_uid != new.node_uid {
-        metadata.insert("ownerReferences".into(), json!(owners(new)));
+        metadata.insert("ownerReferences".into(), Value::Null);
     }
     let mut ipam = Map::new();
     if old.pod_cidrs != new.pod_cidrs {
@@ -81,16 +76,4 @@ fn allocation(entry: &PoolEntry) -> AllocationIp {
 
 fn node_addresses(ledger: &CiliumNode) -> Vec<NodeAddress> {
     ledger.addresses.iter().map(|address| NodeAddress::new(&address.kind, address.ip)).collect()
-}
-
-/// The Node owns its ledger: Kubernetes deletes it with the Node.
-fn owners(ledger: &CiliumNode) -> Vec<OwnerReference> {
-    let owner = ledger.node_uid.as_ref().map(|uid| OwnerReference {
-        api_version: "v1".into(),
-        kind: "Node".into(),
-        name: ledger.name.to_string(),
-        uid: uid.to_string(),
-        ..OwnerReference::default()
-    });
-    owner.into_iter().collect()
 }

@@ -30,7 +30,7 @@ pub struct CiliumNode {
     pub uid: Arc<str>,
     /// `metadata.resourceVersion`.
     pub resource_version: Arc<str>,
-    /// UID of the Node in `metadata.ownerReferences`, when there is one.
+    /// UID of the Node in `metadata.ownerReferences`, when there is one: Cilium and the first releases wrote it.
     pub node_uid: Option<Arc<str>>,
     /// `spec.ipam.podCIDRs`.
     pub pod_cidrs: Box<[IpNet]>,

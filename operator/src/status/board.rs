@@ -26,9 +26,6 @@ const PACE: Duration = Duration::from_millis(20);
 /// Writes at the same time.
 const CONCURRENT: usize = 16;
 
-/// All CiliumEndpoints are compared with the reports this often: users delete and edit them.
-const COMPARE: Duration = Duration::from_secs(600);
-
 /// After a failed comparison.
 const COMPARE_AGAIN: Duration = Duration::from_secs(10);
 
@@ -53,53 +50,63 @@ pub struct Board {
     complete: bool,
 }
 
+/// Where it is learnt what to say, and whether to say it.
+#[derive(Debug)]
+pub struct Feeds {
+    /// Of the engine.
+    pub reports: mpsc::UnboundedReceiver<Report>,
+    /// Of the watches.
+    pub problems: mpsc::UnboundedReceiver<watched::Problems>,
+    /// What waits.
+    pub demands: watch::Receiver<Arc<Demands>>,
+    /// The tenure, while this process leads.
+    pub lead: watch::Receiver<Option<Tenure>>,
+}
+
 /// What a write came to.
 type Written = (Name, Option<Arc<EndpointReport>>, Result<(), kube::Error>);
 
-/// Folds reports until the engine ends, and writes while `lead` has a tenure that holds.
+/// Folds reports until the engine ends, and writes while `lead` has a tenure that holds. All CiliumEndpoints are compared with
+/// the reports each `compare` (0: only when it begins to lead): users delete and edit them, and pods come and go while nobody leads.
 pub async fn report(
     endpoints: KubernetesEndpoints,
-    reports: mpsc::UnboundedReceiver<Report>,
-    problems: mpsc::UnboundedReceiver<watched::Problems>,
-    demands: watch::Receiver<Arc<Demands>>,
-    lead: watch::Receiver<Option<Tenure>>,
+    compare: Duration,
+    feeds: Feeds,
     notices: Notices,
     metrics: StatusMetrics,
 ) {
-    run(endpoints, reports, problems, demands, lead, notices, metrics).await;
+    run(endpoints, compare, feeds, notices, metrics).await;
 }
 
 pub(super) async fn run<E: Endpoints>(
     endpoints: E,
-    mut reports: mpsc::UnboundedReceiver<Report>,
-    mut problems: mpsc::UnboundedReceiver<watched::Problems>,
-    mut demands: watch::Receiver<Arc<Demands>>,
-    mut lead: watch::Receiver<Option<Tenure>>,
+    interval: Duration,
+    feeds: Feeds,
     notices: Notices,
     metrics: StatusMetrics,
 ) {
+    let Feeds { mut reports, mut problems, mut demands, mut lead } = feeds;
     let mut board = Board::default();
     let mut writes: JoinSet<Written> = JoinSet::new();
     let mut pace = tokio::time::interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut say = tokio::time::interval(SAY);
     say.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut compare_at = Instant::now();
+    let mut compare_at = Some(Instant::now());
     let mut batch = Vec::new();
     loop {
         let leads = lead.borrow_and_update().as_ref().is_some_and(Tenure::holds);
         let ready = leads && board.complete;
         board.look_again(Instant::now());
-        let compare = ready && Instant::now() >= compare_at;
-        if compare {
+        if ready && compare_at.is_some_and(|at| Instant::now() >= at) {
             let pause = match board.compare(&endpoints).await {
-                Ok(()) => COMPARE,
+                Ok(()) => interval,
                 Err(error) => {
                     warn!(%error, "CiliumEndpoints cannot be listed");
                     COMPARE_AGAIN
                 }
             };
-            compare_at = Instant::now() + pause;
+            compare_at = (!pause.is_zero()).then(|| Instant::now() + pause);
         }
         metrics.waiting.set(i64::try_from(board.queue.len()).unwrap_or(i64::MAX));
         tokio::select! {

@@ -15,6 +15,9 @@ use crate::engine::{Diagnostic, EndpointReport, EndpointState, Reason, Report, U
 use crate::leader::Tenure;
 use crate::object::{Kind, Name, ObjectKey};
 
+/// Between two comparisons.
+const COMPARE: Duration = Duration::from_secs(300);
+
 fn name(text: &str) -> Name {
     Name::new("a", text)
 }
@@ -107,7 +110,8 @@ async fn a_leader_writes_what_differs_once_and_deletes_the_rest() {
     let (notices, _said) = Notices::channel();
     let metrics = StatusMetrics::default();
     let (_demands, demands) = watch::channel(Default::default());
-    let task = tokio::spawn(board::run(fake.clone(), receiver, problems, demands, leading, notices, metrics.clone()));
+    let feeds = Feeds { reports: receiver, problems, demands, lead: leading };
+    let task = tokio::spawn(board::run(fake.clone(), COMPARE, feeds, notices, metrics.clone()));
     for (pod, identity) in [("same", 300), ("old", 299), ("old", 300), ("new", 300)] {
         reports.send(Report::Endpoint(name(pod), Some(endpoint(identity)))).unwrap();
     }
@@ -134,7 +138,8 @@ async fn a_pod_that_starts_quickly_is_written_once() {
     let (_lead, leading) = watch::channel(Some(Tenure::fresh()));
     let (notices, _said) = Notices::channel();
     let (_demands, demands) = watch::channel(Default::default());
-    tokio::spawn(board::run(fake.clone(), receiver, problems, demands, leading, notices, StatusMetrics::default()));
+    let feeds = Feeds { reports: receiver, problems, demands, lead: leading };
+    tokio::spawn(board::run(fake.clone(), COMPARE, feeds, notices, StatusMetrics::default()));
     reports.send(Report::Complete).unwrap();
     // What is there already is compared once, and all of it written.
     tokio::time::sleep(Duration::from_millis(10)).await;

@@ -26,6 +26,8 @@ enum Step {
     Delete(Vec<String>),
     /// A pod's or namespace's labels are these now.
     Relabel { object: String, labels: serde_json::Map<String, Value> },
+    /// From now on the API server takes so many new identities and no more.
+    Identities(u32),
     /// The node reports that the pod is attached.
     Attach(Attach),
     /// The node reports that the pod's last attachment is gone.
@@ -85,6 +87,7 @@ fn run(text: &str) -> Result<usize, String> {
             Step::Cluster(cluster) => world = World::new(cluster),
             Step::Delete(objects) => objects.iter().for_each(|object| world.delete(object)),
             Step::Relabel { object, labels } => world.relabel(&object, labels),
+            Step::Identities(left) => world.identities(left),
             Step::Attach(Attach::Given(pod)) => world.attach(&pod, None),
             Step::Attach(Attach::Delegated { pod, addresses }) => world.attach(&pod, Some(addresses)),
             Step::Detach(pod) => world.detach(&pod),

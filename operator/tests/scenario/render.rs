@@ -154,7 +154,7 @@ fn short(policy: &str) -> &str {
     policy.strip_prefix("networkpolicy:").unwrap_or(policy)
 }
 
-fn identity(id: u32, index: &Index) -> String {
+pub fn identity(id: u32, index: &Index) -> String {
     let Some(object) = index.identity(id) else { return id.to_string() };
     let given = ["io.cilium.", "io.kubernetes."];
     let own = object.labels.iter().filter_map(|(key, value)| Some((key.strip_prefix(labels::SOURCE)?, value)));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use axoneme_operator::compile::cluster::prefix;
 use axoneme_operator::config::{ClusterPool, IpamMode};
 use axoneme_operator::engine::{Config, Core, Demands, Input, NodeDemand, Observed, Outcome, Report, SessionEvent};
+use axoneme_operator::identity::Reserved;
 use axoneme_operator::ipam::{Cidrs, Rotation, empty, plan};
 use axoneme_operator::object::{CiliumIdentity, CiliumNode, Kind, Name, Object, ObjectKey};
 use axoneme_operator::publish::journal::Journal;
@@ -32,12 +33,21 @@ pub struct Cluster {
     bandwidth: bool,
     ip_masq_agent: bool,
     native_routing_cidr: Option<IpNet>,
+    fixed_identity_mapping: BTreeMap<u32, String>,
 }
 
 impl Default for Cluster {
     fn default() -> Self {
         let ipam = IpamMode::ClusterPool;
-        Self { ipv4: true, ipv6: false, ipam, bandwidth: false, ip_masq_agent: false, native_routing_cidr: None }
+        Self {
+            ipv4: true,
+            ipv6: false,
+            ipam,
+            bandwidth: false,
+            ip_masq_agent: false,
+            native_routing_cidr: None,
+            fixed_identity_mapping: BTreeMap::new(),
+        }
     }
 }
 
@@ -53,6 +63,8 @@ pub struct World {
     told: BTreeMap<String, String>,
     sessions: BTreeMap<Arc<str>, u64>,
     next_identity: u32,
+    /// New identities are not given any more when these are used up.
+    identities_left: u32,
     demands: Arc<Demands>,
     diagnostics: BTreeMap<ObjectKey, Vec<String>>,
     endpoints: BTreeMap<Name, String>,
@@ -71,6 +83,7 @@ impl World {
             ipam: cluster.ipam,
             bandwidth: cluster.bandwidth,
             masquerade_agent: cluster.ip_masq_agent,
+            reserved: Reserved::fixed(&cluster.fixed_identity_mapping).into(),
             ..Config::new(settings)
         };
         let pools = ClusterPool {
@@ -91,6 +104,7 @@ impl World {
             told: BTreeMap::new(),
             sessions: BTreeMap::new(),
             next_identity: 256,
+            identities_left: u32::MAX,
             demands: Arc::default(),
             diagnostics: BTreeMap::new(),
             endpoints: BTreeMap::new(),
@@ -171,6 +185,12 @@ impl World {
         self.settle();
     }
 
+    /// From now on the API server takes so many new identities and no more.
+    pub fn identities(&mut self, left: u32) {
+        self.identities_left = left;
+        self.settle();
+    }
+
     /// Works for pods that are gone, too, so the attachment is looked up by name.
     pub fn detach(&mut self, pod: &str) {
         let found = self.sessions.keys().find_map(|node| {
@@ -210,6 +230,10 @@ impl World {
             let release = |r: &axoneme_operator::engine::Release| format!("release {} {}", demand.node.name, r.address);
             lines.extend(demand.release.iter().map(release));
         }
+        lines.extend(self.demands.orphans.iter().map(|ledger| format!("orphan {}", ledger.name)));
+        for unused in &self.demands.unused_identities {
+            lines.insert(format!("unused {}", render::identity(unused.id, self.core.index())));
+        }
         lines.extend(self.demands.unmet.iter().map(|unmet| format!("unmet {}: {}", unmet.object, unmet.reason)));
         for (object, diagnostics) in &self.diagnostics {
             lines.extend(diagnostics.iter().map(|diagnostic| format!("diagnostic {object} {diagnostic}")));
@@ -237,7 +261,13 @@ impl World {
             let outcome = self.core.commit(self.now, |batch| journal.commit(batch));
             self.take(outcome);
             let demands = Arc::clone(&self.demands);
+            let mut met = false;
             for demand in &demands.identities {
+                if self.identities_left == 0 {
+                    break;
+                }
+                self.identities_left -= 1;
+                met = true;
                 let (uid, resource_version) = ("".into(), "".into());
                 let object = CiliumIdentity {
                     id: self.next_identity,
@@ -248,7 +278,6 @@ impl World {
                 self.next_identity += 1;
                 self.tell(Input::Upsert(Object::CiliumIdentity(Arc::new(object))));
             }
-            let mut met = !demands.identities.is_empty();
             for demand in &demands.nodes {
                 if let Some(ledger) = self.meet(demand) {
                     met = true;

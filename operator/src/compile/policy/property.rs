@@ -32,13 +32,14 @@ fn world() -> impl Strategy<Value = World> {
     )
 }
 
+fn config() -> Config {
+    let families = Families { v4: true, v6: false };
+    Config { cluster: "default".into(), families, ipam: Default::default(), reserved: [].into() }
+}
+
 /// An index of the world in which every label set has a number.
 fn index(world: &World) -> Index {
-    let mut index = Index::new(Config {
-        cluster: "default".into(),
-        families: Families { v4: true, v6: false },
-        ipam: Default::default(),
-    });
+    let mut index = Index::new(config());
     world.namespaces.iter().for_each(|n| index.upsert(Object::Namespace(Arc::new(n.clone()))));
     world.pods.iter().for_each(|p| index.upsert(Object::Pod(Arc::new(p.clone()))));
     world.policies.iter().for_each(|p| index.upsert(Object::NetworkPolicy(Arc::new(p.clone()))));
@@ -52,7 +53,7 @@ fn index(world: &World) -> Index {
 
 fn identity(world: &World, index: &Index, pod: &Pod) -> u32 {
     let namespace = world.namespaces.iter().find(|n| n.name == pod.name.namespace).unwrap();
-    let labels = labels::security_labels(pod, namespace, "default");
+    let labels = labels::security_labels(pod, namespace, &config());
     index.identities().find(|object| object.labels == labels).unwrap().id
 }
 
