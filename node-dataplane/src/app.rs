@@ -5,6 +5,7 @@
 //! the kernel as it is.
 
 mod announce;
+pub mod cleanup;
 mod daemon;
 pub mod memory;
 

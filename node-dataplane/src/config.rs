@@ -78,6 +78,13 @@ pub enum Command {
     Agent(Flags),
     /// Load and attach programs, and exit.
     Load(Flags),
+    /// Take everything off the node.
+    Cleanup {
+        /// Of which only the file and the log matter.
+        flags: Flags,
+        /// Not exit afterwards.
+        stay: bool,
+    },
     /// Say which version this is.
     Version,
     /// Say how it is called.
@@ -112,16 +119,19 @@ impl Default for Flags {
 pub const HELP: &str = "\
 Programs this node's kernel as the Axoneme operator says.
 
-Usage: axoneme-node [agent|load|version] [flags]
+Usage: axoneme-node [agent|load|cleanup|version] [flags]
 
   agent                run the daemon (default)
   load                 load and attach the BPF programs, and exit
+  cleanup              take programs, maps, devices, routes, CNI configuration and state off this node;
+                       attached pods lose their network
   version              print the version
 
   --config FILE        settings [/etc/axoneme/config/node.yaml]
   --node-name NAME     the node this runs on
   --log FILTER         e.g. info, or info,axoneme_node::sync=debug [info]
   --log-json           log as JSON
+  --stay               cleanup: then serve /readyz until told to stop, instead of an exit
 ";
 
 impl Command {
@@ -131,7 +141,7 @@ impl Command {
     /// When one is unknown or missing.
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, ConfigError> {
         let mut flags = Flags::default();
-        let mut verb = None;
+        let (mut verb, mut stay) = (None, false);
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             let (name, attached) = match argument.split_once('=') {
@@ -146,11 +156,14 @@ impl Command {
                 "--log-json" => flags.log_json = true,
                 "--help" | "-h" | "help" => return Ok(Self::Help),
                 "--version" | "version" => return Ok(Self::Version),
-                "agent" | "load" if verb.is_none() => verb = Some(argument),
+                "--stay" => stay = true,
+                "agent" | "load" | "cleanup" if verb.is_none() => verb = Some(argument),
                 _ => return Err(ConfigError::UnknownArgument(argument)),
             }
         }
         match verb.as_deref() {
+            Some("cleanup") => Ok(Self::Cleanup { flags, stay }),
+            _ if stay => Err(ConfigError::UnknownArgument("--stay".into())),
             Some("load") => Ok(Self::Load(flags)),
             _ if flags.node_name.is_empty() => Err(ConfigError::NoNodeName),
             _ => Ok(Self::Agent(flags)),
@@ -304,6 +317,10 @@ mod tests {
         let flags = Flags { config: "/c".into(), node_name: "n".into(), log: "debug".into(), log_json: true };
         assert_eq!(parse("--config=/c --node-name n --log=debug --log-json"), Ok(Command::Agent(flags.clone())));
         assert_eq!(parse("load --config /c --node-name n --log debug --log-json"), Ok(Command::Load(flags)));
+        let cleanup = |stay| Command::Cleanup { flags: Flags { node_name: "n".into(), ..Flags::default() }, stay };
+        assert_eq!(parse("cleanup --node-name=n"), Ok(cleanup(false)));
+        assert_eq!(parse("cleanup --stay --node-name=n"), Ok(cleanup(true)));
+        assert!(parse("--stay --node-name=n").is_err(), "a daemon is not told to clean by half of a command line");
         assert_eq!(parse("version"), Ok(Command::Version));
         assert_eq!(parse("agent"), Err(ConfigError::NoNodeName.to_string()));
         assert_eq!(parse("--node-name"), Err("--node-name needs a value".into()));

@@ -17,6 +17,9 @@ fn main() -> ExitCode {
             Ok(())
         }
         Ok(Command::Load(flags)) => logged(&flags).and_then(|()| app::load_programs(&flags)),
+        Ok(Command::Cleanup { flags, stay }) => {
+            logged(&flags).and_then(|()| app::runtime()?.block_on(app::cleanup::run(&flags, stay)))
+        }
         Ok(Command::Agent(flags)) => logged(&flags).and_then(|()| app::runtime()?.block_on(app::run(flags))),
         Err(err) => Err(err.into()),
     };

@@ -146,11 +146,37 @@ fn a_daemon_joins_attaches_pods_and_lives_on_alone() {
                 }
             }
             println!("own memory at the end: {} KiB", daemon.memory_kib());
+            let refused = cleanup(&folder);
+            assert!(refused.contains("health port 9879: the daemon must have ended"), "{refused}");
             let id = nix::unistd::Pid::from_raw(daemon.process.id().unwrap().cast_signed());
             nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
             assert!(daemon.process.wait().await.unwrap().success());
         });
+        assert!(ip_output("-o link").contains(" axo"), "the kernel stays as it is");
+        ip_command("route add 198.51.100.0/24 via 192.0.2.254");
+        for time in ["once", "twice"] {
+            assert_eq!(cleanup(&folder), "", "{time}");
+            assert!(!ip_output("-o link").contains(" axo"), "{time}: {}", ip_output("-o link"));
+            for owner in [201, 202] {
+                assert_eq!(ip_output(&format!("route show table all proto {owner}")), "", "{time}");
+                assert_eq!(ip_output(&format!("-6 route show table all proto {owner}")), "", "{time}");
+                assert_eq!(ip_output(&format!("neighbour show proto {owner}")), "", "{time}");
+            }
+            assert!(!bottle.paths().root().exists(), "{time}");
+            for directory in ["state", "run", "conf", "bin"] {
+                assert_eq!(fs::read_dir(folder.join(directory)).unwrap().count(), 0, "{time}: {directory}");
+            }
+        }
+        let routes = ip_output("route");
+        assert!(routes.contains("198.51.100.0/24") && routes.contains("default"), "others' routes stay: {routes}");
     });
+}
+
+/// Runs `axoneme-node cleanup`; returns what it said when it failed.
+fn cleanup(folder: &Path) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_axoneme-node"));
+    let output = command.arg("cleanup").arg("--config").arg(folder.join("node.yaml")).output().unwrap();
+    if output.status.success() { String::new() } else { String::from_utf8(output.stderr).unwrap() }
 }
 
 /// A daemon hears of a namespace without a policy and of one with, in a checkpoint; then neither it nor its operator is there.

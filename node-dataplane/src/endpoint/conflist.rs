@@ -1,5 +1,6 @@
 //! Tells the runtime that this node has a network: the plugin's binary, then its configuration.
 
+mod removal;
 mod target;
 
 use std::fs::{self, Permissions};
@@ -254,6 +255,26 @@ mod tests {
         assert!(!host.install.configure().unwrap());
         let aside = ["00-first.conf.axoneme_bak", FILE_NAME, "10-bridge.conflist.axoneme_bak", "notes.txt"];
         assert_eq!(host.names(), aside);
+    }
+
+    #[test]
+    fn what_was_put_aside_is_back_when_this_network_is_gone() {
+        let mut host = Host::new();
+        host.write("10-bridge.conflist", &json!({"name": "bridge", "plugins": []}));
+        host.write("20-other.conf", &json!({"name": "other", "type": "ptp"}));
+        assert!(host.install.run().unwrap());
+        // Somebody has written it anew.
+        host.write("20-other.conf", &json!({"name": "newer", "type": "ptp"}));
+        assert!(host.install.remove().unwrap());
+        assert_eq!(host.names(), ["10-bridge.conflist", "20-other.conf", "20-other.conf.axoneme_bak"]);
+        assert_eq!(host.read("20-other.conf")["name"], "newer");
+        assert!(!host.install.bin_directory.join(PLUGIN).exists());
+        assert!(!host.install.remove().unwrap(), "twice");
+
+        host.install.run().unwrap();
+        host.install.conflist = Conflist::Custom;
+        host.install.remove().unwrap();
+        assert!(host.install.bin_directory.join(PLUGIN).exists(), "pods of somebody else's configuration need it");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod monitor;
 pub mod neighbour;
 pub mod netns;
 pub mod pod;
+mod removal;
 pub mod route;
 mod source;
 pub mod sysctl;

@@ -94,7 +94,7 @@ fn select(
     patterns: &Patterns,
 ) -> Host {
     let device = |index: u32| devices.iter().find(|device| device.index == index);
-    let ours = |index: u32| device(index).is_some_and(|device| is_ours(&device.name));
+    let ours = |index: u32| device(index).is_some_and(|device| is_own_device(&device.name));
     let holder = |wanted: &IpAddr| addresses.iter().find(|have| have.prefix.addr() == *wanted).map(|have| have.device);
     let holders: Vec<u32> = node_addresses.iter().filter_map(holder).collect();
     let others: Vec<u32> = if patterns.wants() {
@@ -129,7 +129,8 @@ fn select(
     host
 }
 
-fn is_ours(name: &str) -> bool {
+/// Whether a device's name is one that this daemon gives.
+pub(super) fn is_own_device(name: &str) -> bool {
     name == OVERLAY_DEVICE || is_pod_device(name)
 }
 

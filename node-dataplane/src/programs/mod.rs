@@ -23,10 +23,12 @@ mod object;
 pub mod sizes;
 pub mod syscall;
 mod transfer;
+mod unload;
 
 use std::path::{Path, PathBuf};
 
 pub use loader::{LoadConfig, LoadError, LoadReport, is_loaded, load};
+pub use unload::unload;
 
 /// Where a node's objects are pinned when nothing else is configured.
 pub const DEFAULT_ROOT: &str = "/sys/fs/bpf/axoneme";
