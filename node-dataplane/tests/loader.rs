@@ -182,7 +182,7 @@ fn what_is_missing_is_told_before_anything_is_touched() {
         let error = load(&config).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "/tmp is no cgroup v2 hierarchy: set cgroup.hostRoot to where the host has it mounted"
+            "/tmp is no cgroup v2 hierarchy, nor is unified/ in it: set cgroup.hostRoot to where the host has it mounted"
         );
         assert!(!config.root.exists());
 
@@ -190,12 +190,20 @@ fn what_is_missing_is_told_before_anything_is_touched() {
         let nowhere = LoadConfig { root: bottle.path("nowhere/axoneme"), cgroup_root: cgroup.0.clone(), ..config };
         assert!(matches!(load(&nowhere), Err(LoadError::Bpffs(_))));
 
+        // A host with both versions of cgroups.
+        let hybrid = bottle.path("cgroup");
+        fs::create_dir_all(hybrid.join("unified")).unwrap();
+        let bind = nix::mount::MsFlags::MS_BIND;
+        nix::mount::mount(Some(&cgroup.0), &hybrid.join("unified"), None::<&str>, bind, None::<&str>).unwrap();
+        let nowhere = LoadConfig { cgroup_root: hybrid.clone(), ..nowhere };
+
         // Where no BPF file system is, one is mounted.
         fs::create_dir(bottle.path("fresh")).unwrap();
         let fresh = LoadConfig { root: bottle.path("fresh/axoneme"), ..nowhere };
         load(&fresh).unwrap();
         assert!(fresh.root.join("maps").join(maps::CONFIG).exists());
         nix::mount::umount(&bottle.path("fresh")).unwrap();
+        nix::mount::umount(&hybrid.join("unified")).unwrap();
     });
 }
 

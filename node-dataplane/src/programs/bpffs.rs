@@ -8,6 +8,8 @@ use nix::mount::{MsFlags, mount};
 
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+/// See systemd's documentation of cgroup delegation.
+const HYBRID: &str = "unified";
 
 /// Why a directory is not what is needed.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +34,9 @@ pub enum BpffsError {
     #[error("{0} is not a directory below a BPF file system")]
     Root(PathBuf),
     /// Not the root of cgroups that programs can hang on.
-    #[error("{0} is no cgroup v2 hierarchy: set cgroup.hostRoot to where the host has it mounted")]
+    #[error(
+        "{0} is no cgroup v2 hierarchy, nor is unified/ in it: set cgroup.hostRoot to where the host has it mounted"
+    )]
     Cgroup(PathBuf),
 }
 
@@ -57,16 +61,20 @@ pub fn prepare(root: &Path, directories: &[PathBuf]) -> Result<(), BpffsError> {
     Ok(())
 }
 
-/// Checks that `path` is in a cgroup v2 hierarchy.
+/// Where the cgroup v2 hierarchy is: at `path`, or below it, where systemd mounts it on hosts that have cgroups of version 1 too
+/// ("hybrid").
 ///
 /// # Errors
-/// When it is not, or does not exist.
-pub fn check_cgroup(path: &Path) -> Result<(), BpffsError> {
+/// When it is at neither, or `path` does not exist.
+pub fn find_cgroup(path: &Path) -> Result<PathBuf, BpffsError> {
     if magic(path).map_err(BpffsError::directory(path))? == CGROUP2_SUPER_MAGIC {
-        Ok(())
-    } else {
-        Err(BpffsError::Cgroup(path.to_owned()))
+        return Ok(path.to_owned());
     }
+    let hybrid = path.join(HYBRID);
+    if magic(&hybrid).is_ok_and(|magic| magic == CGROUP2_SUPER_MAGIC) {
+        return Ok(hybrid);
+    }
+    Err(BpffsError::Cgroup(path.to_owned()))
 }
 
 impl BpffsError {

@@ -116,7 +116,7 @@ fn place(name: &str) -> impl FnOnce(io::Error) -> LoadError {
 pub fn load(config: &LoadConfig) -> Result<LoadReport, LoadError> {
     raise_memlock();
     kernel::check()?;
-    bpffs::check_cgroup(&config.cgroup_root)?;
+    let cgroup_root = bpffs::find_cgroup(&config.cgroup_root)?;
     let paths = Paths::new(&config.root);
     bpffs::prepare(paths.root(), &[paths.maps(), paths.programs(), paths.links(), paths.staging()])?;
     let root = File::open(paths.root()).map_err(BpffsError::directory(paths.root()))?;
@@ -136,7 +136,7 @@ pub fn load(config: &LoadConfig) -> Result<LoadReport, LoadError> {
         report.programs_replaced = pin_programs(&paths, &mut loaded)?;
     }
 
-    report.links_changed = cgroup::attach(&paths, &config.cgroup_root).map_err(place("the cgroup's programs"))?;
+    report.links_changed = cgroup::attach(&paths, &cgroup_root).map_err(place("the cgroup's programs"))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(place("programs of devices"))?;
     runtime.block_on(async {
@@ -163,8 +163,7 @@ pub fn is_loaded(config: &LoadConfig) -> bool {
     let paths = Paths::new(&config.root);
     let sizes = sizes::memory_bytes().map(|memory| config.sizes.resolve(memory));
     sizes.is_ok_and(|sizes| fingerprint::is_current(&paths, &sizes))
-        && bpffs::check_cgroup(&config.cgroup_root).is_ok()
-        && cgroup::attach(&paths, &config.cgroup_root).is_ok()
+        && bpffs::find_cgroup(&config.cgroup_root).is_ok_and(|root| cgroup::attach(&paths, &root).is_ok())
 }
 
 /// What becomes of every map.
