@@ -192,6 +192,12 @@ fn the_operator_understands_its_settings() {
     assert!(everything.well_known_identities.enabled);
     assert!(everything.ip_masq_agent.enabled && everything.bandwidth_manager.enabled);
     assert!(everything.k8s.require_ipv4_pod_cidr && everything.k8s.require_ipv6_pod_cidr);
+    let operator = &everything.operator;
+    let marks = [operator.remove_node_taints, operator.set_node_taints, operator.set_node_network_status];
+    assert_eq!(
+        (everything.agent_not_ready_taint_key.as_str(), marks),
+        ("example.org/no-network", [false, true, false])
+    );
     assert_eq!(everything.underlay_protocol, axoneme_operator::config::UnderlayProtocol::Ipv6);
 }
 
@@ -244,6 +250,37 @@ fn the_node_understands_its_settings_and_finds_what_they_name() {
                 used.display()
             );
         }
+    }
+}
+
+#[test]
+fn nothing_but_an_uninstallation_cleans_nodes() {
+    let Some(helm) = Helm::find() else { return };
+    let is_hook = |object: &Value| !object["metadata"]["annotations"]["helm.sh/hook"].is_null();
+    for object in helm.everything(&[]) {
+        let named = object["metadata"]["name"] == "axoneme-uninstall";
+        assert_eq!(is_hook(&object), named, "{object:?}");
+        if named {
+            assert_eq!(object["metadata"]["annotations"]["helm.sh/hook"], "pre-delete");
+        }
+        let text = serde_yaml::to_string(&object).unwrap();
+        assert_eq!(text.contains("- uninstall\n"), object["kind"] == "Job", "{text}");
+        assert!(!text.contains("- cleanup\n"), "{text}");
+    }
+    let pod = &helm.object("DaemonSet", &[])["spec"]["template"]["spec"];
+    assert!(pod["containers"][0]["lifecycle"].is_null() && pod["initContainers"].is_null());
+}
+
+#[test]
+fn a_budget_keeps_replicas_when_nodes_are_drained() {
+    let Some(helm) = Helm::find() else { return };
+    let budget = |arguments: &[&str]| helm.object("PodDisruptionBudget", arguments)["spec"].clone();
+    assert_eq!(budget(&[])["maxUnavailable"], 1);
+    let minimum = budget(&["--set", "operator.podDisruptionBudget.minAvailable=1"]);
+    assert_eq!((&minimum["minAvailable"], minimum["maxUnavailable"].is_null()), (&Value::from(1), true));
+    let labels = &helm.object("Deployment", &[])["spec"]["template"]["metadata"]["labels"];
+    for (name, value) in minimum["selector"]["matchLabels"].as_mapping().unwrap() {
+        assert_eq!(&labels[name], value);
     }
 }
 
@@ -326,7 +363,14 @@ impl Helm {
         read(&file)
     }
 
+    /// What is installed: hooks come and go.
     fn objects(&self, arguments: &[&str]) -> Vec<Value> {
+        let mut all = self.everything(arguments);
+        all.retain(|object| object["metadata"]["annotations"]["helm.sh/hook"].is_null());
+        all
+    }
+
+    fn everything(&self, arguments: &[&str]) -> Vec<Value> {
         let rendered = self.render(KUBERNETES[1], arguments).unwrap();
         let documents = rendered.strip_prefix("---\n").unwrap_or(&rendered).split("\n---\n");
         documents.map(|document| serde_yaml::from_str(document).unwrap()).collect()

@@ -30,11 +30,16 @@
 //! policyEnforcementMode: default # always, never
 //! wellKnownIdentities: {enabled: false}
 //! fixedIdentityMapping: {}       # e.g. {128: kv-store}: pods with the label io.cilium.fixed-identity=kv-store are 128
+//! agentNotReadyTaintKey: node.cilium.io/agent-not-ready
 //! operator:
 //!   port: 4246                   # NodeSync
 //!   healthPort: 9234
 //!   metricsPort: 9963
 //!   podSelector: app.kubernetes.io/name=axoneme-operator
+//!   nodePodSelector: app.kubernetes.io/name=axoneme
+//!   removeNodeTaints: true       # of nodes whose daemon is ready
+//!   setNodeTaints: true          # of nodes whose daemon is not
+//!   setNodeNetworkStatus: true   # the condition NetworkUnavailable
 //!   nodeServiceAccount: axoneme-node
 //!   nodeCertificateSeconds: 3600
 //!   identityGCInterval: 15m0s    # unused identities are deleted this often; 0s: never

@@ -3,7 +3,7 @@
 //! The way of a change: `watch` makes [`object`]s and [`engine::Input`]s of Kubernetes events; the [`engine`] task owns
 //! everything from there: the index joins inputs and names dirty keys, [`compile`] makes rows of them, `publish` gives rows
 //! revisions and nodes their deltas. What must be decided leaves the engine as [`engine::Demands`], what must be reported as
-//! [`engine::Report`]s.
+//! [`engine::Report`]s. [`marks`] tells Kubernetes which nodes have a network; [`uninstall`] is the end.
 
 pub mod app;
 pub mod compile;
@@ -13,9 +13,11 @@ pub mod identity;
 pub mod index;
 pub mod ipam;
 pub mod leader;
+pub mod marks;
 pub mod object;
 pub mod publish;
 pub mod status;
 pub mod table;
 pub mod telemetry;
+pub mod uninstall;
 pub mod watch;

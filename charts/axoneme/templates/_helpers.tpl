@@ -59,12 +59,19 @@ fixedIdentityMapping:
   {{ $id }}: {{ $name | quote }}
   {{- else }} {}
   {{- end }}
+agentNotReadyTaintKey: {{ .Values.agentNotReadyTaintKey | quote }}
 operator:
   port: {{ .Values.operator.port | int }}
   healthPort: {{ .Values.operator.healthPort | int }}
   metricsPort: {{ .Values.operator.prometheus.port | int }}
   podSelector: {{ include "axoneme.selector" (dict "component" "operator") | replace ": " "=" }}
+  nodePodSelector: {{ include "axoneme.selector" (dict "component" "node") | replace ": " "=" }}
   nodeServiceAccount: axoneme-node
+  {{- with .Values.operator }}
+  removeNodeTaints: {{ .removeNodeTaints }}
+  setNodeTaints: {{ kindIs "bool" .setNodeTaints | ternary .setNodeTaints .removeNodeTaints }}
+  setNodeNetworkStatus: {{ .setNodeNetworkStatus }}
+  {{- end }}
   nodeCertificateSeconds: {{ .Values.operator.nodeCertificateSeconds | int }}
   identityGCInterval: {{ .Values.operator.identityGCInterval | quote }}
   identityHeartbeatTimeout: {{ .Values.operator.identityHeartbeatTimeout | quote }}

@@ -18,6 +18,7 @@ use crate::engine::{self, Demands};
 use crate::identity::{KubernetesRegistry, allocate_identities, collect_identities};
 use crate::ipam::{Allocator, Cidrs, KubernetesLedgers};
 use crate::leader::{self, Candidate, Directory, Held, Rival, Tenure};
+use crate::marks::{Marks, mark_nodes};
 use crate::publish::join::{KubernetesVouch, Registrar};
 use crate::publish::server::Service;
 use crate::publish::tls::{Authority, ServerTls};
@@ -184,6 +185,7 @@ impl Leader {
             tenure.clone(),
             self.metrics.identity.clone(),
         ));
+        tasks.spawn(mark_nodes(client.clone(), self.watching.clone(), self.marks(), tenure.clone()));
         self.identified().await;
         self.lead.send_replace(Some(tenure.clone()));
 
@@ -221,6 +223,18 @@ impl Leader {
         let lifetime = Duration::from_secs(self.config.operator.node_certificate_seconds.into());
         let account = &self.config.operator.node_service_account;
         Registrar::new(vouch, authority, &self.flags.pod_namespace, account, lifetime)
+    }
+
+    fn marks(&self) -> Marks {
+        let operator = &self.config.operator;
+        Marks {
+            namespace: self.flags.pod_namespace.clone(),
+            selector: operator.node_pod_selector.clone(),
+            taint: self.config.agent_not_ready_taint_key.clone(),
+            remove: operator.remove_node_taints,
+            set: operator.set_node_taints,
+            condition: operator.set_node_network_status,
+        }
     }
 
     fn directory(&self, authority: &Authority, addresses: &watch::Sender<Vec<String>>) -> Directory {

@@ -94,6 +94,8 @@ pub struct ConfigFile {
     pub well_known_identities: Switch,
     /// Names of fixed numbers that pods may ask for, by number.
     pub fixed_identity_mapping: BTreeMap<u32, String>,
+    /// Key of the taint of nodes whose daemon is not ready.
+    pub agent_not_ready_taint_key: String,
     /// The operator itself.
     pub operator: Operator,
 }
@@ -121,6 +123,7 @@ impl Default for ConfigFile {
             policy_enforcement_mode: PolicyEnforcementMode::default(),
             well_known_identities: Switch::default(),
             fixed_identity_mapping: BTreeMap::new(),
+            agent_not_ready_taint_key: "node.cilium.io/agent-not-ready".into(),
             operator: Operator::default(),
         }
     }
@@ -261,6 +264,14 @@ pub struct Operator {
     pub metrics_port: u16,
     /// Label selector of all replicas' pods, in this pod's namespace.
     pub pod_selector: String,
+    /// Label selector of the node daemons' pods, in this pod's namespace.
+    pub node_pod_selector: String,
+    /// Take the taint off nodes whose daemon is ready.
+    pub remove_node_taints: bool,
+    /// Taint nodes whose daemon is not ready.
+    pub set_node_taints: bool,
+    /// Set the condition `NetworkUnavailable` of nodes whose daemon is ready.
+    pub set_node_network_status: bool,
     /// ServiceAccount of the node daemons, in this pod's namespace.
     pub node_service_account: String,
     /// How long a node's certificate is valid; it is renewed after two thirds of that.
@@ -283,6 +294,10 @@ impl Default for Operator {
             health_port: 9234,
             metrics_port: 9963,
             pod_selector: "app.kubernetes.io/name=axoneme-operator".into(),
+            node_pod_selector: "app.kubernetes.io/name=axoneme".into(),
+            remove_node_taints: true,
+            set_node_taints: true,
+            set_node_network_status: true,
             node_service_account: "axoneme-node".into(),
             node_certificate_seconds: 3600,
             identity_gc_interval: Duration::from_secs(15 * 60),
