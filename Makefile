@@ -18,11 +18,11 @@ HARNESS = cargo run --quiet --package axoneme-e2e -- --name $(NAME)
 UP = $(HARNESS) up --nodes $(NODES) --cni $(CNI) --family $(FAMILY) --routing $(ROUTING) $(if $(VALUES),--values $(VALUES))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps harness build images cluster cluster-down demo test conformance bench lint
+.PHONY: help deps harness build images arm64 cluster cluster-down demo test conformance bench lint
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=value ...]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "what a cluster is like, for cluster, conformance and bench:"
 	@sed -n 's/^#> /  /p' $(MAKEFILE_LIST)
 
@@ -47,13 +47,21 @@ cluster-down: harness ## remove the cluster and everything that belongs to it
 	@$(HARNESS) down
 	@$(HARNESS) leaks
 
+# Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross.
+arm64: harness ## cross-build the operator, the node daemon and the command for arm64, as static binaries
+	rustup target add aarch64-unknown-linux-gnu
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc RUSTFLAGS=-Ctarget-feature=+crt-static \
+		cargo build --release --locked --target aarch64-unknown-linux-gnu -p axoneme-operator -p axoneme-node -p axoneme-cli
+
 demo: harness ## a cluster, helm install, an application, a policy: who reaches whom before and after
 	@$(HARNESS) demo --nodes $(NODES)
 
 test: harness ## everything that CI runs
 	@cargo run --quiet --package axoneme-e2e -- --name test test
 
-conformance: harness ## SUITE=netpol FOCUS=regex: upstream's specs against a cluster
+# It installs the network itself.
+conformance: CNI := $(if $(filter lifecycle,$(SUITE)),none,$(CNI))
+conformance: harness ## SUITE=netpol FOCUS=regex: upstream's specs against a cluster; SUITE=lifecycle: install to uninstall
 	@$(UP) > /dev/null
 	@$(HARNESS) conformance --suite $(SUITE) $(if $(FOCUS),--focus '$(FOCUS)')
 

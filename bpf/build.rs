@@ -21,9 +21,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .args(["-Wall", "-Wextra", "-Werror", "-Wno-unused-function"])
         .args(["-I", "include"]);
     // Debian keeps <asm/types.h> in a folder of the architecture, which clang does not look into for another target.
-    let multiarch = PathBuf::from("/usr/include").join(format!("{}-linux-gnu", env::var("CARGO_CFG_TARGET_ARCH")?));
-    if multiarch.exists() {
-        compile.arg("-I").arg(multiarch);
+    let multiarch = format!("{}-linux-gnu", env::var("CARGO_CFG_TARGET_ARCH")?);
+    let native = Path::new("/usr/include").join(&multiarch);
+    // A cross compiler's headers stand apart.
+    let cross = Path::new("/usr").join(&multiarch).join("include");
+    if let Some(folder) = [native, cross].into_iter().find(|folder| folder.exists()) {
+        compile.arg("-I").arg(folder);
     }
     run(compile.args(["-c", "progs/axoneme.c", "-o"]).arg(&object), "apt install clang-19 linux-libc-dev")?;
     // The maps' BTF stays; DWARF is ten times its size.

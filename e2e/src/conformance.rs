@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cluster::Cluster;
 use crate::gobuild::E2E_TEST;
+use crate::lifecycle;
 use crate::progress::{Colour, duration, heading, note, paint, step};
 
 /// A named selection of specs.
@@ -16,18 +17,16 @@ use crate::progress::{Colour, duration, heading, note, paint, step};
 pub enum Suite {
     /// NetworkPolicy, without SCTP (not in every kernel). The cluster's families decide which addresses are used.
     Netpol,
+    /// This project's own: install, upgrade, rollback, uninstall, and what is left. On a cluster without a network (CNI=none).
+    Lifecycle,
 }
 
 impl Suite {
-    fn focus(self) -> &'static str {
+    /// Which of upstream's specs it has: a pattern, and one of those that are left out. None: they are this project's own steps.
+    fn specs(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Netpol => "Netpol",
-        }
-    }
-
-    fn skip(self) -> &'static str {
-        match self {
-            Self::Netpol => "Feature:SCTP",
+            Self::Netpol => Some(("Netpol", "Feature:SCTP")),
+            Self::Lifecycle => None,
         }
     }
 }
@@ -41,24 +40,28 @@ pub struct Verdict {
     pub failed: Vec<String>,
 }
 
-/// Runs the specs of `suite`, those that match `focus` too if it is given, and prints each with its result. The full log and
+/// Runs `suite`: of upstream's specs those that match `focus` too if it is given, each printed with its result. Their full log and
 /// a JUnit report go to `target/conformance/`.
 pub fn run(cluster: &Cluster, suite: Suite, focus: Option<&str>) -> Result<Verdict> {
+    let Some((specs, skip)) = suite.specs() else {
+        lifecycle::run_all(cluster)?;
+        return Ok(Verdict { passed: 1, failed: Vec::new() });
+    };
     let binary = E2E_TEST.build(&cluster.paths)?;
     let api = cluster.api()?;
     step("nodes are ready", || cluster.wait_nodes_ready(&api, Duration::from_secs(30)))?;
     let reports = cluster.paths.reports("conformance");
     std::fs::create_dir_all(&reports)?;
     let shape = cluster.folder.expect()?.shape();
-    let log = format!("{}-{:?}-{:?}.log", suite.focus(), shape.family, shape.routing).to_lowercase();
+    let log = format!("{}-{:?}-{:?}.log", specs, shape.family, shape.routing).to_lowercase();
     let log = reports.join(log);
-    let pattern = focus.map_or(suite.focus().to_owned(), |f| format!("{}.*({f})", suite.focus()));
+    let pattern = focus.map_or(specs.to_owned(), |f| format!("{specs}.*({f})"));
     heading(&format!("Upstream specs matching {pattern} on {shape}; the full log: {}", log.display()));
 
     let mut command = Command::new(binary);
     command.arg(format!("--kubeconfig={}", cluster.folder.kubeconfig().display()));
     command.args(["--provider=skeleton", "--ginkgo.no-color", "--ginkgo.v", "--ginkgo.timeout=2h"]);
-    command.arg(format!("--ginkgo.focus={pattern}")).arg(format!("--ginkgo.skip={}", suite.skip()));
+    command.arg(format!("--ginkgo.focus={pattern}")).arg(format!("--ginkgo.skip={skip}"));
     command.arg(format!("--report-dir={}", reports.display()));
     let started = Instant::now();
     let (verdict, status) = follow(command, &log)?;

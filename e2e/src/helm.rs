@@ -83,6 +83,30 @@ pub fn change(cluster: &Cluster, values: &[&str]) -> Result<()> {
     slow_step(&format!("helm upgrade --set {}", values.join(",")), || run(&mut helm)).map(drop)
 }
 
+/// Goes back to the revision before.
+pub fn rollback(cluster: &Cluster) -> Result<()> {
+    let mut helm = cluster.helm()?;
+    helm.args(["rollback", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "3m"]);
+    slow_step("helm rollback --wait", || run(&mut helm)).map(drop)
+}
+
+/// Uninstalls the release, as a user would.
+pub fn uninstall(cluster: &Cluster) -> Result<()> {
+    let mut helm = cluster.helm()?;
+    helm.args(["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "5m"]);
+    let uninstalled = slow_step("helm uninstall axoneme --wait", || run(&mut helm));
+    if uninstalled.is_err() {
+        explain(cluster);
+    }
+    uninstalled.map(drop)
+}
+
+/// Whether a release is there, be it whole or not.
+pub fn is_installed(cluster: &Cluster) -> Result<bool> {
+    let mut helm = cluster.helm()?;
+    Ok(run(helm.args(["list", "--all", "--short", "--namespace", NAMESPACE]))?.lines().any(|line| line == RELEASE))
+}
+
 /// helm refuses to touch a release that an interrupted command left half installed.
 fn discard_unfinished(cluster: &Cluster) -> Result<()> {
     let mut status = cluster.helm()?;
@@ -101,10 +125,11 @@ fn discard_unfinished(cluster: &Cluster) -> Result<()> {
 
 /// What somebody would look at next.
 fn explain(cluster: &Cluster) {
-    let questions: [&[&str]; 3] = [
+    let questions: [&[&str]; 4] = [
         &["get", "pods", "--output=wide"],
         &["logs", "--selector=app.kubernetes.io/name=axoneme-operator", "--tail=15", "--prefix"],
         &["logs", "--selector=app.kubernetes.io/name=axoneme", "--tail=15", "--prefix"],
+        &["logs", "--selector=app.kubernetes.io/name=axoneme-uninstall", "--tail=15", "--prefix"],
     ];
     for question in questions {
         let answer =

@@ -42,8 +42,13 @@ impl<'a> Workload<'a> {
 
     /// Creates a pod with one container on a node. Its only label is `app`, with its name.
     pub fn pod(&self, name: &str, node: &str, image: &str, arguments: &[&str]) -> Result<()> {
+        self.labelled_pod(name, name, node, image, arguments)
+    }
+
+    /// Creates a pod whose label `app` is not its name.
+    pub fn labelled_pod(&self, name: &str, app: &str, node: &str, image: &str, arguments: &[&str]) -> Result<()> {
         let pod = json!({
-            "metadata": {"name": name, "labels": {"app": name}},
+            "metadata": {"name": name, "labels": {"app": app}},
             "spec": {
                 "nodeName": node,
                 "terminationGracePeriodSeconds": 0,
