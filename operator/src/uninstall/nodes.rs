@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, Volume};
 use serde_json::{Value, json};
 
 /// What the nodes' program is told in place of nothing: see `axoneme-node help`.
@@ -13,17 +13,24 @@ const CLEANUP: [&str; 2] = ["cleanup", "--stay"];
 /// How a DaemonSet comes to clean, on all nodes at once; none when it does already. Fails when it is not of the expected form.
 pub(super) fn cleaning(set: &DaemonSet) -> anyhow::Result<Option<Value>> {
     let pod = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-    let container = pod.and_then(|pod| pod.containers.first()).context("it has no container")?;
+    let pod = pod.context("it has no pods")?;
+    let container = pod.containers.first().context("it has no container")?;
     let arguments = container.args.as_ref().context("its container has no arguments")?;
     if arguments.starts_with(&CLEANUP.map(str::to_owned)) {
         return Ok(None);
     }
+    // Where no operator has ever led, there is no ConfigMap of operators, and pods that insist on it never start.
+    let optional = |volume: &Volume| {
+        let map = volume.config_map.as_ref().filter(|map| map.optional == Some(false))?;
+        Some(json!({"name": volume.name, "configMap": {"name": map.name, "optional": true}}))
+    };
+    let volumes: Vec<Value> = pod.volumes.iter().flatten().filter_map(optional).collect();
     let arguments: Vec<&str> = CLEANUP.into_iter().chain(arguments.iter().map(String::as_str)).collect();
     Ok(Some(json!({
         "metadata": {"resourceVersion": set.metadata.resource_version},
         "spec": {
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "100%", "maxSurge": 0}},
-            "template": {"spec": {"containers": [{"name": container.name, "args": arguments}]}},
+            "template": {"spec": {"containers": [{"name": container.name, "args": arguments}], "volumes": volumes}},
         },
     })))
 }
@@ -110,12 +117,20 @@ mod tests {
         let set = |arguments: &[&str]| -> DaemonSet {
             object(json!({"spec": {
                 "selector": {},
-                "template": {"spec": {"containers": [{"name": "node", "args": arguments}]}},
+                "template": {"spec": {
+                    "containers": [{"name": "node", "args": arguments}],
+                    "volumes": [
+                        {"name": "config", "configMap": {"name": "a"}},
+                        {"name": "operators", "configMap": {"name": "b", "optional": false}},
+                    ],
+                }},
             }}))
         };
         let patch = cleaning(&set(&["--node-name=x"])).unwrap().expect("a patch");
         let container = &patch["spec"]["template"]["spec"]["containers"][0];
         assert_eq!(*container, json!({"name": "node", "args": ["cleanup", "--stay", "--node-name=x"]}));
+        let volumes = &patch["spec"]["template"]["spec"]["volumes"];
+        assert_eq!(*volumes, json!([{"name": "operators", "configMap": {"name": "b", "optional": true}}]));
         assert!(cleaning(&set(&["cleanup", "--stay", "--node-name=x"])).unwrap().is_none());
         assert!(cleaning(&object(json!({"spec": {"selector": {}, "template": {}}}))).is_err());
     }
