@@ -81,7 +81,7 @@ fn crds(kinds: &[String]) -> Result<String> {
     let mut yaml = String::new();
     for definition in all.iter().filter(wanted) {
         yaml.push_str("---\n");
-        yaml.push_str(&serde_yaml::to_string(definition).context("cannot write a definition as YAML")?);
+        yaml.push_str(&axoneme_crds::yaml(definition).context("cannot write a definition as YAML")?);
     }
     Ok(yaml)
 }

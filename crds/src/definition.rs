@@ -1,5 +1,7 @@
 //! The CustomResourceDefinitions, as they are applied.
 
+use std::borrow::Cow;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, CustomResourceSubresourceStatus,
     CustomResourceSubresources, CustomResourceValidation,
@@ -74,10 +76,29 @@ pub struct Manifest {
 /// # Errors
 /// Fails if a definition cannot be written as YAML.
 pub fn manifests() -> Result<Vec<Manifest>, serde_yaml::Error> {
-    all()
-        .iter()
-        .map(|crd| Ok(Manifest { file: format!("{}.yaml", crd.spec.names.plural), yaml: serde_yaml::to_string(crd)? }))
-        .collect()
+    all().iter().map(|crd| Ok(Manifest { file: format!("{}.yaml", crd.spec.names.plural), yaml: yaml(crd)? })).collect()
+}
+
+/// A definition as a YAML document, for kubectl too.
+///
+/// # Errors
+/// Fails if it cannot be written as YAML.
+pub fn yaml(crd: &CustomResourceDefinition) -> Result<String, serde_yaml::Error> {
+    let plain = serde_yaml::to_string(crd)?;
+    Ok(plain.lines().map(|line| format!("{}\n", quoted(line))).collect())
+}
+
+/// kubectl reads YAML 1.1, where `No` is false: a list's or a field's text that is such a word gets quotes.
+fn quoted(line: &str) -> Cow<'_, str> {
+    const WORDS: [&str; 6] = ["y", "n", "yes", "no", "on", "off"];
+    let at = line.rfind(' ').map_or(0, |at| at + 1);
+    let (before, word) = line.split_at(at);
+    let lone = before.trim_start() == "- " || before.ends_with(": ");
+    if lone && WORDS.iter().any(|known| known.eq_ignore_ascii_case(word)) {
+        format!("{before}'{word}'").into()
+    } else {
+        line.into()
+    }
 }
 
 /// All definitions as one YAML stream, for `kubectl apply --server-side -f -`.
@@ -196,6 +217,19 @@ mod tests {
         assert_eq!(parse_version("1.2"), Some([1, 2, 0]));
         for bad in ["", "v1.2.3", "1.2.3.4", "1..3", "1.2.3-rc1"] {
             assert_eq!(parse_version(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn words_that_kubectl_would_take_for_true_or_false_are_quoted() {
+        assert_eq!(quoted("    - No"), "    - 'No'");
+        assert_eq!(quoted("  default: on"), "  default: 'on'");
+        for plain in ["served: true", "- None", "- 'No'", "description: say no", "plural: nos"] {
+            assert_eq!(quoted(plain), plain);
+        }
+        for crd in all() {
+            let again: CustomResourceDefinition = serde_yaml::from_str(&yaml(&crd).unwrap()).unwrap();
+            assert_eq!(again, crd, "{}", crd.name_any());
         }
     }
 

@@ -12,4 +12,4 @@ mod schema;
 pub mod v2;
 pub mod v2alpha1;
 
-pub use definition::{Manifest, SCHEMA_VERSION_LABEL, all, manifests, needs_update, schema_version, to_yaml};
+pub use definition::{Manifest, SCHEMA_VERSION_LABEL, all, manifests, needs_update, schema_version, to_yaml, yaml};
