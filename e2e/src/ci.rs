@@ -22,6 +22,9 @@ const VALUES: &str = "e2e/tests/cluster/values.yaml";
 /// Scenarios whose way through the data path depends on families and routing: they run on a second cluster too.
 const PATHS: [&str; 6] = ["pods::", "services::", "outside::", "packets::", "host::", "bandwidth::"];
 
+/// The operator's tests with an API server, which has to be built for them.
+const API_SERVER: &str = "api_server";
+
 /// A sample of upstream's specs, one of each kind; all of them are `make conformance SUITE=netpol`.
 const SAMPLE: &str = "should enforce policy based on Ports|default-deny-all|should allow egress access on one named port|\
     should ensure an IP overlapping both|using UDP should enforce policy based on Ports|should enforce updated policy";
@@ -33,9 +36,10 @@ pub fn lint(cluster: &Cluster) -> Result<()> {
     let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     task("cargo clippy", cargo(cluster).args(clippy))?;
     // Not among all targets, because a plain `cargo test` shall not run them.
-    let scenarios =
-        ["clippy", "--quiet", "--package", "axoneme-e2e", "--test", "cluster", "--locked", "--", "-D", "warnings"];
-    task("cargo clippy, scenarios", cargo(cluster).args(scenarios))?;
+    for (package, test) in [("axoneme-e2e", "cluster"), ("axoneme-operator", API_SERVER)] {
+        let clippy = ["clippy", "--quiet", "--package", package, "--test", test, "--locked", "--", "-D", "warnings"];
+        task(&format!("cargo clippy, {test}"), cargo(cluster).args(clippy))?;
+    }
     if machine::in_path("cargo-deny") {
         // It looks at all platforms' crates, of which a build on a fresh machine has fetched only this one's.
         task("cargo fetch", cargo(cluster).args(["fetch", "--quiet", "--locked"]))?;
@@ -59,6 +63,8 @@ pub fn test(cluster: &Cluster) -> Result<()> {
 
     heading("End to end: what is needed");
     gobuild::build_all(&cluster.paths, &gobuild::ALL)?;
+    let api_server = ["test", "--quiet", "--locked", "--package", "axoneme-operator", "--test", API_SERVER];
+    task("operator and API server", cargo(cluster).args(api_server))?;
     images::axoneme_images(&cluster.paths)?;
     cluster.down()?;
     if let Err(error) = end_to_end(cluster) {

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod api;
+pub mod api_server;
 pub mod bench;
 pub mod bridge_cni;
 pub mod cgroup;
