@@ -105,6 +105,11 @@ fn values_that_make_no_sense_are_refused() {
         ("cni.chainingTarget=bridge", "cni.chainingTarget needs cni.chainingMode generic-veth"),
         ("k8sServiceHost=10.0.0.1", "k8sServiceHost is set without k8sServicePort"),
         ("operator.port=9879", "must differ"),
+        ("ipam.multiPoolPreAllocation=8", "/ipam/multiPoolPreAllocation"),
+        (
+            "ipam.operator.autoCreateCiliumPodIPPools.default.ipv4.maskSize=33",
+            "/autoCreateCiliumPodIPPools/default/ipv4",
+        ),
         ("operator.identityGCInterval=15", "/operator/identityGCInterval"),
         ("fixedIdentityMapping.127=a", "/fixedIdentityMapping"),
         ("operator.nodeCertificateSeconds=60", "/operator/nodeCertificateSeconds"),
@@ -189,6 +194,9 @@ fn the_operator_understands_its_settings() {
     assert_eq!(everything.ipv6_native_routing_cidr.map(|cidr| cidr.to_string()).as_deref(), Some("fd00::/8"));
     assert_eq!(everything.fixed_identity_mapping.get(&128).map(String::as_str), Some("kv-store"));
     assert_eq!(everything.operator.identity_heartbeat_timeout.as_secs(), 5_400);
+    let pool = &everything.ipam.operator.auto_create["default"];
+    assert_eq!((pool.allow_first_ip, pool.ipv4.as_ref().map(|ipv4| ipv4.mask_size)), (true, Some(27)));
+    assert_eq!(everything.ipam.pre_allocation.get("blue"), Some(&2));
     assert!(everything.well_known_identities.enabled);
     assert!(everything.ip_masq_agent.enabled && everything.bandwidth_manager.enabled);
     assert!(everything.k8s.require_ipv4_pod_cidr && everything.k8s.require_ipv6_pod_cidr);

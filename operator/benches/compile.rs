@@ -93,7 +93,8 @@ fn build(apps: u32) -> Bench {
     for i in 0..NAMESPACES {
         let labels =
             [("kubernetes.io/metadata.name".to_owned(), format!("ns-{i}")), ("team".into(), format!("{}", i % 5))];
-        let namespace = Namespace { name: format!("ns-{i}").into(), labels: labels.into_iter().collect() };
+        let namespace =
+            Namespace { name: format!("ns-{i}").into(), labels: labels.into_iter().collect(), ..Namespace::default() };
         bench.tell(Input::Upsert(Object::Namespace(Arc::new(namespace))));
     }
     let mut pools: BTreeMap<u32, BTreeMap<IpAddr, PoolEntry>> = BTreeMap::new();
@@ -124,7 +125,7 @@ fn build(apps: u32) -> Bench {
         let overlay = LedgerAddress { kind: "CiliumInternalIP".into(), ip: IpAddr::from([10, i as u8, 0, 1]) };
         let internal = LedgerAddress { kind: "InternalIP".into(), ip: IpAddr::from([172, 18, 0, i as u8]) };
         let addresses = [internal, overlay].into();
-        let ledger = CiliumNode { name, uid, resource_version, node_uid: None, pod_cidrs, pool, addresses };
+        let ledger = CiliumNode { name, uid, resource_version, pod_cidrs, pool, addresses, ..CiliumNode::default() };
         bench.tell(Input::Upsert(Object::Node(Arc::new(node))));
         bench.tell(Input::Upsert(Object::CiliumNode(Arc::new(ledger))));
     }

@@ -6,12 +6,14 @@
 //! ```yaml
 //! cluster: {name: default, id: 0}
 //! ipam:
-//!   mode: cluster-pool           # kubernetes, delegated-plugin
+//!   mode: cluster-pool           # multi-pool, kubernetes, delegated-plugin
+//!   multiPoolPreAllocation: default=8
 //!   operator:
 //!     clusterPoolIPv4PodCIDRList: ["10.0.0.0/8"]
 //!     clusterPoolIPv4MaskSize: 24
 //!     clusterPoolIPv6PodCIDRList: ["fd00::/104"]
 //!     clusterPoolIPv6MaskSize: 120
+//!     autoCreateCiliumPodIPPools: {default: {ipv4: {cidrs: [10.10.0.0/16], maskSize: 27}}}
 //! routingMode: tunnel            # or native
 //! autoDirectNodeRoutes: false    # native: nodes of one subnet route to each other
 //! directRoutingSkipUnreachable: false # ... and say nothing of nodes of other subnets

@@ -17,6 +17,7 @@ mod namespace;
 mod network_policy;
 mod node;
 mod pod;
+mod pod_ip_pool;
 mod quantity;
 mod service;
 
@@ -99,6 +100,7 @@ pub fn spawn_all<S: Sink>(
             Kind::NetworkPolicy => spawn::<network_policy::Policy, S>(&mut tasks, client, sink, problems),
             Kind::CiliumIdentity => spawn::<cilium_identity::Identity, S>(&mut tasks, client, sink, problems),
             Kind::CiliumNode => spawn::<cilium_node::Ledger, S>(&mut tasks, client, sink, problems),
+            Kind::CiliumPodIPPool => spawn::<pod_ip_pool::Pool, S>(&mut tasks, client, sink, problems),
             Kind::ConfigMap => spawn_config_map(&mut tasks, client, agent, sink, problems),
         }
     }

@@ -25,11 +25,13 @@ cluster:
   id: {{ .Values.cluster.id | int }}
 ipam:
   mode: {{ .Values.ipam.mode }}
+  multiPoolPreAllocation: {{ .Values.ipam.multiPoolPreAllocation | quote }}
   operator:
     clusterPoolIPv4PodCIDRList: {{ .Values.ipam.operator.clusterPoolIPv4PodCIDRList | toJson }}
     clusterPoolIPv4MaskSize: {{ .Values.ipam.operator.clusterPoolIPv4MaskSize | int }}
     clusterPoolIPv6PodCIDRList: {{ .Values.ipam.operator.clusterPoolIPv6PodCIDRList | toJson }}
     clusterPoolIPv6MaskSize: {{ .Values.ipam.operator.clusterPoolIPv6MaskSize | int }}
+    autoCreateCiliumPodIPPools: {{ .Values.ipam.operator.autoCreateCiliumPodIPPools | toJson }}
 routingMode: {{ .Values.routingMode }}
 autoDirectNodeRoutes: {{ .Values.autoDirectNodeRoutes }}
 directRoutingSkipUnreachable: {{ .Values.directRoutingSkipUnreachable }}

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::Metrics;
-use crate::config::{ConfigFile, Flags};
+use crate::config::{ConfigFile, Flags, IpamMode};
 use crate::engine::{self, Demands};
 use crate::identity::{KubernetesRegistry, allocate_identities, collect_identities};
-use crate::ipam::{Allocator, Cidrs, KubernetesLedgers};
+use crate::ipam::{self, Allocator, Cidrs, KubernetesLedgers};
 use crate::leader::{self, Candidate, Directory, Held, Rival, Tenure};
 use crate::marks::{Marks, mark_nodes};
 use crate::publish::join::{KubernetesVouch, Registrar};
@@ -162,6 +162,9 @@ impl Leader {
         self.health.enter(Phase::Preparing { step: "inputs" });
         self.engine.complete().await?;
 
+        if self.config.ipam.mode == IpamMode::MultiPool {
+            self.step("pools", || ipam::create_pools(client, &self.config.ipam.operator.auto_create)).await;
+        }
         let mut tasks = JoinSet::new();
         let allocator = self
             .step("ledgers", || {

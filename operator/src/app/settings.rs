@@ -1,5 +1,7 @@
 //! The settings row of nodes, from the configuration.
 
+use std::sync::Arc;
+
 use axoneme_proto::tables::{PolicyMode, RoutingMode as Mode, Settings};
 
 use crate::compile::cluster::prefix;
@@ -20,6 +22,7 @@ pub(super) fn engine(config: &ConfigFile, namespace: &str) -> engine::Config {
         bandwidth: config.bandwidth_manager.enabled,
         identity_grace: config.operator.identity_heartbeat_timeout,
         reserved: reserved.into(),
+        pre_allocation: Arc::new(config.ipam.pre_allocation.clone()),
         ..engine::Config::new(settings(config))
     }
 }

@@ -78,7 +78,7 @@ pub fn node(index: &Index, name: &str) -> Option<Output> {
         uid: node.uid.to_string(),
         addresses: bytes_of(node.internal_ips.iter().copied()),
         overlay_addresses: bytes_of(ledger.iter().flat_map(|ledger| ledger.addresses_of(OVERLAY))),
-        pod_cidrs: ledger.iter().flat_map(|ledger| &ledger.pod_cidrs).map(prefix).collect(),
+        pod_cidrs: ledger.iter().flat_map(|ledger| ledger.cidrs()).map(prefix).collect(),
         external_addresses: bytes_of(node.external_ips.iter().copied()),
     };
     Some(output(node_id(name), &row))

@@ -9,11 +9,10 @@ use axoneme_proto::tables::AddressRange;
 
 use super::cluster::{OVERLAY, prefix};
 use super::{Output, bytes_of, output, pool};
+use crate::config::IpamMode;
 use crate::index::Index;
+use crate::object::DEFAULT_POOL;
 use crate::table::RowId;
-
-/// The one pool there is yet.
-const DEFAULT_POOL: &str = "default";
 
 /// The id of a node's pool row.
 #[must_use]
@@ -21,15 +20,16 @@ pub fn pool_id(node: &str) -> RowId {
     RowId::new(Scope::Node(node.to_owned()), Table::Pool, DEFAULT_POOL)
 }
 
-/// A node's pool row, as soon as it has a CIDR.
+/// A node's pool row, as soon as it has a CIDR: all its CIDRs, and the reserve, which is of the default pool.
 #[must_use]
 pub fn pool(index: &Index, name: &str) -> Option<Output> {
     let node = index.node(name)?;
-    let ledger = index.ledger(name).filter(|ledger| !ledger.pod_cidrs.is_empty())?;
-    let reserves = ledger.pod_cidrs.iter().filter_map(|cidr| pool::split(cidr, node.max_pods)?.reserve);
+    let ledger = index.ledger(name).filter(|ledger| ledger.cidrs().next().is_some())?;
+    let multi_pool = index.config().ipam == IpamMode::MultiPool;
+    let reserves = pool::parts(ledger, node.max_pods, multi_pool).into_iter().filter_map(|part| part.reserve);
     let row = tables::Pool {
         name: DEFAULT_POOL.to_owned(),
-        cidrs: ledger.pod_cidrs.iter().map(prefix).collect(),
+        cidrs: ledger.cidrs().map(prefix).collect(),
         overlay_addresses: bytes_of(ledger.addresses_of(OVERLAY)),
         reserve: reserves.map(|(first, last)| AddressRange::new(first, last)).collect(),
     };

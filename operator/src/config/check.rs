@@ -41,6 +41,17 @@ pub(super) fn problem(config: &ConfigFile) -> Option<Problem> {
         let seconds = config.operator.node_certificate_seconds;
         return Some(("operator.nodeCertificateSeconds", format!("{seconds} is not within 600 to 604800")));
     }
+    // Everything else about them the operator says of the objects that they become.
+    for (name, pool) in &config.ipam.operator.auto_create {
+        let field = "ipam.operator.autoCreateCiliumPodIPPools";
+        let families = pool.ipv4.iter().chain(&pool.ipv6).flat_map(|family| family.other.keys());
+        if let Some(unknown) = pool.other.keys().chain(families).next() {
+            return Some((field, format!("{name}: unknown field {unknown:?}")));
+        }
+        if pool.ipv4.is_none() && pool.ipv6.is_none() {
+            return Some((field, format!("{name}: neither ipv4 nor ipv6")));
+        }
+    }
     if config.ipam.mode != IpamMode::ClusterPool {
         return None;
     }

@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use axoneme_crds::v2alpha1::PodIpPoolSpec;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 use super::check::problem;
 use super::duration::duration;
+use crate::engine::PreAllocation;
+use crate::object::DEFAULT_POOL;
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +50,7 @@ pub enum ConfigError {
 }
 
 /// The settings.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct ConfigFile {
     /// This cluster among others.
@@ -166,13 +170,23 @@ impl Default for Cluster {
 }
 
 /// How pods get addresses.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ipam {
     /// Who decides.
     pub mode: IpamMode,
-    /// Settings of the mode `cluster-pool`.
+    /// Settings of the modes `cluster-pool` and `multi-pool`.
     pub operator: ClusterPool,
+    /// Mode `multi-pool`: how many addresses of which pool each node keeps ready, as `default=8,other=16`; empty: `default=8`.
+    #[serde(rename = "multiPoolPreAllocation", deserialize_with = "pre_allocation")]
+    pub pre_allocation: PreAllocation,
+}
+
+impl Default for Ipam {
+    fn default() -> Self {
+        let pre_allocation = [(Arc::from(DEFAULT_POOL), 8)].into();
+        Self { mode: IpamMode::default(), operator: ClusterPool::default(), pre_allocation }
+    }
 }
 
 /// Who decides about addresses.
@@ -182,6 +196,8 @@ pub enum IpamMode {
     /// The operator cuts a CIDR per node out of the pools below.
     #[default]
     ClusterPool,
+    /// The operator cuts CIDRs for nodes out of the pools that CiliumPodIPPools are, as their pods need them.
+    MultiPool,
     /// Kubernetes gives each node its CIDRs (`spec.podCIDRs`); the operator assigns from them.
     Kubernetes,
     /// Another CNI plugin gives pods their addresses; the operator learns them from the pods' status.
@@ -189,7 +205,7 @@ pub enum IpamMode {
 }
 
 /// Pools of the whole cluster.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClusterPool {
     /// IPv4 pools, used in this order; more may be added while the cluster runs.
@@ -204,6 +220,9 @@ pub struct ClusterPool {
     /// Prefix length of a node's CIDR.
     #[serde(rename = "clusterPoolIPv6MaskSize")]
     pub ipv6_mask: u8,
+    /// Mode `multi-pool`: CiliumPodIPPools that are created if they do not exist, by name.
+    #[serde(rename = "autoCreateCiliumPodIPPools")]
+    pub auto_create: BTreeMap<String, PodIpPoolSpec>,
 }
 
 impl Default for ClusterPool {
@@ -213,6 +232,7 @@ impl Default for ClusterPool {
             ipv4_mask: 24,
             ipv6_cidrs: vec![IpNet::new_assert([0xfd00, 0, 0, 0, 0, 0, 0, 0].into(), 104)],
             ipv6_mask: 120,
+            auto_create: BTreeMap::new(),
         }
     }
 }
@@ -333,6 +353,20 @@ impl ConfigFile {
     }
 }
 
+/// `pool=number`, separated by commas.
+fn pre_allocation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PreAllocation, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(Ipam::default().pre_allocation);
+    }
+    let one = |text: &str| {
+        let (pool, count) = text.split_once('=')?;
+        Some((Arc::from(pool.trim()), count.trim().parse().ok()?))
+    };
+    let all: Option<PreAllocation> = text.split(',').map(one).collect();
+    all.ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not like default=8,other=16")))
+}
+
 /// A prefix; empty, as the chart writes it: none.
 fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpNet>, D::Error> {
     let text = String::deserialize(deserializer)?;
@@ -381,6 +415,11 @@ mod tests {
             ("ipv4NativeRoutingCIDR: fd00::/64", "operator.yaml: ipv4NativeRoutingCIDR: fd00::/64 is no IPv4 prefix"),
             ("ipv6NativeRoutingCIDR: fd00::/64", "operator.yaml: ipv6NativeRoutingCIDR: is set although ipv6.enabled"),
             ("ipv4NativeRoutingCIDR: 10.0.0.1", "operator.yaml: ipv4NativeRoutingCIDR: "),
+            ("ipam: {multiPoolPreAllocation: 8}", "operator.yaml: ipam.multiPoolPreAllocation: "),
+            (
+                "ipam: {operator: {autoCreateCiliumPodIPPools: {a: {ipv4: {cidrs: [], maskSize: 24, mask: 1}}}}}",
+                "operator.yaml: ipam.operator.autoCreateCiliumPodIPPools: a: unknown field \"mask\"",
+            ),
             ("operator: {identityGCInterval: 5 m}", "operator.yaml: operator.identityGCInterval: "),
             ("fixedIdentityMapping: {127: a}", "operator.yaml: fixedIdentityMapping: 127 is not within 128 to 255"),
             ("fixedIdentityMapping: {128: host}", "operator.yaml: fixedIdentityMapping: \"host\" (128) is reserved"),

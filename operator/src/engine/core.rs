@@ -11,6 +11,7 @@ use super::barrier::{self, Barriers};
 use super::demands::Demands;
 use super::input::{Input, SessionEvent};
 use super::ledger::{self, LedgerView};
+use super::pools::PreAllocation;
 use super::publication::Publication;
 use super::release::{Released, Releases};
 use super::reports::{Report, Reporter};
@@ -39,6 +40,8 @@ pub struct Config {
     pub identity_grace: Duration,
     /// Label sets whose numbers are fixed.
     pub reserved: Arc<[Reserved]>,
+    /// Addresses that nodes keep ready, in mode multi-pool.
+    pub pre_allocation: Arc<PreAllocation>,
     /// How many removed rows are remembered for nodes that lag.
     pub tombstones: usize,
 }
@@ -54,6 +57,7 @@ impl Config {
             bandwidth: false,
             identity_grace: Duration::from_secs(30 * 60),
             reserved: [].into(),
+            pre_allocation: Arc::default(),
             tombstones: 100_000,
         }
     }
@@ -104,6 +108,7 @@ impl Core {
             families: super::Families { v4: config.settings.ipv4, v6: config.settings.ipv6 },
             ipam: config.ipam,
             reserved: Arc::clone(&config.reserved),
+            pre_allocation: Arc::clone(&config.pre_allocation),
         });
         Self {
             config,
@@ -311,6 +316,9 @@ impl Core {
         }
         for policy in &dirty.policies {
             outcome.reports.extend(self.reporter.policy(&self.index, policy));
+        }
+        for pool in &dirty.pools {
+            outcome.reports.extend(self.reporter.pool(&self.index, pool));
         }
     }
 

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::ledger::{self, LedgerView};
+use super::pools::MultiPool;
 use super::release::{Released, Releases};
-use crate::index::Index;
+use crate::index::{Index, NoPool};
 use crate::object::{CiliumIdentity, CiliumNode, Labels, Name, Node, ObjectKey};
 
 /// More waiting things than this are not told one by one.
@@ -48,9 +49,9 @@ impl Demands {
         unmet.sort();
         unmet.truncate(MAX_UNMET);
         let nodes = nodes(index, ledgers, released);
-        let lack = nodes.iter().any(|demand| !demand.cidrs.is_empty());
+        let lack = nodes.iter().any(NodeDemand::lacks_cidrs);
         let cidrs = |ledger: &Arc<CiliumNode>| -> Vec<_> {
-            ledger.pod_cidrs.iter().map(|cidr| (*cidr, Arc::clone(&ledger.name))).collect()
+            ledger.cidrs().map(|cidr| (*cidr, Arc::clone(&ledger.name))).collect()
         };
         let mut used_cidrs: Vec<_> = index.ledgers().filter(|_| lack).flat_map(cidrs).collect();
         used_cidrs.sort();
@@ -107,6 +108,8 @@ pub struct NodeDemand {
     pub addresses_differ: bool,
     /// The Node owns its ledger: with the Node, Kubernetes would delete it before its addresses are free.
     pub owned: bool,
+    /// In mode multi-pool: what it shall have of which pool.
+    pub multi: Option<MultiPool>,
     /// Pods bound here without an address.
     pub assign: Vec<AddressDemand>,
     /// Addresses that are attached and not in the ledger (given from the node's reserve, or the ledger was lost): to be entered
@@ -114,6 +117,18 @@ pub struct NodeDemand {
     pub adopt: Vec<Adoption>,
     /// Entries that nobody uses and every node has forgotten: to be removed, longest free first.
     pub release: Vec<Release>,
+}
+
+impl NodeDemand {
+    /// Whether it needs a CIDR that it does not have.
+    #[must_use]
+    pub fn lacks_cidrs(&self) -> bool {
+        let missing = |multi: &MultiPool| match &self.ledger {
+            Some(ledger) => !multi.missing(ledger, self.node.max_pods).is_empty(),
+            None => true,
+        };
+        !self.cidrs.is_empty() || self.multi.as_ref().is_some_and(missing)
+    }
 }
 
 /// Address families.
@@ -153,6 +168,8 @@ pub struct AddressDemand {
     pub resource: Arc<str>,
     /// Families in which it has none yet.
     pub families: Families,
+    /// The pools of its addresses, IPv4 and IPv6.
+    pub pools: [Arc<str>; 2],
 }
 
 /// An address to be entered in the ledger as it is.
@@ -199,6 +216,9 @@ pub enum UnmetReason {
          --allocate-node-cidrs=true and --cluster-cidr naming a prefix of each family"
     )]
     NoPodCidr(Families),
+    /// No pool is a pod's.
+    #[error(transparent)]
+    NoPool(NoPool),
     /// An address or identity cannot be given back until these nodes have forgotten it.
     #[error("waits until {nodes:?} have forgotten it")]
     NotForgotten {

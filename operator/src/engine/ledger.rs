@@ -7,11 +7,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::demands::{AddressDemand, Adoption, Families, NodeDemand, Unmet, UnmetReason};
+use super::pools::MultiPool;
 use crate::compile::cluster::OVERLAY;
-use crate::compile::pool::split;
+use crate::compile::pool::overlays;
 use crate::config::IpamMode;
-use crate::index::{Entry, Index, PodEntry};
-use crate::object::{CiliumNode, Kind, Node, ObjectKey};
+use crate::index::{Entry, Index, NoPool, PodEntry};
+use crate::object::{CiliumNode, DEFAULT_POOL, Kind, Node, ObjectKey};
 
 /// A node's part of the demands, without releases: those depend on acks and so on time.
 #[derive(Debug, Default, PartialEq)]
@@ -49,8 +50,9 @@ pub fn view(index: &Index, name: &Arc<str>) -> LedgerView {
         ledger: ledger.cloned(),
         cidrs: if ipam == IpamMode::ClusterPool { missing_cidrs } else { Families::default() },
         given: kubernetes.iter().copied().filter(|_| ledger.is_none_or(|l| *l.pod_cidrs != *kubernetes)).collect(),
-        addresses_differ: ledger.is_some_and(|ledger| addresses_differ(node, ledger)),
+        addresses_differ: ledger.is_some_and(|ledger| addresses_differ(node, ledger, ipam)),
         owned: ledger.is_some_and(|ledger| ledger.node_uid.is_some()),
+        multi: None,
         assign: Vec::new(),
         adopt: adoptions(index, name),
         release: Vec::new(),
@@ -64,17 +66,35 @@ pub fn view(index: &Index, name: &Arc<str>) -> LedgerView {
         let key = pod.pod.endpoint_key();
         let adopted = demand.adopt.iter().filter(|adoption| adoption.resource == *key).map(|adoption| adoption.address);
         let lacks = missing(wanted, families(index.given(name, key).chain(adopted)));
-        let families = Families { v4: lacks.v4 && have.v4, v6: lacks.v6 && have.v6 };
-        if families != lacks {
-            view.unmet.push(unmet(pod, UnmetReason::NoCidr(Arc::clone(name))));
-        }
+        let mut pools = [DEFAULT_POOL, DEFAULT_POOL].map(Arc::from);
+        let families = if ipam == IpamMode::MultiPool {
+            let (families, reasons) = pools_of(index, pod, lacks, &mut pools);
+            view.unmet.extend(reasons.into_iter().map(|reason| unmet(pod, UnmetReason::NoPool(reason))));
+            families
+        } else {
+            let families = Families { v4: lacks.v4 && have.v4, v6: lacks.v6 && have.v6 };
+            if families != lacks {
+                view.unmet.push(unmet(pod, UnmetReason::NoCidr(Arc::clone(name))));
+            }
+            families
+        };
         if !families.is_empty() {
-            demand.assign.push(AddressDemand { owner: pod.pod.name.clone(), resource: Arc::clone(key), families });
+            let (owner, resource) = (pod.pod.name.clone(), Arc::clone(key));
+            demand.assign.push(AddressDemand { owner, resource, families, pools });
         }
         view.unmet.extend(conflicts(index, name, pod));
     }
+    demand.multi = multi_pool(index, name, &demand.assign);
+    let pools_differ = |multi: &MultiPool| {
+        ledger.is_some_and(|ledger| {
+            ledger.requested != multi.requested
+                || !multi.missing(ledger, node.max_pods).is_empty()
+                || !multi.surplus(ledger, node.max_pods).is_empty()
+        })
+    };
     view.demand = Some(demand).filter(|demand| {
         demand.ledger.is_none()
+            || demand.multi.as_ref().is_some_and(pools_differ)
             || demand.addresses_differ
             || demand.owned
             || !demand.cidrs.is_empty()
@@ -83,6 +103,34 @@ pub fn view(index: &Index, name: &Arc<str>) -> LedgerView {
             || !demand.adopt.is_empty()
     });
     view
+}
+
+/// What a node shall have of pools, in the mode that has any.
+fn multi_pool(index: &Index, name: &str, assign: &[AddressDemand]) -> Option<MultiPool> {
+    let config = index.config();
+    let of = || {
+        let (ledger, specs) = (index.ledger(name).map(|ledger| &**ledger), index.pools().specs());
+        MultiPool::of(ledger, assign, specs, config.families, &config.pre_allocation)
+    };
+    (config.ipam == IpamMode::MultiPool).then(of)
+}
+
+/// The pools of the families that a pod lacks; gives back the families that have one, and why others have none.
+fn pools_of(index: &Index, pod: &PodEntry, lacks: Families, pools: &mut [Arc<str>; 2]) -> (Families, BTreeSet<NoPool>) {
+    let (mut families, mut reasons) = (Families::default(), BTreeSet::new());
+    for (lacks, v6) in [(lacks.v4, false), (lacks.v6, true)] {
+        if !lacks {
+            continue;
+        }
+        match index.pool_of(pod, v6) {
+            Ok(pool) => {
+                pools[usize::from(v6)] = pool;
+                families = Families { v4: families.v4 || !v6, v6: families.v6 || v6 };
+            }
+            Err(reason) => drop(reasons.insert(reason)),
+        }
+    }
+    (families, reasons)
 }
 
 /// The demand of a node that only has to give back.
@@ -95,6 +143,7 @@ pub fn release_only(index: &Index, name: &str) -> Option<NodeDemand> {
         given: [].into(),
         addresses_differ: false,
         owned: false,
+        multi: multi_pool(index, name, &[]),
         assign: Vec::new(),
         adopt: Vec::new(),
         release: Vec::new(),
@@ -154,7 +203,7 @@ fn adoptions(index: &Index, name: &str) -> Vec<Adoption> {
     let Some(ledger) = index.ledger(name) else { return Vec::new() };
     let mut adopted = Vec::new();
     for (key, attachment) in index.attachments_on(name) {
-        let ours = |address: &&IpAddr| ledger.pod_cidrs.iter().any(|cidr| cidr.contains(*address));
+        let ours = |address: &&IpAddr| ledger.cidrs().any(|cidr| cidr.contains(*address));
         for address in attachment.addresses.iter().filter(ours) {
             if !ledger.pool.contains_key(address) {
                 adopted.push(Adoption { address: *address, owner: attachment.pod.clone(), resource: Arc::clone(key) });
@@ -165,13 +214,14 @@ fn adoptions(index: &Index, name: &str) -> Vec<Adoption> {
     adopted
 }
 
-fn addresses_differ(node: &Node, ledger: &CiliumNode) -> bool {
-    let overlays = [true, false].into_iter().filter_map(|v4| {
-        let cidr = ledger.pod_cidrs.iter().find(|cidr| cidr.network().is_ipv4() == v4)?;
-        Some(split(cidr, node.max_pods)?.overlay)
-    });
-    let wanted: BTreeSet<(&str, IpAddr)> =
-        node.internal_ips.iter().map(|ip| ("InternalIP", *ip)).chain(overlays.map(|ip| (OVERLAY, ip))).collect();
+fn addresses_differ(node: &Node, ledger: &CiliumNode, ipam: IpamMode) -> bool {
+    let overlays = overlays(ledger, node.max_pods, ipam == IpamMode::MultiPool);
+    let wanted: BTreeSet<(&str, IpAddr)> = node
+        .internal_ips
+        .iter()
+        .map(|ip| ("InternalIP", *ip))
+        .chain(overlays.into_iter().map(|ip| (OVERLAY, ip)))
+        .collect();
     let kinds = ["InternalIP", OVERLAY];
     let have = ledger.addresses.iter().filter(|entry| kinds.contains(&&*entry.kind));
     have.map(|entry| (&*entry.kind, entry.ip)).collect::<BTreeSet<_>>() != wanted

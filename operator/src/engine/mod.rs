@@ -24,6 +24,7 @@ mod input;
 mod ledger;
 mod mailbox;
 mod metrics;
+mod pools;
 mod publication;
 mod release;
 mod reports;
@@ -39,5 +40,6 @@ pub use demands::{
 };
 pub use input::{Input, Observed, SessionEvent};
 pub use metrics::PodMetrics;
+pub use pools::{MultiPool, PreAllocation, take_back};
 pub use reports::{Diagnostic, EndpointReport, EndpointState, Reason, Report};
 pub use task::{Engine, EngineEnded, Handle, News, Outputs, Session, SessionEnded};

@@ -15,8 +15,8 @@ use proptest::sample::{Index as Pick, select};
 use super::*;
 use crate::config::IpamMode;
 use crate::object::{
-    CiliumIdentity, CiliumNode, Endpoint, EndpointSlice, Kind, LedgerAddress, Name, Object, ObjectKey, PoolEntry,
-    Service, ServiceKind, arbitrary,
+    CiliumIdentity, CiliumNode, Endpoint, EndpointSlice, Kind, LedgerAddress, Name, NodePool, Object, ObjectKey,
+    PodIpPool, PoolCidrs, PoolEntry, Service, ServiceKind, arbitrary,
 };
 use crate::publish::journal::Journal;
 use crate::publish::session::SessionState;
@@ -50,14 +50,21 @@ fn ledger() -> impl Strategy<Value = Object> {
             let number = name.bytes().last().map_or(0, |b| b - b'0');
             let overlay = LedgerAddress { kind: "CiliumInternalIP".into(), ip: IpAddr::from([10, 0, number, 1]) };
             let cidr = format!("10.0.{number}.0/24").parse().unwrap();
+            let blue = NodePool {
+                name: "blue".into(),
+                cidrs: ["10.9.0.0/26".parse().unwrap()].into(),
+                allow_first_ip: has_overlay,
+                allow_last_ip: false,
+            };
             Object::CiliumNode(Arc::new(CiliumNode {
                 name: name.into(),
                 uid: "u".into(),
                 resource_version: "1".into(),
-                node_uid: None,
                 pod_cidrs: has_cidr.then_some(cidr).into_iter().collect(),
                 pool: pool.into_iter().collect(),
                 addresses: has_overlay.then_some(overlay).into_iter().collect(),
+                pools: (!has_cidr).then_some(blue).into_iter().collect(),
+                ..CiliumNode::default()
             }))
         },
     )
@@ -90,8 +97,30 @@ fn service() -> impl Strategy<Value = Object> {
     prop_oneof![service, slice]
 }
 
+fn pool() -> impl Strategy<Value = Object> {
+    let cidrs = vec(select(vec!["10.0.0.0/16", "10.0.1.0/24", "10.0.2.0/24", "10.9.0.0/24"]), 0..3);
+    let selectors =
+        (prop::option::of(arbitrary::pod_selector()), prop::option::weighted(0.1, arbitrary::pod_selector()));
+    (select(vec!["default", "blue"]), cidrs, 0..2_i64, selectors).prop_map(|(name, cidrs, created, selectors)| {
+        let cidrs = cidrs.into_iter().map(|cidr| cidr.parse().unwrap()).collect();
+        Object::CiliumPodIPPool(Arc::new(PodIpPool {
+            name: name.into(),
+            created,
+            ipv4: PoolCidrs { cidrs, mask: 26 },
+            pod_selector: selectors.0,
+            namespace_selector: selectors.1,
+            ..PodIpPool::default()
+        }))
+    })
+}
+
 fn ipam() -> impl Strategy<Value = IpamMode> {
-    prop_oneof![3 => Just(IpamMode::ClusterPool), 1 => Just(IpamMode::Kubernetes), 1 => Just(IpamMode::DelegatedPlugin)]
+    prop_oneof![
+        3 => Just(IpamMode::ClusterPool),
+        2 => Just(IpamMode::MultiPool),
+        1 => Just(IpamMode::Kubernetes),
+        1 => Just(IpamMode::DelegatedPlugin),
+    ]
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -105,6 +134,7 @@ fn event() -> impl Strategy<Value = Event> {
         5 => arbitrary::policy().prop_map(|policy| Event::Upsert(Object::NetworkPolicy(Arc::new(policy)))),
         4 => ledger().prop_map(Event::Upsert),
         2 => service().prop_map(Event::Upsert),
+        2 => pool().prop_map(Event::Upsert),
         6 => (256..264_u32, any::<Pick>()).prop_map(|(id, pick)| Event::Number(id, pick)),
         2 => attached.prop_map(|(node, pods)| Event::Attached(node, pods)),
         5 => any::<Pick>().prop_map(Event::Delete),

@@ -30,6 +30,8 @@ pub struct Dirty {
     pub ledgers: BTreeSet<Arc<str>>,
     /// Identities that may have come into or gone out of use.
     pub usage: BTreeSet<u32>,
+    /// Pools whose diagnostics may differ.
+    pub pools: BTreeSet<Arc<str>>,
     /// Policies whose diagnostics may differ.
     pub policies: BTreeSet<Name>,
 }

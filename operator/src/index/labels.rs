@@ -149,19 +149,21 @@ mod tests {
             service_account: "default".into(),
             ports: [].into(),
             bandwidth: Default::default(),
+            pools: Default::default(),
             ips: [].into(),
             deleting: false,
             finished: false,
             resource_version: "1".into(),
         };
         let labels = [("kubernetes.io/metadata.name", "shop"), ("team", "a")].into_iter().collect();
-        let namespace = Namespace { name: "shop".into(), labels };
+        let namespace = Namespace { name: "shop".into(), labels, ..Namespace::default() };
         let fixed = Reserved::fixed(&[(129, "dns".into())].into());
         let config = Config {
             cluster: "default".into(),
             families: Default::default(),
             ipam: Default::default(),
             reserved: fixed.into(),
+            pre_allocation: Default::default(),
         };
         let labels = security_labels(&pod, &namespace, &config);
         let text: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();

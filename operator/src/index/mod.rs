@@ -10,6 +10,7 @@ pub mod labels;
 mod ledger;
 mod pods;
 mod policies;
+mod pools;
 mod selectors;
 mod services;
 
@@ -22,16 +23,20 @@ pub use identities::{LabelSet, SetId};
 pub use ledger::Entry;
 pub use pods::PodEntry;
 pub use policies::PolicyEntry;
+pub use pools::{NoPool, PoolSpec, PoolSpecs};
 
 use crate::config::IpamMode;
-use crate::engine::{Families, Observed};
+use crate::engine::{Families, Observed, PreAllocation};
 use crate::identity::Reserved;
-use crate::object::{CiliumIdentity, CiliumNode, Kind, MasqueradeAgent, Name, Namespace, Node, Object, ObjectKey};
+use crate::object::{
+    CiliumIdentity, CiliumNode, Kind, MasqueradeAgent, Name, Namespace, Node, Object, ObjectKey, PodIpPool,
+};
 use attachments::Attachments;
 use identities::LabelSets;
 use ledger::Ledgers;
 use pods::Pods;
 use policies::Policies;
+use pools::Pools;
 use selectors::Selectors;
 use services::Services;
 
@@ -49,6 +54,8 @@ pub struct Config {
     pub ipam: IpamMode,
     /// Label sets whose numbers are fixed.
     pub reserved: Arc<[Reserved]>,
+    /// Addresses that nodes keep ready, in mode multi-pool.
+    pub pre_allocation: Arc<PreAllocation>,
 }
 
 /// All inputs, joined.
@@ -64,6 +71,7 @@ pub struct Index {
     selectors: Selectors,
     policies: Policies,
     services: Services,
+    ip_pools: Pools,
     masquerade: Option<Arc<MasqueradeAgent>>,
     dirty: Dirty,
 }
@@ -83,6 +91,7 @@ impl Index {
             selectors: Selectors::default(),
             policies: Policies::default(),
             services: Services::default(),
+            ip_pools: Pools::default(),
             masquerade: None,
             dirty: Dirty::default(),
         };
@@ -130,6 +139,10 @@ impl Index {
                 let name = Arc::clone(&ledger.name);
                 self.set_ledger(&name, Some(ledger));
             }
+            Object::CiliumPodIPPool(pool) => {
+                let name = Arc::clone(&pool.name);
+                self.set_pool(&name, Some(pool));
+            }
             Object::ConfigMap(agent) => self.set_masquerade(Some(agent)),
         }
     }
@@ -150,6 +163,7 @@ impl Index {
                 }
             }
             Kind::CiliumNode => self.set_ledger(&name.name, None),
+            Kind::CiliumPodIPPool => self.set_pool(&name.name, None),
             Kind::ConfigMap => self.set_masquerade(None),
         }
     }
@@ -170,6 +184,15 @@ impl Index {
             {
                 self.refresh_pod(&name);
             }
+        }
+    }
+
+    fn set_pool(&mut self, name: &Arc<str>, pool: Option<Arc<PodIpPool>>) {
+        let said = self.ip_pools.set(name, pool);
+        self.dirty.pools.extend(said);
+        self.dirty.pools.insert(Arc::clone(name));
+        if self.config.ipam == IpamMode::MultiPool {
+            self.dirty.ledgers.extend(self.nodes.keys().cloned());
         }
     }
 
@@ -235,6 +258,8 @@ impl Index {
         }
         self.dirty.nodes.insert(Arc::clone(name));
         self.dirty.ledgers.insert(Arc::clone(name));
+        let pools = self.ledgers.get(name).into_iter().chain(&ledger).flat_map(|ledger| &ledger.pools);
+        self.dirty.pools.extend(pools.map(|pool| Arc::clone(&pool.name)));
         for entry in self.ledgers.set(name, ledger) {
             self.dirty.pods.extend(self.pods.holder(&entry.resource).map(|pod| pod.pod.name.clone()));
             self.mark_claimants(entry.address);

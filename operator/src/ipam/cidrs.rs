@@ -9,12 +9,23 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::time::Instant;
 
 use crate::config::ClusterPool;
+use crate::engine::MultiPool;
+use crate::object::CiliumNode;
 
 /// Numbers the CIDRs of a pool.
 type Number = u128;
 
 /// For so long a choice counts as used although no ledger says so. Longer than any write may take.
 const PINNED: Duration = Duration::from_secs(60);
+
+/// What a node is given of pools.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Growth {
+    /// CIDRs.
+    pub cidrs: Vec<IpNet>,
+    /// Pools, with the family (whether it is IPv6), of which nothing is left.
+    pub exhausted: Vec<(Arc<str>, bool)>,
+}
 
 /// The ledger of node CIDRs as this process knows it: what all CiliumNodes say, and what it knows beyond that.
 #[derive(Clone, Debug)]
@@ -59,7 +70,12 @@ impl Cidrs {
             false => (&self.pools.ipv4_cidrs, self.pools.ipv4_mask),
             true => (&self.pools.ipv6_cidrs, self.pools.ipv6_mask),
         };
-        for pool in pools.clone() {
+        let pools = pools.clone();
+        self.choose_in(&pools, mask, node)
+    }
+
+    fn choose_in(&mut self, pools: &[IpNet], mask: u8, node: &Arc<str>) -> Option<IpNet> {
+        for pool in pools.iter().copied() {
             let start = self.next.get(&pool).copied().unwrap_or(0);
             if let Some((index, cidr)) = self.free_in(&pool, mask, start) {
                 self.next.insert(pool, index + 1);
@@ -68,6 +84,35 @@ impl Cidrs {
             }
         }
         None
+    }
+
+    /// Chooses what a node lacks of pools, besides what its `ledger` has. Chosen again before its echo has come, it is the same.
+    pub fn grow(&mut self, multi: &MultiPool, ledger: &CiliumNode, max_pods: u32) -> Growth {
+        let (mut ledger, mut growth) = (ledger.clone(), Growth::default());
+        let node = Arc::clone(&ledger.name);
+        loop {
+            let missing = multi.missing(&ledger, max_pods);
+            let Some((pool, v6)) = missing.into_iter().find(|missing| !growth.exhausted.contains(missing)) else {
+                return growth;
+            };
+            let Some(spec) = multi.specs.get(&pool) else { return growth };
+            let family = spec.family(v6);
+            let again = self.pinned.iter().find(|(cidr, (owner, _))| {
+                *owner == node
+                    && cidr.prefix_len() == family.mask
+                    && spec.has(cidr)
+                    && !ledger.cidrs().any(|c| c == *cidr)
+            });
+            let again = again.map(|(cidr, _)| *cidr);
+            match again.or_else(|| self.choose_in(&family.cidrs, family.mask, &node)) {
+                Some(cidr) => {
+                    self.pin(cidr, &node);
+                    multi.give(&mut ledger, cidr);
+                    growth.cidrs.push(cidr);
+                }
+                None => growth.exhausted.push((pool, v6)),
+            }
+        }
     }
 
     /// All pools of a family, for people.

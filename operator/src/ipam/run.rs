@@ -82,7 +82,7 @@ impl<L: Ledgers> Allocator<L> {
     ) -> Result<Self, kube::Error> {
         for ledger in ledgers.list().await? {
             metrics.used(&ledger.name, ledger.pool.len());
-            for cidr in &ledger.pod_cidrs {
+            for cidr in ledger.cidrs() {
                 cidrs.pin(*cidr, &ledger.name);
             }
         }
@@ -112,7 +112,7 @@ impl<L: Ledgers> Allocator<L> {
         for (node, _) in self.states.extract_if(|node, state| !state.in_flight && !demanded.contains(&**node)) {
             self.metrics.needed(&node, 0);
         }
-        if snapshot.nodes.iter().any(|demand| !demand.cidrs.is_empty()) {
+        if snapshot.nodes.iter().any(NodeDemand::lacks_cidrs) {
             self.cidrs.set_ledgers(&snapshot.used_cidrs);
         }
         for demand in &snapshot.nodes {
@@ -149,6 +149,11 @@ impl<L: Ledgers> Allocator<L> {
                     None => self.no_cidr(&node, v6),
                 }
             }
+        }
+        if let Some(multi) = &demand.multi {
+            let growth = self.cidrs.grow(multi, &old, demand.node.max_pods);
+            cidrs.extend(growth.cidrs);
+            self.say_exhausted(&node, &growth.exhausted);
         }
         let plan = plan(&old, demand, &cidrs, &mut self.rotation);
         self.say_short(&node, &plan);
@@ -234,6 +239,17 @@ impl<L: Ledgers> Allocator<L> {
         }
         if let Some(first) = plan.short.first() {
             self.notices.warn(ObjectKey::cluster(Kind::CiliumNode, node), SHORT, first.message.clone());
+        }
+    }
+
+    fn say_exhausted(&self, node: &Arc<str>, exhausted: &[(Arc<str>, bool)]) {
+        for (pool, v6) in exhausted {
+            let family = if *v6 { "ipv6" } else { "ipv4" };
+            let message = format!(
+                "spec.{family}.cidrs: nothing of CiliumPodIPPool {pool} is left for node {node}; add a CIDR to it"
+            );
+            self.notices.warn(ObjectKey::cluster(Kind::CiliumPodIPPool, pool), SHORT, message.clone());
+            self.notices.warn(ObjectKey::cluster(Kind::Node, node), SHORT, message);
         }
     }
 

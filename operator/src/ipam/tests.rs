@@ -1,4 +1,5 @@
 mod burst;
+mod pools;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -44,6 +45,7 @@ fn demand(node: &Arc<Node>, ledger: Option<CiliumNode>) -> NodeDemand {
         given: [].into(),
         addresses_differ: false,
         owned: false,
+        multi: None,
         assign: vec![],
         adopt: vec![],
         release: vec![],
@@ -51,7 +53,12 @@ fn demand(node: &Arc<Node>, ledger: Option<CiliumNode>) -> NodeDemand {
 }
 
 fn pod(number: u8) -> AddressDemand {
-    AddressDemand { owner: Name::new("a", format!("pod-{number}")), resource: resource(number), families: V4 }
+    AddressDemand {
+        owner: Name::new("a", format!("pod-{number}")),
+        resource: resource(number),
+        families: V4,
+        pools: ["default", "default"].map(Arc::from),
+    }
 }
 
 fn resource(number: u8) -> Arc<str> {

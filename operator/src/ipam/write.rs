@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axoneme_crds::v2;
-use axoneme_crds::v2::node::ipam::{AllocationIp, AllocationMap};
+use axoneme_crds::v2::node::ipam::{AllocationIp, AllocationMap, IpamPools, PoolAllocation, PoolDemand, PoolRequest};
 use axoneme_crds::v2::node::{IpamSpec, NodeAddress};
 use kube::api::ObjectMeta;
 use serde_json::{Map, Value, json};
@@ -21,6 +21,7 @@ pub fn creation(ledger: &CiliumNode) -> v2::CiliumNode {
         pool: of_family(false),
         ipv6_pool: of_family(true),
         pod_cidrs: ledger.pod_cidrs.iter().map(ToString::to_string).collect(),
+        pools: (!ledger.pools.is_empty() || !ledger.requested.is_empty()).then(|| pools(ledger)),
         ..IpamSpec::default()
     };
     v2::CiliumNode {
@@ -42,6 +43,10 @@ pub fn patch(old: &CiliumNode, new: &CiliumNode) -> Option<Value> {
     if old.pod_cidrs != new.pod_cidrs {
         ipam.insert("podCIDRs".into(), json!(new.pod_cidrs));
     }
+    if old.pools != new.pools || old.requested != new.requested {
+        let IpamPools { requested, allocated, .. } = pools(new);
+        ipam.insert("pools".into(), json!({"requested": requested, "allocated": allocated}));
+    }
     for (key, v6) in [("pool", false), ("ipv6-pool", true)] {
         let changes = pool_changes(old, new, v6);
         if !changes.is_empty() {
@@ -60,6 +65,26 @@ pub fn patch(old: &CiliumNode, new: &CiliumNode) -> Option<Value> {
     }
     metadata.insert("resourceVersion".into(), json!(old.resource_version));
     Some(json!({"metadata": metadata, "spec": spec}))
+}
+
+fn pools(ledger: &CiliumNode) -> IpamPools {
+    let requested = ledger.requested.iter().map(|request| PoolRequest {
+        pool: request.pool.to_string(),
+        needed: Some(PoolDemand {
+            ipv4_addrs: Some(request.ipv4).filter(|count| *count > 0),
+            ipv6_addrs: Some(request.ipv6).filter(|count| *count > 0),
+            ..PoolDemand::default()
+        }),
+        ..PoolRequest::default()
+    });
+    let allocated = ledger.pools.iter().map(|pool| PoolAllocation {
+        pool: pool.name.to_string(),
+        cidrs: pool.cidrs.iter().map(ToString::to_string).collect(),
+        allow_first_ip: Some(true).filter(|_| pool.allow_first_ip),
+        allow_last_ip: Some(true).filter(|_| pool.allow_last_ip),
+        ..PoolAllocation::default()
+    });
+    IpamPools { requested: requested.collect(), allocated: allocated.collect(), ..IpamPools::default() }
 }
 
 fn pool_changes(old: &CiliumNode, new: &CiliumNode, v6: bool) -> Map<String, Value> {

@@ -10,7 +10,7 @@ use proptest::sample::select;
 
 use super::{
     Bandwidth, ContainerPort, IpBlock, Labels, Name, Namespace, NetworkPolicy, Node, Operator, Peer, Pod, PolicyPort,
-    PolicyRule, PolicyType, PortRef, Protocol, Requirement, Selector,
+    PolicyRule, PolicyType, PoolNames, PortRef, Protocol, Requirement, Selector,
 };
 
 pub const NAMESPACES: [&str; 3] = ["red", "green", "blue"];
@@ -20,7 +20,7 @@ pub fn namespace(name: &'static str) -> impl Strategy<Value = Namespace> {
     of(select(vec!["a", "b"])).prop_map(move |team| {
         let own = ("kubernetes.io/metadata.name", name);
         let labels = std::iter::once(own).chain(team.map(|team| ("team", team))).collect();
-        Namespace { name: name.into(), labels }
+        Namespace { name: name.into(), labels, ..Namespace::default() }
     })
 }
 
@@ -83,6 +83,7 @@ pub fn pod() -> impl Strategy<Value = Pod> {
             service_account: "default".into(),
             ports: ports.into(),
             bandwidth: Bandwidth::default(),
+            pools: PoolNames::default(),
             ips: flags.3.map(|host| IpAddr::from([10, 0, 1, host])).into_iter().collect(),
             deleting: false,
             finished: flags.1,

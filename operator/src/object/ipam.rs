@@ -22,7 +22,7 @@ pub struct CiliumIdentity {
 }
 
 /// A `CiliumNode`: the ledger of one node's addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CiliumNode {
     /// `metadata.name`, that of its Node.
     pub name: Arc<str>,
@@ -38,13 +38,46 @@ pub struct CiliumNode {
     pub pool: BTreeMap<IpAddr, PoolEntry>,
     /// `spec.addresses`.
     pub addresses: Box<[LedgerAddress]>,
+    /// `spec.ipam.pools.allocated`, sorted by name.
+    pub pools: Box<[NodePool]>,
+    /// `spec.ipam.pools.requested`, sorted by name.
+    pub requested: Box<[PoolRequest]>,
 }
 
 impl CiliumNode {
+    /// All CIDRs of the node, of whatever mode.
+    pub fn cidrs(&self) -> impl Iterator<Item = &IpNet> {
+        self.pod_cidrs.iter().chain(self.pools.iter().flat_map(|pool| &pool.cidrs))
+    }
+
     /// Addresses of one `type`.
     pub fn addresses_of(&self, kind: &str) -> impl Iterator<Item = IpAddr> {
         self.addresses.iter().filter(move |entry| &*entry.kind == kind).map(|entry| entry.ip)
     }
+}
+
+/// What a node has of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodePool {
+    /// The pool.
+    pub name: Arc<str>,
+    /// Its CIDRs.
+    pub cidrs: Box<[IpNet]>,
+    /// The first address of each may be a pod's.
+    pub allow_first_ip: bool,
+    /// The last one may.
+    pub allow_last_ip: bool,
+}
+
+/// How many addresses a node needs of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolRequest {
+    /// The pool.
+    pub pool: Arc<str>,
+    /// IPv4 addresses.
+    pub ipv4: u32,
+    /// IPv6 addresses.
+    pub ipv6: u32,
 }
 
 /// `spec.addresses[]` of a `CiliumNode`.

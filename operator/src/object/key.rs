@@ -38,12 +38,13 @@ pub enum Kind {
     NetworkPolicy,
     CiliumIdentity,
     CiliumNode,
+    CiliumPodIPPool,
     ConfigMap,
 }
 
 impl Kind {
     /// All kinds: nothing is served before each of them is synced.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
@@ -52,6 +53,7 @@ impl Kind {
         Self::NetworkPolicy,
         Self::CiliumIdentity,
         Self::CiliumNode,
+        Self::CiliumPodIPPool,
         Self::ConfigMap,
     ];
 
@@ -67,6 +69,7 @@ impl Kind {
             Self::NetworkPolicy => ("NetworkPolicy", "networking.k8s.io/v1"),
             Self::CiliumIdentity => ("CiliumIdentity", "cilium.io/v2"),
             Self::CiliumNode => ("CiliumNode", "cilium.io/v2"),
+            Self::CiliumPodIPPool => ("CiliumPodIPPool", "cilium.io/v2alpha1"),
             Self::ConfigMap => ("ConfigMap", "v1"),
         }
     }

@@ -12,16 +12,18 @@ mod masquerade;
 mod node;
 mod pod;
 mod policy;
+mod pool;
 mod selector;
 mod service;
 
-pub use ipam::{CiliumIdentity, CiliumNode, LedgerAddress, PoolEntry};
+pub use ipam::{CiliumIdentity, CiliumNode, LedgerAddress, NodePool, PoolEntry, PoolRequest};
 pub use key::{Kind, Name, ObjectKey};
 pub use labels::Labels;
 pub use masquerade::MasqueradeAgent;
 pub use node::{Namespace, Node};
 pub use pod::{Bandwidth, ContainerPort, Pod};
 pub use policy::{Direction, IpBlock, NetworkPolicy, Peer, PolicyPort, PolicyRule, PolicyType, PortRef};
+pub use pool::{DEFAULT_POOL, IP_POOL, IPV4_POOL, IPV6_POOL, PodIpPool, PoolCidrs, PoolNames};
 pub use selector::{Operator, Requirement, Selector};
 pub use service::{Endpoint, EndpointSlice, Service, ServiceKind, ServicePort, SlicePort};
 
@@ -87,6 +89,7 @@ pub enum Object {
     NetworkPolicy(Arc<NetworkPolicy>),
     CiliumIdentity(Arc<CiliumIdentity>),
     CiliumNode(Arc<CiliumNode>),
+    CiliumPodIPPool(Arc<PodIpPool>),
     ConfigMap(Arc<MasqueradeAgent>),
 }
 
@@ -105,6 +108,7 @@ impl Object {
                 ObjectKey::cluster(Kind::CiliumIdentity, &Arc::from(identity.id.to_string()))
             }
             Self::CiliumNode(node) => ObjectKey::cluster(Kind::CiliumNode, &node.name),
+            Self::CiliumPodIPPool(pool) => ObjectKey::cluster(Kind::CiliumPodIPPool, &pool.name),
             Self::ConfigMap(agent) => ObjectKey::namespaced(Kind::ConfigMap, &agent.name),
         }
     }

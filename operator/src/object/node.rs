@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::Labels;
+use super::{Labels, PoolNames};
 
 /// What the operator needs of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,10 +29,12 @@ pub struct Node {
 }
 
 /// A namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {
     /// `metadata.name`.
     pub name: Arc<str>,
     /// Its labels; the API server always sets `kubernetes.io/metadata.name`.
     pub labels: Labels,
+    /// Pools that its annotations name.
+    pub pools: PoolNames,
 }

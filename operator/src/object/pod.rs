@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Labels, Name, Protocol};
+use super::{Labels, Name, PoolNames, Protocol};
 
 /// What the operator needs of a pod. The default is one of which nothing is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Pod {
     pub ports: Box<[ContainerPort]>,
     /// Limits that its annotations ask for.
     pub bandwidth: Bandwidth,
+    /// Pools that its annotations name.
+    pub pools: PoolNames,
     /// `status.podIPs`: what it was attached with, as the kubelet reports it.
     pub ips: Box<[IpAddr]>,
     /// `metadata.deletionTimestamp` is set.

@@ -198,6 +198,7 @@ fn plural(kind: Kind) -> &'static str {
         Kind::NetworkPolicy => "networkpolicies",
         Kind::CiliumIdentity => "ciliumidentities",
         Kind::CiliumNode => "ciliumnodes",
+        Kind::CiliumPodIPPool => "ciliumpodippools",
         Kind::ConfigMap => "configmaps",
     }
 }

@@ -70,9 +70,10 @@ impl Problems {
         let mut objects: HashMap<&ObjectKey, Vec<(Notice, Instant)>> = HashMap::new();
         for Unmet { object, reason } in unmet {
             let (name, patience) = match reason {
-                UnmetReason::NoNode(_) | UnmetReason::NoCidr(_) | UnmetReason::NoPodCidr(_) => {
-                    ("FailedAddressAllocation", PATIENCE)
-                }
+                UnmetReason::NoNode(_)
+                | UnmetReason::NoCidr(_)
+                | UnmetReason::NoPodCidr(_)
+                | UnmetReason::NoPool(_) => ("FailedAddressAllocation", PATIENCE),
                 UnmetReason::NotForgotten { .. } | UnmetReason::Attached(_) => (Reason::Waiting.as_str(), LONG),
                 UnmetReason::Conflict { .. } => (Reason::Conflict.as_str(), Duration::ZERO),
             };

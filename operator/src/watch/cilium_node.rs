@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::Watched;
 use super::context::{Context, text};
 use super::metadata::slim;
-use crate::object::{self, Kind, LedgerAddress, Object, PoolEntry};
+use crate::object::{self, Kind, LedgerAddress, NodePool, Object, PoolEntry, PoolRequest};
 
 /// A CiliumNode as it is read; IPAM reads single ones too.
 #[derive(Clone, Debug, Deserialize, Resource)]
@@ -46,6 +46,14 @@ struct Ipam {
     pool: Option<BTreeMap<String, Entry>>,
     #[serde(rename = "ipv6-pool")]
     ipv6_pool: Option<BTreeMap<String, Entry>>,
+    pools: Option<Pools>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Pools {
+    requested: Option<Vec<v2::node::ipam::PoolRequest>>,
+    allocated: Option<Vec<v2::node::ipam::PoolAllocation>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -87,6 +95,7 @@ impl Ledger {
         let owners = self.metadata.owner_references.as_deref().unwrap_or_default();
         let owner = owners.iter().find(|owner| owner.kind == "Node" && owner.api_version == "v1");
         let cidrs = ipam.pod_cidrs.unwrap_or_default();
+        let (pools, requested) = pools(ipam.pools.unwrap_or_default(), context);
         object::CiliumNode {
             name: text(self.metadata.name.as_deref()),
             uid: text(self.metadata.uid.as_deref()),
@@ -95,6 +104,32 @@ impl Ledger {
             pod_cidrs: cidrs.iter().filter_map(|cidr| context.parse("spec.ipam.podCIDRs", cidr, "CIDR")).collect(),
             pool,
             addresses: addresses.into(),
+            pools,
+            requested,
         }
     }
+}
+
+fn pools(pools: Pools, context: &mut Context) -> (Box<[NodePool]>, Box<[PoolRequest]>) {
+    let mut allocated: Vec<NodePool> = Vec::new();
+    for pool in pools.allocated.unwrap_or_default() {
+        let name = context.share(&pool.pool);
+        let cidrs = pool.cidrs.iter();
+        let cidrs = cidrs.filter_map(|cidr| context.parse("spec.ipam.pools.allocated[].cidrs", cidr, "CIDR"));
+        allocated.push(NodePool {
+            name,
+            cidrs: cidrs.collect(),
+            allow_first_ip: pool.allow_first_ip.unwrap_or(false),
+            allow_last_ip: pool.allow_last_ip.unwrap_or(false),
+        });
+    }
+    allocated.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut requested: Vec<PoolRequest> = Vec::new();
+    for request in pools.requested.unwrap_or_default() {
+        let needed = request.needed.unwrap_or_default();
+        let (ipv4, ipv6) = (needed.ipv4_addrs.unwrap_or(0), needed.ipv6_addrs.unwrap_or(0));
+        requested.push(PoolRequest { pool: context.share(&request.pool), ipv4, ipv6 });
+    }
+    requested.sort_by(|a, b| a.pool.cmp(&b.pool));
+    (allocated.into(), requested.into())
 }

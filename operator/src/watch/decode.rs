@@ -5,7 +5,10 @@ use serde_json::Value;
 use super::context::Context;
 use super::guard::Guarded;
 use super::{Problem, Watched};
-use super::{cilium_identity, cilium_node, config_map, endpoint_slice, namespace, network_policy, node, pod, service};
+use super::{
+    cilium_identity, cilium_node, config_map, endpoint_slice, namespace, network_policy, node, pod, pod_ip_pool,
+    service,
+};
 use crate::object::Object;
 
 /// Why a manifest is no object.
@@ -42,6 +45,7 @@ pub fn decode(manifest: &Value) -> Result<(Option<Object>, Vec<Problem>), Decode
         "NetworkPolicy" => convert::<network_policy::Policy>(manifest),
         "CiliumIdentity" => convert::<cilium_identity::Identity>(manifest),
         "CiliumNode" => convert::<cilium_node::Ledger>(manifest),
+        "CiliumPodIPPool" => convert::<pod_ip_pool::Pool>(manifest),
         "ConfigMap" => convert::<config_map::ConfigMap>(manifest),
         other => Err(DecodeError::Kind(other.to_owned())),
     }

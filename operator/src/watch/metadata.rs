@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::api::ObjectMeta;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+
+use crate::object::{IP_POOL, IPV4_POOL, IPV6_POOL, PoolNames};
 
 /// Annotation of a static pod's mirror.
 pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -18,7 +21,7 @@ pub(super) const EGRESS_BANDWIDTH: &str = "kubernetes.io/egress-bandwidth";
 pub(super) const INGRESS_BANDWIDTH: &str = "kubernetes.io/ingress-bandwidth";
 
 /// Annotations that are read; all others are skipped while parsing.
-const ANNOTATIONS: [&str; 3] = [MIRROR, EGRESS_BANDWIDTH, INGRESS_BANDWIDTH];
+const ANNOTATIONS: [&str; 6] = [MIRROR, EGRESS_BANDWIDTH, INGRESS_BANDWIDTH, IP_POOL, IPV4_POOL, IPV6_POOL];
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -27,6 +30,7 @@ struct Slim {
     namespace: Option<String>,
     uid: Option<String>,
     resource_version: Option<String>,
+    creation_timestamp: Option<Time>,
     deletion_timestamp: Option<Time>,
     labels: Option<BTreeMap<String, String>>,
     #[serde(deserialize_with = "annotations")]
@@ -42,12 +46,19 @@ pub(super) fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectM
         namespace: slim.namespace,
         uid: slim.uid,
         resource_version: slim.resource_version,
+        creation_timestamp: slim.creation_timestamp,
         deletion_timestamp: slim.deletion_timestamp,
         labels: slim.labels,
         annotations: slim.annotations,
         owner_references: slim.owner_references,
         ..ObjectMeta::default()
     })
+}
+
+/// Pools that annotations name.
+pub(super) fn pool_names(annotations: &mut BTreeMap<String, String>) -> PoolNames {
+    let mut name = |key: &str| annotations.remove(key).filter(|name| !name.is_empty()).map(Arc::from);
+    PoolNames { any: name(IP_POOL), ipv4: name(IPV4_POOL), ipv6: name(IPV6_POOL) }
 }
 
 fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeMap<String, String>>, D::Error> {

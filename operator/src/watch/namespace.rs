@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::Watched;
 use super::context::{Context, labels, text};
-use super::metadata::slim;
+use super::metadata::{pool_names, slim};
 use crate::object::{self, Kind, Object};
 
 #[derive(Clone, Debug, Deserialize, Resource)]
@@ -24,6 +24,7 @@ impl Watched for Namespace {
 
     fn convert(mut self, _: &mut Context) -> Option<Object> {
         let name = text(self.metadata.name.as_deref());
-        Some(Object::Namespace(Arc::new(object::Namespace { name, labels: labels(&mut self.metadata) })))
+        let pools = pool_names(&mut self.metadata.annotations.take().unwrap_or_default());
+        Some(Object::Namespace(Arc::new(object::Namespace { name, labels: labels(&mut self.metadata), pools })))
     }
 }

@@ -37,7 +37,7 @@ struct Spec {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct RawSelector {
+pub(super) struct RawSelector {
     match_labels: Option<BTreeMap<String, String>>,
     match_expressions: Option<Vec<Expression>>,
 }
@@ -165,7 +165,7 @@ fn port(raw: Port) -> PolicyPort {
     }
 }
 
-fn selector(raw: RawSelector) -> Selector {
+pub(super) fn selector(raw: RawSelector) -> Selector {
     let expressions = raw.match_expressions.unwrap_or_default().into_iter().map(|expression| Requirement {
         key: expression.key.into(),
         operator: Operator::from_kubernetes(&expression.operator),

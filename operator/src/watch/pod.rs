@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::Watched;
 use super::context::{Context, labels, text};
-use super::metadata::{EGRESS_BANDWIDTH, INGRESS_BANDWIDTH, MIRROR, slim};
+use super::metadata::{EGRESS_BANDWIDTH, INGRESS_BANDWIDTH, MIRROR, pool_names, slim};
 use super::quantity::quantity;
 use crate::object::{self, Bandwidth, ContainerPort, Kind, Object, Protocol};
 
@@ -84,6 +84,7 @@ impl Watched for Pod {
             ingress: bandwidth(INGRESS_BANDWIDTH).unwrap_or(0),
         };
         let mirror = annotations.remove(MIRROR);
+        let pools = pool_names(&mut annotations);
         let ips = self.status.pod_ips.unwrap_or_default();
         let ips = context.addresses("status.podIPs", ips.iter().map(|entry| &*entry.ip));
         Some(Object::Pod(Arc::new(object::Pod {
@@ -96,6 +97,7 @@ impl Watched for Pod {
             service_account: context.share(&self.spec.service_account_name.unwrap_or_default()),
             ports: ports.into(),
             bandwidth,
+            pools,
             ips,
             deleting: self.metadata.deletion_timestamp.is_some(),
             finished: matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed")),

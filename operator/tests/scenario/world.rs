@@ -83,6 +83,7 @@ impl World {
             ipam: cluster.ipam,
             bandwidth: cluster.bandwidth,
             masquerade_agent: cluster.ip_masq_agent,
+            pre_allocation: Arc::new([("default".into(), 8)].into()),
             reserved: Reserved::fixed(&cluster.fixed_identity_mapping).into(),
             ..Config::new(settings)
         };
@@ -91,6 +92,7 @@ impl World {
             ipv4_mask: 24,
             ipv6_cidrs: vec!["fd00:10::/104".parse().unwrap()],
             ipv6_mask: 125,
+            ..ClusterPool::default()
         };
         let mut world = Self {
             core: Core::new(config),
@@ -121,7 +123,7 @@ impl World {
         let kind = manifest["kind"].as_str().unwrap().to_owned();
         let metadata = manifest["metadata"].as_object_mut().expect("metadata");
         let name = metadata["name"].as_str().unwrap().to_owned();
-        let cluster = ["Node", "Namespace"].contains(&&*kind);
+        let cluster = ["Node", "Namespace", "CiliumPodIPPool", "CiliumIdentity"].contains(&&*kind);
         let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or("default").to_owned();
         let full = if cluster { name.clone() } else { format!("{namespace}/{name}") };
         if cluster {
@@ -328,6 +330,14 @@ impl World {
         let families = [(demand.cidrs.v4, false), (demand.cidrs.v6, true)];
         let chosen = families.into_iter().filter(|(missing, _)| *missing);
         let cidrs: Vec<IpNet> = chosen.filter_map(|(_, v6)| self.cidrs.choose(v6, &demand.node.name)).collect();
+        let mut cidrs = cidrs;
+        if let Some(multi) = &demand.multi {
+            let growth = self.cidrs.grow(multi, &old, demand.node.max_pods);
+            cidrs.extend(growth.cidrs);
+            let family = |v6: bool| if v6 { "IPv6" } else { "IPv4" };
+            let exhausted = growth.exhausted.into_iter();
+            self.short.extend(exhausted.map(|(pool, v6)| format!("short {}: {} of pool {pool}", old.name, family(v6))));
+        }
         let demand = NodeDemand { release: Vec::new(), ..demand.clone() };
         let planned = plan(&old, &demand, &cidrs, &mut self.rotation);
         self.short.extend(planned.short.iter().map(|short| format!("short {}: {}", short.pod, short.message)));

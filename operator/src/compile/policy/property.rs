@@ -34,7 +34,13 @@ fn world() -> impl Strategy<Value = World> {
 
 fn config() -> Config {
     let families = Families { v4: true, v6: false };
-    Config { cluster: "default".into(), families, ipam: Default::default(), reserved: [].into() }
+    Config {
+        cluster: "default".into(),
+        families,
+        ipam: Default::default(),
+        reserved: [].into(),
+        pre_allocation: Default::default(),
+    }
 }
 
 /// An index of the world in which every label set has a number.

@@ -109,7 +109,8 @@ fn a_subject_that_is_unclear_is_isolated() {
 fn modes_go_before_policies() {
     let families = crate::engine::Families { v4: true, v6: false };
     let (cluster, ipam, reserved) = ("default".into(), Default::default(), [].into());
-    let index = Index::new(crate::index::Config { cluster, families, ipam, reserved });
+    let pre_allocation = Default::default();
+    let index = Index::new(crate::index::Config { cluster, families, ipam, reserved, pre_allocation });
     let name = Name::new("default", "p");
     let (parsed, _) = parse(&policy(vec![block("10.0.0.0/8", &[])], vec![]));
     let with = |policies: Vec<SubjectPolicy<'_>>, mode| {

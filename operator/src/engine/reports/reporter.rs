@@ -14,7 +14,7 @@ use crate::object::{Kind, Name, ObjectKey};
 #[derive(Debug, Default)]
 pub struct Reporter {
     endpoints: HashMap<Name, Arc<EndpointReport>>,
-    diagnostics: HashMap<Name, Arc<[Diagnostic]>>,
+    diagnostics: HashMap<ObjectKey, Arc<[Diagnostic]>>,
 }
 
 impl Reporter {
@@ -34,18 +34,26 @@ impl Reporter {
 
     /// The diagnostics of a policy, if they differ.
     pub fn policy(&mut self, index: &Index, name: &Name) -> Option<Report> {
-        let new: Arc<[Diagnostic]> =
-            index.policy(name).map(|policy| diagnostics(index, policy)).unwrap_or_default().into();
-        let old = self.diagnostics.get(name).map(|old| &**old).unwrap_or_default();
+        let new = index.policy(name).map(|policy| diagnostics(index, policy)).unwrap_or_default();
+        self.diagnose(ObjectKey::namespaced(Kind::NetworkPolicy, name), new.into())
+    }
+
+    /// The diagnostics of a pool, if they differ.
+    pub fn pool(&mut self, index: &Index, name: &Arc<str>) -> Option<Report> {
+        self.diagnose(ObjectKey::cluster(Kind::CiliumPodIPPool, name), index.pool_diagnostics(name).into())
+    }
+
+    fn diagnose(&mut self, object: ObjectKey, new: Arc<[Diagnostic]>) -> Option<Report> {
+        let old = self.diagnostics.get(&object).map(|old| &**old).unwrap_or_default();
         if *old == *new {
             return None;
         }
         if new.is_empty() {
-            self.diagnostics.remove(name);
+            self.diagnostics.remove(&object);
         } else {
-            self.diagnostics.insert(name.clone(), Arc::clone(&new));
+            self.diagnostics.insert(object.clone(), Arc::clone(&new));
         }
-        Some(Report::Diagnostics(ObjectKey::namespaced(Kind::NetworkPolicy, name), new))
+        Some(Report::Diagnostics(object, new))
     }
 }
 

@@ -51,10 +51,10 @@ fn ledger(owner: Option<&str>) -> Object {
         name: "n1".into(),
         uid: "n1".into(),
         resource_version: "1".into(),
-        node_uid: None,
         pod_cidrs: ["10.0.0.0/24".parse().unwrap()].into(),
         pool,
         addresses: [].into(),
+        ..CiliumNode::default()
     }))
 }
 
@@ -107,7 +107,7 @@ async fn nobody_is_served_before_every_kind_is_synced() {
 #[tokio::test(start_paused = true)]
 async fn a_session_wakes_for_news_and_an_address_comes_back_behind_its_ack() {
     let (handle, mut outputs) = start();
-    let namespace = Namespace { name: "default".into(), labels: Labels::default() };
+    let namespace = Namespace { name: "default".into(), ..Namespace::default() };
     tell(&handle, [node(), ledger(None), pod(), Object::Namespace(Arc::new(namespace))]).await;
     synced(&handle).await;
     let demands = outputs.demands.wait_for(|demands| !demands.identities.is_empty()).await.unwrap().clone();
@@ -165,7 +165,7 @@ async fn a_late_end_of_an_old_session_does_not_end_the_new_one() {
 #[tokio::test(start_paused = true)]
 async fn a_pods_node_is_told_after_its_row_and_after_the_acks_of_those_who_list_it() {
     let (handle, mut outputs) = start();
-    let namespace = Namespace { name: "default".into(), labels: Labels::default() };
+    let namespace = Namespace { name: "default".into(), ..Namespace::default() };
     let on = |object: Object, name: &str| match object {
         Object::Node(node) => {
             Object::Node(Arc::new(Node { name: name.into(), uid: name.into(), ..Node::clone(&node) }))

@@ -78,7 +78,7 @@ async fn fifty_pods_bound_at_once_have_their_rows_after_two_writes_at_most() {
     tokio::spawn(engine.run());
     let tell = async |object| handle.send(Input::Upsert(object)).await.unwrap();
     tell(Object::Node(node("n1", 110))).await;
-    tell(Object::Namespace(Arc::new(Namespace { name: "a".into(), labels: Labels::default() }))).await;
+    tell(Object::Namespace(Arc::new(Namespace { name: "a".into(), ..Namespace::default() }))).await;
     for kind in Kind::ALL {
         handle.send(Input::Synced(kind)).await.unwrap();
     }
