@@ -16,6 +16,7 @@ mod host_network;
 mod lab;
 mod lies;
 mod lifecycle;
+mod namespaces;
 mod neighbours;
 mod operators;
 mod outside;
