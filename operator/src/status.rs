@@ -4,11 +4,13 @@ mod board;
 mod endpoint;
 mod notice;
 mod problems;
+pub mod unimplemented;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use board::{Board, Feeds, report};
-pub use notice::{Notice, NoticeMetrics, Notices, Regarding, publish_notices};
+pub use notice::{Notice, NoticeMetrics, Notices, Reference, Regarding, publish_notices};
+pub use unimplemented::report_unimplemented;
 pub use writer::{KubernetesEndpoints, StatusMetrics};

@@ -22,7 +22,7 @@ use crate::marks::{Marks, mark_nodes};
 use crate::publish::join::{KubernetesVouch, Registrar};
 use crate::publish::server::Service;
 use crate::publish::tls::{Authority, ServerTls};
-use crate::status::{Notice, Notices, Regarding};
+use crate::status::{Notice, Notices, Reference, Regarding, report_unimplemented};
 use crate::telemetry::{Health, Phase, listen};
 
 /// Between two attempts at a step of preparation.
@@ -141,7 +141,13 @@ impl Leader {
         self.health.enter(Phase::Refusing { reason: rival.to_string() });
         let Flags { pod_namespace, pod_name, pod_uid, .. } = self.flags.clone();
         self.notices.say(Notice {
-            about: Regarding::Operator { namespace: pod_namespace, name: pod_name, uid: pod_uid },
+            about: Regarding::Known(Reference {
+                api_version: "v1".into(),
+                kind: "Pod".into(),
+                namespace: Some(pod_namespace),
+                name: pod_name,
+                uid: pod_uid,
+            }),
             warning: true,
             reason: "OtherOperator",
             message: rival.to_string(),
@@ -189,6 +195,7 @@ impl Leader {
             self.metrics.identity.clone(),
         ));
         tasks.spawn(mark_nodes(client.clone(), self.watching.clone(), self.marks(), tenure.clone()));
+        tasks.spawn(report_unimplemented(client.clone(), self.watching.clone(), self.notices.clone()));
         self.identified().await;
         self.lead.send_replace(Some(tenure.clone()));
 

@@ -47,15 +47,23 @@ pub struct Notice {
 pub enum Regarding {
     /// An object of a watched kind; its UID is looked up.
     Object(ObjectKey),
-    /// This operator's pod.
-    Operator {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-        /// Its UID.
-        uid: String,
-    },
+    /// An object of any kind, whose UID is known.
+    Known(Reference),
+}
+
+/// An object as events name it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Reference {
+    /// Its `apiVersion`.
+    pub api_version: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace, if it has one.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
 }
 
 /// Where notices go. Never blocks.
@@ -152,11 +160,11 @@ impl Memory {
 /// `kubectl describe` finds an event by its object's UID.
 async fn reference(client: &Client, about: &Regarding) -> Option<ObjectReference> {
     let key = match about {
-        Regarding::Operator { namespace, name, uid } => {
+        Regarding::Known(Reference { api_version, kind, namespace, name, uid }) => {
             return Some(ObjectReference {
-                api_version: Some("v1".into()),
-                kind: Some("Pod".into()),
-                namespace: Some(namespace.clone()),
+                api_version: Some(api_version.clone()),
+                kind: Some(kind.clone()),
+                namespace: namespace.clone(),
                 name: Some(name.clone()),
                 uid: Some(uid.clone()),
                 ..ObjectReference::default()

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod definitions;
+mod unimplemented;
 
 use std::fs;
 use std::path::Path;
