@@ -9,8 +9,8 @@ use super::{api, samples, with_api_server};
 
 #[test]
 fn every_kind_is_served_and_its_objects_are_stored_as_they_were_sent() {
-    with_api_server(async |client| {
-        apply_definitions(&client).await.unwrap();
+    with_api_server(async |client, operator| {
+        apply_definitions(&operator).await.unwrap();
         for definition in Api::<CustomResourceDefinition>::all(client.clone()).list(&Default::default()).await.unwrap()
         {
             for condition in definition.status.iter().flat_map(|status| status.conditions.iter().flatten()) {
@@ -38,8 +38,8 @@ fn every_kind_is_served_and_its_objects_are_stored_as_they_were_sent() {
 
 #[test]
 fn what_cilium_refuses_is_refused() {
-    with_api_server(async |client| {
-        apply_definitions(&client).await.unwrap();
+    with_api_server(async |client, operator| {
+        apply_definitions(&operator).await.unwrap();
         let samples = samples();
         let sample = |kind: &str| {
             let mut object = samples.iter().find(|object| object.types.as_ref().unwrap().kind == kind).unwrap().clone();
@@ -77,14 +77,14 @@ fn what_cilium_refuses_is_refused() {
 
 #[test]
 fn definitions_are_replaced_only_upward() {
-    with_api_server(async |client| {
-        apply_definitions(&client).await.unwrap();
+    with_api_server(async |client, operator| {
+        apply_definitions(&operator).await.unwrap();
         let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
         let name = "ciliumcidrgroups.cilium.io";
         let applied = definitions.get(name).await.unwrap();
         let own = axoneme_crds::schema_version();
 
-        apply_definitions(&client).await.unwrap();
+        apply_definitions(&operator).await.unwrap();
         let version = |crd: &CustomResourceDefinition| crd.resource_version().unwrap();
         assert_eq!(version(&definitions.get(name).await.unwrap()), version(&applied), "written although it was there");
 
@@ -97,7 +97,7 @@ fn definitions_are_replaced_only_upward() {
                 "spec": {"names": {"shortNames": ["ccg", "other"]}},
             });
             let changed = definitions.patch(name, &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
-            apply_definitions(&client).await.unwrap();
+            apply_definitions(&operator).await.unwrap();
             let found = definitions.get(name).await.unwrap();
             assert_eq!(found.labels()["team"], "net");
             if replaced {

@@ -11,21 +11,53 @@ use std::fs;
 use std::path::Path;
 
 use axoneme_e2e::api_server::ApiServer;
-use kube::api::{ApiResource, DynamicObject, ObjectMeta};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use kube::api::{ApiResource, DynamicObject, ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, Config};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-/// Runs `test` with a client that may do everything on an API server of its own.
-fn with_api_server(test: impl AsyncFnOnce(Client)) {
+/// Runs `test` on an API server of its own, with a client that may do everything and one that may do what the chart lets the
+/// operator do.
+fn with_api_server(test: impl AsyncFnOnce(Client, Client)) {
     let server = ApiServer::start().unwrap();
     rustls::crypto::ring::default_provider().install_default().ok();
     let kubeconfig = Kubeconfig::read_from(server.kubeconfig()).unwrap();
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-        test(Client::try_from(config).unwrap()).await;
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        let admin = Client::try_from(config.clone()).unwrap();
+        give_rights(&admin).await;
+        config.auth_info.impersonate = Some("system:serviceaccount:kube-system:axoneme-operator".into());
+        test(admin, Client::try_from(config).unwrap()).await;
     });
+}
+
+/// Applies the chart's roles for the whole cluster, as they are rendered from its defaults.
+async fn give_rights(admin: &Client) {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/tests/default.golden.yaml");
+    for document in documents(&fs::read_to_string(chart).unwrap()) {
+        let created = match document["kind"].as_str() {
+            Some("ClusterRole") => create::<ClusterRole>(admin, document).await,
+            Some("ClusterRoleBinding") => create::<ClusterRoleBinding>(admin, document).await,
+            _ => continue,
+        };
+        created.unwrap();
+    }
+}
+
+async fn create<K>(client: &Client, document: Value) -> kube::Result<()>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::Serialize + DeserializeOwned,
+{
+    let object: K = serde_json::from_value(document).unwrap();
+    Api::<K>::all(client.clone()).create(&PostParams::default(), &object).await.map(drop)
+}
+
+fn documents(text: &str) -> Vec<Value> {
+    serde_yaml::Deserializer::from_str(text).map(|document| Value::deserialize(document).unwrap()).collect()
 }
 
 /// Objects of every kind, as they stand in `crds/tests/samples/`.
@@ -35,9 +67,8 @@ fn samples() -> Vec<DynamicObject> {
     files.sort();
     let mut samples = Vec::new();
     for file in files {
-        let text = fs::read_to_string(file).unwrap();
-        for document in serde_yaml::Deserializer::from_str(&text) {
-            let mut object = DynamicObject::deserialize(document).unwrap();
+        for document in documents(&fs::read_to_string(file).unwrap()) {
+            let mut object: DynamicObject = serde_json::from_value(document).unwrap();
             // What an API server has written, it does not take.
             let ObjectMeta { name, namespace, .. } = object.metadata;
             object.metadata = ObjectMeta { name, namespace, ..ObjectMeta::default() };

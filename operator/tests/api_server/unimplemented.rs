@@ -13,8 +13,8 @@ use super::{api, samples, with_api_server};
 
 #[test]
 fn owners_of_objects_that_nothing_is_done_with_are_told() {
-    with_api_server(async |client| {
-        apply_definitions(&client).await.unwrap();
+    with_api_server(async |client, operator| {
+        apply_definitions(&operator).await.unwrap();
         let samples = samples();
         let sample = |kind: &str| samples.iter().find(|object| object.types.as_ref().unwrap().kind == kind).unwrap();
         let make = async |kind: &str| {
@@ -29,8 +29,8 @@ fn owners_of_objects_that_nothing_is_done_with_are_told() {
         let patch = Patch::Merge(json!({"status": {"conditions": [valid]}}));
         policies.patch_status(&policy.name_any(), &PatchParams::default(), &patch).await.unwrap();
         let (notices, said) = Notices::channel();
-        let publishing = tokio::spawn(publish_notices(client.clone(), said, NoticeMetrics::default()));
-        let reporting = tokio::spawn(report_unimplemented(client.clone(), client.clone(), notices));
+        let publishing = tokio::spawn(publish_notices(operator.clone(), said, NoticeMetrics::default()));
+        let reporting = tokio::spawn(report_unimplemented(operator.clone(), operator.clone(), notices));
         let pool = make("CiliumLoadBalancerIPPool").await;
         let group = make("CiliumCIDRGroup").await;
         let working = make("CiliumPodIPPool").await;
