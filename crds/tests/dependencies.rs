@@ -26,6 +26,11 @@ const RULES: &[(&str, &[&str], &str)] = &[
         "the kernel's border knows the kernel only",
     ),
     ("axoneme-crds", &["aya", "axoneme-bpf", "axoneme-proto", "axoneme-operator", "axoneme-node"], "types know nobody"),
+    (
+        "axoneme-admin",
+        &["aya", "axoneme-bpf", "kube", "k8s-openapi", "axoneme-crds", "axoneme-proto"],
+        "what is told for people is nobody's inside",
+    ),
     ("axoneme-cli", &["aya", "axoneme-bpf", "axoneme-node", "axoneme-operator"], "a command line is neither part"),
 ];
 

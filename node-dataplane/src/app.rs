@@ -4,8 +4,10 @@
 //! reconcilers, the operator, CNI. The runtime is told of the network when pods can be attached. The end leaves everything in
 //! the kernel as it is.
 
+mod admin;
 mod announce;
 pub mod cleanup;
+mod connection;
 mod daemon;
 pub mod memory;
 
@@ -18,6 +20,7 @@ use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use crate::check;
 use crate::config::{Config, Flags};
 use crate::programs;
 use crate::telemetry::health::Health;
@@ -38,6 +41,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     std::fs::create_dir_all(&config.state_directory)
         .with_context(|| format!("cannot make {}", config.state_directory.display()))?;
 
+    check::say(&config);
     let health = Health::default();
     let mut tasks = JoinSet::new();
     let port = listen(config.health_port).with_context(|| format!("health port {}", config.health_port))?;

@@ -32,11 +32,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use axoneme_admin::output::NoFormat;
 use serde::{Deserialize, Serialize};
 
+use crate::check::command::Check;
 use crate::endpoint::conflist::Conflist;
+use crate::probe::Probe;
 use crate::programs::LoadConfig;
 use crate::programs::sizes::Sizes;
+use crate::question::Question;
 
 /// Why the daemon cannot be configured.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +70,9 @@ pub enum ConfigError {
         /// Where and why.
         source: serde_yaml::Error,
     },
+    /// Such a form of output does not exist.
+    #[error(transparent)]
+    Format(#[from] NoFormat),
     /// Two ports are the same.
     #[error("healthPort and metricsPort are both {0}")]
     Ports(u16),
@@ -85,6 +92,12 @@ pub enum Command {
         /// Not exit afterwards.
         stay: bool,
     },
+    /// Ask or answer other nodes' pods.
+    Probe(Probe),
+    /// Look whether this node is fit for the daemon.
+    Check(Check),
+    /// Ask the daemon that runs.
+    Ask(Question),
     /// Say which version this is.
     Version,
     /// Say how it is called.
@@ -115,17 +128,37 @@ impl Default for Flags {
     }
 }
 
+/// Whether somebody wants no colours (no-color.org).
+#[must_use]
+pub fn no_color() -> Option<String> {
+    std::env::var("NO_COLOR").ok()
+}
+
 /// How the binary is called.
 pub const HELP: &str = "\
 Programs this node's kernel as the Axoneme operator says.
 
 Usage: axoneme-node [agent|load|cleanup|version] [flags]
+       axoneme-node check [--all] [--root DIR] [-o json]
+       axoneme-node status|endpoint|identity|node|policy|service [list] [-o json] [--socket FILE]
 
   agent                run the daemon (default)
   load                 load and attach the BPF programs, and exit
   cleanup              take programs, maps, devices, routes, CNI configuration and state off this node;
                        attached pods lose their network
   version              print the version
+  status               ask the daemon how it is: stream, progress, failing rows, maps
+  endpoint ...         ask it for what is desired next to what the kernel has; what differs is marked
+
+  check                look whether this node is fit for the daemon, and what is in its way: kernel, mounts, ports,
+                       leftovers of other networks; exit code 1 if something is bad
+  probe serve PORT NAME                         tell NAME to everybody, by TCP and UDP
+  probe ask ADDRESS:PORT [--udp|--connect]      ask such a server; both for: axoneme connectivity
+
+  --root DIR           check: where the host's files are [/]
+  --all                check: say what is as it should be, too
+  -o, --output FORM    table or json [table]
+  --socket FILE        where the daemon answers [/run/axoneme/admin.sock]
 
   --config FILE        settings [/etc/axoneme/config/node.yaml]
   --node-name NAME     the node this runs on
@@ -144,6 +177,17 @@ impl Command {
         let (mut verb, mut stay) = (None, false);
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
+            if verb.is_none() && argument == "probe" {
+                return Probe::parse(arguments).map(Self::Probe);
+            }
+            if verb.is_none() && argument == "check" {
+                return Check::parse(arguments).map(Self::Check);
+            }
+            if verb.is_none()
+                && let Some(question) = Question::of(&argument)
+            {
+                return question.parse(arguments).map(Self::Ask);
+            }
             let (name, attached) = match argument.split_once('=') {
                 Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
                 _ => (argument.as_str(), None),

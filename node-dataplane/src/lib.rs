@@ -4,13 +4,16 @@
 //! by map; `maps`, `programs`, `link` and `endpoint` touch the kernel. `app` wires them.
 
 pub mod app;
+pub mod check;
 pub mod config;
 pub mod desired;
 pub mod endpoint;
 pub mod link;
 pub mod maps;
 pub mod observe;
+pub mod probe;
 pub mod programs;
+pub mod question;
 pub mod reconcile;
 pub mod sync;
 pub mod telemetry;

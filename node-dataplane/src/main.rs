@@ -16,6 +16,13 @@ fn main() -> ExitCode {
             print!("{HELP}");
             Ok(())
         }
+        Ok(Command::Probe(probe)) => probe.run().map_err(Into::into),
+        Ok(Command::Ask(question)) => question.ask(),
+        Ok(Command::Check(check)) => match check.run() {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(err) => Err(err),
+        },
         Ok(Command::Load(flags)) => logged(&flags).and_then(|()| app::load_programs(&flags)),
         Ok(Command::Cleanup { flags, stay }) => {
             logged(&flags).and_then(|()| app::runtime()?.block_on(app::cleanup::run(&flags, stay)))

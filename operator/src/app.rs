@@ -1,5 +1,6 @@
 //! Wires everything together, in the order in which a process comes to lead.
 
+mod admin;
 mod lead;
 mod settings;
 
@@ -69,6 +70,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     // What Cilium has nothing like.
     outputs.metrics.register(registry.sub_registry_with_prefix("axoneme_operator"));
     telemetry::serve(health.clone(), registry, &[config.operator.health_port, config.operator.metrics_port]).await?;
+
+    admin::start(&flags, handle.clone(), health.clone())?;
 
     let (watching, client) = clients().await?;
     let engine = tokio::spawn(engine.run());

@@ -56,6 +56,9 @@ mod file;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use axoneme_admin::output::{self, Format};
+use axoneme_admin::{client, operator, show};
+
 pub use file::{
     Cluster, ClusterPool, ConfigError, ConfigFile, Ipam, IpamMode, Kubernetes, Operator, PolicyEnforcementMode,
     RoutingMode, Switch, UnderlayProtocol,
@@ -83,6 +86,9 @@ pub struct Flags {
     /// Address of this pod's host, under which nodes reach the operator.
     #[arg(long)]
     pub host_ip: IpAddr,
+    /// Where `axoneme-operator status` asks.
+    #[arg(long, default_value = axoneme_admin::DEFAULT_SOCKET)]
+    pub admin_socket: PathBuf,
     /// What is logged, e.g. "info" or "info,axoneme_operator::ipam=debug".
     #[arg(long, default_value = "info")]
     pub log: String,
@@ -95,6 +101,43 @@ impl Flags {
     /// When it cannot be read, is not the YAML described above, or its values make no sense together.
     pub fn read_config(&self) -> Result<ConfigFile, ConfigError> {
         ConfigFile::read(&self.config)
+    }
+}
+
+/// What this binary asks the operator that runs in the same pod.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "axoneme-operator", version)]
+pub enum Question {
+    /// How it is: where it is in its life, what it publishes, and how far nodes follow
+    Status {
+        /// table or json
+        #[arg(short, long, default_value = "table")]
+        output: Format,
+        /// Where it answers
+        #[arg(long, default_value = axoneme_admin::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
+}
+
+impl Question {
+    /// Whether the first argument asks something: a word, where the operator itself has flags only.
+    #[must_use]
+    pub fn is_asked(first: Option<&str>) -> bool {
+        first.is_some_and(|word| !word.starts_with('-'))
+    }
+
+    /// Asks, and writes the answer to standard output.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn ask(&self) -> anyhow::Result<()> {
+        let Self::Status { output: format, socket } = self;
+        let status: operator::Status = client::ask(socket, operator::subject::STATUS)?;
+        let text = match format {
+            Format::Json => output::json(&status)?,
+            Format::Table => show::operator(&status, output::colours(std::env::var("NO_COLOR").ok().as_deref())),
+        };
+        Ok(output::print(&text)?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use axoneme_operator::config::Flags;
+use axoneme_operator::config::{Flags, Question};
 use axoneme_operator::{app, uninstall};
 use clap::Parser;
 
@@ -11,11 +11,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // A program of its own in all but the file: it has nothing of the operator's flags.
     let mut arguments = std::env::args_os().skip(1).peekable();
-    let result = match arguments.peek().is_some_and(|verb| verb == "uninstall") {
-        true => uninstall::run(uninstall::Flags::parse_from(arguments)).await,
-        false => app::run(Flags::parse()).await,
+    let verb = arguments.peek().and_then(|first| first.to_str());
+    // Programs of their own in all but the file: they have nothing of the operator's flags.
+    let result = match verb {
+        Some("uninstall") => uninstall::run(uninstall::Flags::parse_from(arguments)).await,
+        Some(_) if Question::is_asked(verb) => Question::parse().ask(),
+        _ => app::run(Flags::parse()).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,6 +10,8 @@ use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::admin::Admin;
+use super::connection::{Connection, Link};
 use super::memory;
 use crate::config::Config;
 use crate::desired::Desired;
@@ -30,7 +32,7 @@ use crate::reconcile::policy::PolicyMaps;
 use crate::reconcile::{Engine, Kernel, State, Task, metrics, state};
 use crate::sync::dial::Tcp;
 use crate::sync::session::Me;
-use crate::sync::{self, Sync, SyncError};
+use crate::sync::{self, Sync};
 use crate::telemetry::health::Health;
 use crate::telemetry::server::{Page, listen, serve};
 
@@ -40,6 +42,10 @@ const PRESSURE: Duration = Duration::from_secs(60);
 
 pub(super) fn socket(config: &Config) -> PathBuf {
     config.run_directory.join("cni.sock")
+}
+
+fn admin_socket(config: &Config) -> PathBuf {
+    config.run_directory.join(axoneme_admin::SOCKET)
 }
 
 pub(super) fn attachments(config: &Config) -> PathBuf {
@@ -96,23 +102,36 @@ impl Daemon {
         let engine = Engine::new(desired, indexes, kernel, now);
         let task = Task::new(inbox, engine, Some(checkpoint), operators.clone(), hold, counts.reconciler);
         tasks.spawn(task.run());
+        let link = Link::default();
         let client = Sync::new(
             sync_config(config, node),
             Box::new(Tcp),
             operators,
             state.clone(),
             outbox.clone(),
-            Connection { health: health.clone(), reporter },
+            Connection { health: health.clone(), reporter, link: link.clone() },
             counts.connection,
         )?;
         tasks.spawn(client.run());
-        tasks.spawn(measure(Pinned::open(&paths.maps())?, counts.pressure));
+        tasks.spawn(measure(Pinned::open(&paths.maps())?, counts.pressure.clone()));
         let listener = server::listen(&socket(config))?;
         match endpoints.detach_deferred().await {
             Ok(detached) => tracing::info!(detached, "attachments whose end came while there was no daemon"),
             Err(err) => tracing::error!(%err, "what was detached while there was no daemon cannot be read"),
         }
         tasks.spawn(server::serve(listener, endpoints.clone()));
+        let admin = Admin {
+            node: node.to_owned(),
+            state: state.clone(),
+            endpoints: endpoints.clone(),
+            health: health.clone(),
+            link,
+            pressure: counts.pressure,
+            started: now,
+        };
+        let questions = axoneme_admin::server::listen(&admin_socket(config))
+            .with_context(|| format!("cannot listen in {}", config.run_directory.display()))?;
+        tasks.spawn(axoneme_admin::server::serve(questions, admin));
         let port = listen(config.metrics_port).with_context(|| format!("metrics port {}", config.metrics_port))?;
         tasks.spawn(serve(port, Page::Metrics(Arc::new(registry))));
         Ok(Self { state, endpoints, outbox })
@@ -242,34 +261,5 @@ async fn measure(maps: Pinned, pressure: MapPressure) {
         pressure.measure(&maps.services);
         pressure.measure(&maps.service_backends);
         memory::trim();
-    }
-}
-
-/// What follows from the connection.
-#[derive(Debug)]
-struct Connection {
-    health: Health,
-    reporter: Reporter,
-}
-
-impl sync::Watch for Connection {
-    fn connected(&mut self, new_journal: bool) {
-        self.health.problems("operator", Vec::new());
-        if new_journal {
-            self.reporter.repeat();
-        }
-    }
-
-    fn disconnected(&mut self, why: &SyncError) {
-        let mut text = why.to_string();
-        let mut source = std::error::Error::source(why);
-        while let Some(cause) = source.take() {
-            let cause_text = cause.to_string();
-            if !text.contains(&cause_text) {
-                text = format!("{text}: {cause_text}");
-            }
-            source = cause.source();
-        }
-        self.health.problems("operator", vec![text]);
     }
 }

@@ -24,6 +24,7 @@ mod restore;
 pub mod server;
 pub mod store;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -42,6 +43,7 @@ use crate::link::Links;
 use crate::link::worker::Worker;
 use crate::observe::outbox::Reports;
 use crate::programs::Paths;
+use crate::reconcile::ops::MapError;
 use locks::KeyLocks;
 use reserve::Reserve;
 use store::Store;
@@ -125,6 +127,23 @@ impl Endpoints {
     #[must_use]
     pub fn attachments(&self) -> Vec<Attachment> {
         self.state().store.all().cloned().collect()
+    }
+
+    /// The last attachment of every pod, with its entry in `ax_endpoints`.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn in_kernel(&self) -> Result<Vec<(Attachment, Option<axoneme_bpf::endpoint::Endpoint>)>, MapError> {
+        let state = self.state();
+        let mut pods: BTreeMap<&str, &Attachment> = BTreeMap::new();
+        for attachment in state.store.all() {
+            let last = pods.entry(&attachment.pod_uid).or_insert(attachment);
+            if last.sequence < attachment.sequence {
+                *last = attachment;
+            }
+        }
+        let read = |attachment: &Attachment| Ok((attachment.clone(), state.maps.endpoints.get(&attachment.ifindex)?));
+        pods.into_values().map(read).collect()
     }
 
     /// Waits until what was begun with pods' devices is done or given up.

@@ -1,10 +1,14 @@
 //! How full maps are. Counting asks the kernel for every entry, so it is done now and then, not at every scrape.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axoneme_admin::node::MapUse;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use std::sync::atomic::AtomicU64;
 
 use crate::maps::pressure::Pressure;
 use crate::reconcile::ops::{MapKey, MapOps, MapValue};
@@ -18,6 +22,7 @@ struct Map {
 #[derive(Clone, Debug, Default)]
 pub struct MapPressure {
     gauges: Family<Map, Gauge<f64, AtomicU64>>,
+    latest: Arc<Mutex<BTreeMap<&'static str, Pressure>>>,
 }
 
 impl MapPressure {
@@ -31,8 +36,20 @@ impl MapPressure {
         match Pressure::of(map) {
             Ok(pressure) => {
                 self.gauges.get_or_create(&Map { map_name: map.name() }).set(pressure.ratio());
+                self.latest.lock().unwrap_or_else(PoisonError::into_inner).insert(map.name(), pressure);
             }
             Err(err) => tracing::warn!(%err, "entries of a map cannot be counted"),
         }
+    }
+
+    /// What was counted last.
+    #[must_use]
+    pub fn latest(&self) -> Vec<MapUse> {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = latest.iter().map(|(name, pressure)| {
+            let Pressure { entries, capacity } = *pressure;
+            MapUse { name: (*name).to_owned(), entries, capacity }
+        });
+        told.collect()
     }
 }

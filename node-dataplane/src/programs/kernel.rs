@@ -119,7 +119,9 @@ fn judge(kernel: String, missing: Vec<Requirement>) -> Result<(), Unsupported> {
     if missing.is_empty() { Ok(()) } else { Err(Unsupported { kernel, missing }) }
 }
 
-fn version() -> String {
+/// The version of the kernel that runs.
+#[must_use]
+pub fn version() -> String {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
     release.map_or_else(|_| "unknown".to_owned(), |release| release.trim().to_owned())
 }

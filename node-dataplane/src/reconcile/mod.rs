@@ -22,6 +22,7 @@ pub mod services;
 pub mod state;
 pub mod status;
 pub mod task;
+mod view;
 
 pub use engine::{Engine, Kernel};
 pub use state::State;

@@ -143,6 +143,22 @@ impl Peers {
         }
     }
 
+    /// What is desired at a key, and what the kernel has. A local endpoint's address is desired as it is attached.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn look(&self, key: PeerKey, desired: &Desired) -> Result<(Option<Address>, Option<Address>), MapError> {
+        let (wanted, found) = match key {
+            PeerKey::Address(ip) => (address(desired, &self.local, ip), self.addresses.get(&AddressKey::from(ip))?),
+            PeerKey::Cidr(net) => {
+                let found = self.cidrs.get(&CidrKey::new(net.addr(), net.prefix_len()))?;
+                (cidr(desired, &self.local, net), found)
+            }
+        };
+        let attached = found.filter(|found| found.kind == AddressKind::ENDPOINT);
+        Ok((attached.or(wanted), found))
+    }
+
     /// Brings one key to what is desired, and tells what changed for policies.
     ///
     /// # Errors

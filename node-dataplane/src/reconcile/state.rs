@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::barrier;
+use super::engine::Engine;
 use super::status::Status;
 use crate::desired::Change;
 use crate::desired::pods::{EndpointSpec, PodError, PodRef, Pods, ReserveSpec, Told};
@@ -38,7 +39,18 @@ pub(super) enum Command {
     Connected(bool),
     Devices,
     Operators(Vec<String>),
+    KnownOperators(oneshot::Sender<Vec<String>>),
+    Look(Look),
     Stop(oneshot::Sender<()>),
+}
+
+/// Somebody wants to see something of the engine.
+pub(super) struct Look(pub(super) Box<dyn FnOnce(&Engine) + Send>);
+
+impl std::fmt::Debug for Look {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Look")
+    }
 }
 
 /// An ADD that waits for what its pod is to be.
@@ -100,6 +112,31 @@ impl State {
     /// When the daemon stops.
     pub async fn nodes(&self) -> Result<Vec<IpAddr>, Stopped> {
         self.ask(Command::Nodes).await
+    }
+
+    /// Addresses of operators, the one that was connected last first.
+    ///
+    /// # Errors
+    /// When the daemon stops.
+    pub async fn known_operators(&self) -> Result<Vec<String>, Stopped> {
+        self.ask(Command::KnownOperators).await
+    }
+
+    /// What `look` sees of desired state and kernel at one moment; nothing else is done meanwhile.
+    ///
+    /// # Errors
+    /// When the daemon stops.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Engine) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        self.ask(|reply| {
+            Command::Look(Look(Box::new(move |engine| {
+                // Who has asked may have gone.
+                let _ = reply.send(look(engine));
+            })))
+        })
+        .await
     }
 
     /// How far the kernel follows, now and whenever that changes.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use axoneme_proto::Table;
 use axoneme_proto::nodesync::Cursor;
+use axoneme_proto::Table;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -159,6 +159,10 @@ impl Task {
                     self.checkpoint_due.get_or_insert(Instant::now() + CHECKPOINT_DELAY);
                 }
             }
+            Command::KnownOperators(reply) => {
+                let _ = reply.send(self.operators.clone());
+            }
+            Command::Look(look) => (look.0)(&self.engine),
             Command::Stop(_) => {}
         }
     }

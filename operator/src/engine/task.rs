@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use axoneme_admin::operator::Follower;
 use axoneme_proto::nodesync::{Ack, Delta, Hello, Told, Welcome};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::core::{Config, Core, Outcome};
@@ -19,6 +20,8 @@ use crate::publish::session::{Refused, Rung, SessionState};
 
 /// Watches wait when this many inputs are not taken in yet.
 const QUEUE: usize = 4_096;
+/// People who ask at a time.
+const QUESTIONS: usize = 4;
 /// Inputs taken in before rows are published.
 const BATCH: usize = 4_096;
 /// How long more inputs are waited for once there is one. A few events of one cause often come together.
@@ -41,6 +44,7 @@ pub struct Engine {
     journal: Arc<RwLock<Journal>>,
     inputs: mpsc::Receiver<Input>,
     sessions: mpsc::UnboundedReceiver<Input>,
+    questions: mpsc::Receiver<oneshot::Sender<Vec<Follower>>>,
     pulse: watch::Sender<Pulse>,
     mailboxes: Mailboxes,
     metrics: PodMetrics,
@@ -64,6 +68,7 @@ pub struct Outputs {
 pub struct Handle {
     inputs: mpsc::Sender<Input>,
     sessions: mpsc::UnboundedSender<Input>,
+    questions: mpsc::Sender<oneshot::Sender<Vec<Follower>>>,
     journal: Arc<RwLock<Journal>>,
     pulse: watch::Receiver<Pulse>,
     mailboxes: Mailboxes,
@@ -82,12 +87,14 @@ impl Engine {
         let journal = Arc::new(RwLock::new(Journal::new(epoch, config.tombstones)));
         let (inputs_in, inputs) = mpsc::channel(QUEUE);
         let (sessions_in, sessions) = mpsc::unbounded_channel();
+        let (questions_in, questions) = mpsc::channel(QUESTIONS);
         let (pulse, pulse_out) = watch::channel(Pulse::default());
         let (demands, demands_out) = watch::channel(Arc::default());
         let (reports, reports_out) = mpsc::unbounded_channel();
         let handle = Handle {
             inputs: inputs_in,
             sessions: sessions_in,
+            questions: questions_in,
             journal: Arc::clone(&journal),
             pulse: pulse_out,
             mailboxes: Mailboxes::default(),
@@ -96,7 +103,7 @@ impl Engine {
         let metrics = PodMetrics::default();
         let outputs = Outputs { demands: demands_out, reports: reports_out, metrics: metrics.clone() };
         let (core, mailboxes) = (Core::new(config), handle.mailboxes.clone());
-        let engine = Self { core, journal, inputs, sessions, pulse, mailboxes, metrics, demands, reports };
+        let engine = Self { core, journal, inputs, sessions, questions, pulse, mailboxes, metrics, demands, reports };
         (engine, handle, outputs)
     }
 
@@ -115,6 +122,10 @@ impl Engine {
                         return;
                     }
                     self.gather(&mut batch).await;
+                }
+                Some(question) = self.questions.recv() => {
+                    // Who has asked may have gone.
+                    let _ = question.send(self.core.acks().followers(Instant::now().into_std()));
                 }
                 _ = ticks.tick() => self.tick(),
             }
@@ -202,6 +213,16 @@ impl Handle {
     /// When the engine has ended.
     pub async fn complete(&self) -> Result<(), EngineEnded> {
         self.pulse.clone().wait_for(|pulse| pulse.complete).await.map(|_| ()).map_err(|_| EngineEnded)
+    }
+
+    /// Every node of the cluster, and how far it follows this replica.
+    ///
+    /// # Errors
+    /// When the engine has ended.
+    pub async fn followers(&self) -> Result<Vec<Follower>, EngineEnded> {
+        let (reply, answer) = oneshot::channel();
+        self.questions.send(reply).await.map_err(|_| EngineEnded)?;
+        answer.await.map_err(|_| EngineEnded)
     }
 
     /// Reads the journal, for metrics and dumps. The engine cannot publish meanwhile.

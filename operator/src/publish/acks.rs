@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axoneme_admin::operator::Follower;
 use axoneme_proto::nodesync::Ack;
 
 use crate::engine::SessionEvent;
@@ -115,6 +116,20 @@ impl Acks {
     pub fn blocking(&self, revision: u64, asked: Instant, now: Instant) -> Vec<Arc<str>> {
         let blocking = self.nodes.iter().filter(|(_, progress)| progress.blocks(revision, asked, now));
         blocking.map(|(node, _)| Arc::clone(node)).collect()
+    }
+
+    /// Every node, and how far it is.
+    #[must_use]
+    pub fn followers(&self, now: Instant) -> Vec<Follower> {
+        let followers = self.nodes.iter().map(|(node, progress)| Follower {
+            node: node.to_string(),
+            connected: progress.session.is_some(),
+            received: progress.received,
+            applied: progress.applied_to(),
+            retry_low_watermark: progress.retry,
+            heard_seconds: now.saturating_duration_since(progress.heard).as_secs(),
+        });
+        followers.collect()
     }
 
     /// Sessions that are open, and the lowest revision that all of them have applied.

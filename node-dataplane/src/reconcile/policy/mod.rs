@@ -55,6 +55,21 @@ struct Applied {
     listed: Option<Box<[u32]>>,
 }
 
+/// A subject's policy as the kernel has it.
+#[derive(Clone, Copy, Debug)]
+pub struct InKernel {
+    /// Its index into `ax_policies`.
+    pub index: u32,
+    /// What stands there.
+    pub entry: Policy,
+    /// How many entries of `ax_policy_rules` stand under its slot.
+    pub rules: usize,
+    /// The same of `ax_policy_classes`.
+    pub classes: usize,
+    /// Of these entries, comparable with [`Compiled::fingerprint`].
+    pub fingerprint: u64,
+}
+
 /// The reconciler of policies.
 #[allow(missing_debug_implementations, reason = "holds trait objects")]
 pub struct Policies {
@@ -112,9 +127,32 @@ impl Policies {
         applied.listed.as_ref().map(|_| subject.index)
     }
 
+    /// Whether what no policy allows is dropped on the way in, and on the way out.
+    #[must_use]
+    pub fn enforced(&self, identity: u32) -> (bool, bool) {
+        let applied = self.subjects.get(&identity).and_then(|subject| subject.applied.as_ref());
+        let flags = applied.map(|applied| applied.entry.flags).unwrap_or_default();
+        (flags.contains(PolicyFlags::ENFORCE_INGRESS), flags.contains(PolicyFlags::ENFORCE_EGRESS))
+    }
+
     /// Node-local ids, for the checkpoint.
     pub fn indexes(&self) -> impl Iterator<Item = (u32, u32)> {
         self.subjects.iter().map(|(&identity, subject)| (identity, subject.index))
+    }
+
+    /// Every subject that has an entry, as the kernel has it now. Reads all entries of all policies.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn in_kernel(&self) -> Result<BTreeMap<u32, InKernel>, MapError> {
+        let slots = slots::dump_slots(&self.maps)?;
+        let mut out = BTreeMap::new();
+        for (&identity, Subject { index, .. }) in &self.subjects {
+            let Some(entry) = self.maps.policies.get(index)?.filter(|entry| entry.generation != 0) else { continue };
+            let (rules, classes, fingerprint) = slots.get(&entry.slot).map(Contents::size).unwrap_or_default();
+            out.insert(identity, InKernel { index: *index, entry, rules, classes, fingerprint });
+        }
+        Ok(out)
     }
 
     /// How many identities have a policy in the kernel.

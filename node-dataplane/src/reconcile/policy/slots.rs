@@ -31,6 +31,11 @@ impl Contents {
         self.classes.push(key);
     }
 
+    /// Rules, classes, and the fingerprint of both.
+    pub(super) fn size(&self) -> (usize, usize, u64) {
+        (self.rules.len(), self.classes.len(), self.fingerprint)
+    }
+
     pub(super) fn has_classes(&self) -> bool {
         !self.classes.is_empty()
     }

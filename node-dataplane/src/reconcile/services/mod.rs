@@ -104,6 +104,20 @@ impl Services {
         self.groups.iter().filter(|(group, _)| group.port != 0).map(|(_, known)| known.frontends.len()).sum()
     }
 
+    /// Every frontend that the kernel has now, with its backends.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn in_kernel(&self) -> Result<Vec<(ServiceKey, Vec<Backend>)>, MapError> {
+        let mut found = Vec::new();
+        self.services.dump(&mut |key, service| found.push((key, service)))?;
+        let backends = |service: &Service| {
+            let keys = (0..service.backends).map(|index| BackendKey { service: service.id, index });
+            keys.filter_map(|key| self.backends.get(&key).transpose()).collect::<Result<Vec<_>, _>>()
+        };
+        found.into_iter().map(|(key, service)| Ok((key, backends(&service)?))).collect()
+    }
+
     /// Brings one service to what is desired.
     ///
     /// # Errors
