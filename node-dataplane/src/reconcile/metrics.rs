@@ -18,18 +18,38 @@ struct EndpointState {
     endpoint_state: &'static str,
 }
 
+/// Where policies come from; Cilium has several, and dashboards ask for this one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Source {
+    source: &'static str,
+}
+
+const KUBERNETES: Source = Source { source: "k8s" };
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Enforcement {
+    enforcement: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RowChange {
     change: &'static str,
 }
 
+/// As Cilium calls them, with whether ingress and egress are enforced. What has no policy in the kernel, yet, comes first.
+const ENFORCEMENTS: [(&str, (bool, bool)); 4] =
+    [("none", (false, false)), ("ingress", (true, false)), ("egress", (false, true)), ("both", (true, true))];
+
 /// Counters and gauges of the reconcilers.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     rows: Family<RowChange, Counter>,
-    delay: Histogram,
+    delay: Family<Source, Histogram, fn() -> Histogram>,
     drift: Counter,
     endpoints: Family<EndpointState, Gauge>,
+    attached: Gauge,
+    enforcement: Family<Enforcement, Gauge>,
+    max_revision: Gauge,
     policies: Gauge,
     frontends: Gauge,
     received: Gauge,
@@ -42,9 +62,12 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             rows: Family::default(),
-            delay: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+            delay: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 16))),
             drift: Counter::default(),
             endpoints: Family::default(),
+            attached: Gauge::default(),
+            enforcement: Family::default(),
+            max_revision: Gauge::default(),
             policies: Gauge::default(),
             frontends: Gauge::default(),
             received: Gauge::default(),
@@ -65,6 +88,17 @@ impl Metrics {
             self.delay.clone(),
         );
         cilium.register("endpoint_state", "Attached pods by state", self.endpoints.clone());
+        cilium.register("endpoint", "Attached pods", self.attached.clone());
+        cilium.register(
+            "policy_endpoint_enforcement_status",
+            "Attached pods by the directions in which what no policy allows is dropped",
+            self.enforcement.clone(),
+        );
+        cilium.register(
+            "policy_max_revision",
+            "Revision up to which every row of the operator was tried",
+            self.max_revision.clone(),
+        );
         cilium.register("policy", "Identities with a policy in the kernel", self.policies.clone());
         cilium.register("services", "Frontends in the kernel", self.frontends.clone());
         let own = registry.sub_registry_with_prefix("axoneme");
@@ -89,11 +123,22 @@ impl Metrics {
     pub(super) fn round(&mut self, round: &Round, engine: &Engine, now: Instant) {
         for identity in &round.enforced {
             if let Some(since) = self.wanted.remove(identity) {
-                self.delay.observe((now - since).as_secs_f64());
+                self.delay.get_or_create(&KUBERNETES).observe((now - since).as_secs_f64());
             }
         }
         self.drift.inc_by(round.drifted as u64);
-        let attached = engine.endpoints.ops().attached().len() as i64;
+        let endpoints = engine.endpoints.ops().attached();
+        let attached = endpoints.len() as i64;
+        self.attached.set(attached);
+        let mut enforced = [0; ENFORCEMENTS.len()];
+        for endpoint in &endpoints {
+            let flags = engine.policies.enforced(endpoint.enforcement.identity);
+            let index = ENFORCEMENTS.iter().position(|(_, of)| *of == flags);
+            enforced[index.unwrap_or(0)] += 1;
+        }
+        for ((enforcement, _), count) in ENFORCEMENTS.into_iter().zip(enforced) {
+            self.enforcement.get_or_create(&Enforcement { enforcement }).set(count);
+        }
         let waiting = engine.endpoints.queue.failures().count() as i64;
         self.endpoints.get_or_create(&EndpointState { endpoint_state: "ready" }).set(attached - waiting);
         self.endpoints.get_or_create(&EndpointState { endpoint_state: "waiting-for-policy" }).set(waiting);
@@ -102,6 +147,7 @@ impl Metrics {
         let status = engine.status();
         self.received.set(status.received.cast_signed());
         self.attempted.set(status.attempted.cast_signed());
+        self.max_revision.set(status.attempted.cast_signed());
         self.failing.set(status.failing.cast_signed());
     }
 }
