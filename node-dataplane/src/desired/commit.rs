@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use axoneme_proto::Scope;
 use axoneme_proto::nodesync::{Cursor, FailureCode, Row, RowKey};
+use axoneme_proto::{Scope, Table};
 use ipnet::IpNet;
 
 use super::rows::{self, Content, InvalidRow};
@@ -30,6 +30,14 @@ pub struct Change {
     pub dropped_scopes: Vec<String>,
     /// The operator's own inputs were complete.
     pub inputs_complete: bool,
+}
+
+impl Change {
+    /// Keys of the new or changed rows of a table.
+    pub fn upserted(&self, table: Table) -> impl Iterator<Item = &str> {
+        let keys = self.upserts.iter().filter_map(|row| row.key.as_ref());
+        keys.filter(move |key| key.table == i32::from(table)).map(|key| key.key.as_str())
+    }
 }
 
 /// Keys of the kernel that may have to change, each with the lowest revision that asks for it.

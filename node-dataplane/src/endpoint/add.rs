@@ -84,13 +84,11 @@ impl Endpoints {
         });
         let attachment = attached?;
         let done = Instant::now();
-        self.inner.metrics.added(AddTimes {
-            total: done - started,
-            row: row - started,
-            barrier: (told - row) + (done - made),
-        });
+        let times = AddTimes { total: done - started, row: row - started, barrier: (told - row) + (done - made) };
+        self.inner.metrics.added(times);
         // It may have been relabelled while others were told of it.
         let attachment = self.state().store.get(key).cloned().unwrap_or(attachment);
+        say(&attachment, &assigned, times);
         self.report_attached(&attachment);
         Ok(attachment)
     }
@@ -260,6 +258,27 @@ impl Endpoints {
         state.store.put(attachment.clone())?;
         Ok(attachment)
     }
+}
+
+/// By what a person follows one pod: the operator names the same pod, identity and revision.
+fn say(attachment: &Attachment, assigned: &Assigned, times: AddTimes) {
+    let Attachment { namespace, name: pod, identity, addresses, from_reserve, .. } = attachment;
+    let revision = match assigned {
+        Assigned::ByOperator(spec) => spec.revision,
+        Assigned::FromReserve(_) => 0,
+    };
+    let (waited_for_row, waited_for_peers) = (times.row.as_millis(), times.barrier.as_millis());
+    tracing::info!(
+        namespace,
+        pod,
+        identity,
+        revision,
+        ?addresses,
+        from_reserve,
+        waited_for_row,
+        waited_for_peers,
+        "attached: its packets pass from here on"
+    );
 }
 
 fn one_a_family(addresses: &[IpAddr]) -> Result<(), LinkError> {

@@ -69,6 +69,18 @@ impl Endpoints {
             return Ok(None);
         }
         self.ops.enforce(pod_uid, &enforcement).map_err(|err| Failure::from(err).of(row()))?;
+        let (namespace, pod) = (&attached.namespace, &attached.name);
+        if old != enforcement.identity {
+            let revision = desired.row_revision(&row()).unwrap_or(0);
+            tracing::info!(
+                namespace,
+                pod,
+                identity = enforcement.identity,
+                before = old,
+                revision,
+                "pod is relabelled"
+            );
+        }
         let change = PeerChange { identities: vec![old, enforcement.identity], of_scope: false };
         Ok((old != enforcement.identity).then_some(change))
     }

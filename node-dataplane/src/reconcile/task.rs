@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axoneme_proto::nodesync::Cursor;
-use axoneme_proto::Table;
+use axoneme_proto::{Scope, Table};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -12,8 +12,10 @@ use super::engine::Engine;
 use super::metrics::Metrics;
 use super::state::{Command, Held, Inbox, Waiter};
 use super::status::Status;
+use crate::desired::RowId;
 use crate::desired::checkpoint::{Checkpoint, CheckpointError, PolicyIndex};
 use crate::desired::pods::PodError;
+use crate::desired::rows::Endpoint;
 
 /// Commits that come within this time are checkpointed together.
 const CHECKPOINT_DELAY: Duration = Duration::from_secs(1);
@@ -118,7 +120,9 @@ impl Task {
                 self.barrier.committed(change.to_revision);
                 let endpoints = change.removals.iter().filter(|id| id.table == Table::Endpoint as i32);
                 endpoints.for_each(|id| self.barrier.forget(&id.key));
+                let pods: Vec<_> = change.upserted(Table::Endpoint).map(str::to_owned).collect();
                 let policies = self.engine.commit(*change);
+                pods.iter().for_each(|uid| self.say(uid));
                 self.metrics.policies_wanted(policies, now);
                 self.checkpoint_due.get_or_insert(now + CHECKPOINT_DELAY);
                 let _ = reply.send(self.engine.desired().cursor().cloned().unwrap_or_default());
@@ -164,6 +168,16 @@ impl Task {
             }
             Command::Look(look) => (look.0)(&self.engine),
             Command::Stop(_) => {}
+        }
+    }
+
+    /// By what a person follows one pod: the operator names the same pod, identity and revision.
+    fn say(&self, pod_uid: &str) {
+        let desired = self.engine.desired();
+        let row = RowId::new(Scope::Node(desired.node_name().to_owned()), Table::Endpoint, pod_uid);
+        if let (Some(pod), Some(revision)) = (desired.endpoint(pod_uid), desired.row_revision(&row)) {
+            let Endpoint { namespace, name: pod, identity, .. } = pod;
+            tracing::info!(namespace, pod, identity, revision, "pod is told of by the operator");
         }
     }
 

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use axoneme_proto::nodesync::{RowFailure, Table};
 use axoneme_proto::tables;
+use tracing::info;
 
-use super::barrier::{self, Barriers};
+use super::barrier::{self, Barriers, Published};
 use super::demands::Demands;
 use super::input::{Input, SessionEvent};
 use super::ledger::{self, LedgerView};
@@ -203,6 +204,7 @@ impl Core {
         self.compile(&mut dirty, &mut batch, now);
         let committed = publish(batch);
         for pod in barrier::published(&self.index, &committed.pods) {
+            self.say(&pod);
             self.barriers.published(pod, &self.acks, now);
         }
         self.report(&dirty, &mut outcome);
@@ -308,6 +310,17 @@ impl Core {
         if other_reports {
             dirty.reports.extend(self.index.pods_of(identity).cloned());
         }
+    }
+
+    /// By what a person follows one pod: its node's daemon names the same pod, identity and revision.
+    fn say(&self, published: &Published) {
+        let Published { key, endpoint: Some((node, revision)), peers: Some((identity, _)), started: false } = published
+        else {
+            return;
+        };
+        let Some(entry) = self.index.holder(key) else { return };
+        let Name { namespace, name: pod } = &entry.pod.name;
+        info!(%namespace, %pod, %node, identity, revision, "pod published: its node and its peers are told");
     }
 
     fn report(&mut self, dirty: &Dirty, outcome: &mut Outcome) {
