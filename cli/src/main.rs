@@ -1,11 +1,23 @@
 //! The `axoneme` command, also found by kubectl as `kubectl axoneme` when installed under the name `kubectl-axoneme`.
 
-use std::io::{self, ErrorKind, Write};
-use std::process::ExitCode;
+mod check;
+mod cluster;
+mod connectivity;
+mod crds;
+mod list;
+mod status;
+mod version;
 
-use anyhow::{Context, Result, bail};
-use clap::{Parser, Subcommand};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition as Definition;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use axoneme_admin::output::{Format, colours, json, print};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use serde::Serialize;
+
+use cluster::{Access, Cluster};
+use list::{Filter, List};
 
 /// Tools for clusters whose network is Axoneme.
 #[derive(Debug, Parser)]
@@ -14,22 +26,96 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
     version,
     arg_required_else_help = true,
     after_help = "\
-To install the network itself, use the Helm chart:
-  helm install axoneme charts/axoneme --namespace kube-system \\
-      --set k8sServiceHost=ADDRESS --set k8sServicePort=PORT
+Examples:
+  axoneme status                        how the network is, what is wrong, what to do about it
+  axoneme status --wait                 the same, as soon as all is well, or after five minutes
+  axoneme endpoint list shop            pods of namespace shop: desired next to programmed
+  axoneme service list --differing      what nodes' kernels do not have as desired
+  axoneme policy list shop/deny -o json | jq
+  axoneme check                         whether nodes are fit, and what other networks have left there
+  axoneme connectivity                  who reaches whom, end to end, with pods of its own
 
-To see what it does, ask Kubernetes:
-  kubectl get ciliumnodes             nodes, their addresses and CIDRs
-  kubectl get ciliumendpoints -A      pods, their identities and addresses
-  kubectl get ciliumidentities        the label sets that policies tell apart"
+The cluster is the one that kubectl would speak with (KUBECONFIG, --context). Linked as kubectl-axoneme in the PATH, this
+command is \"kubectl axoneme\", too. To install the network itself, use the Helm chart:
+  helm install axoneme charts/axoneme --namespace kube-system \\
+      --set k8sServiceHost=ADDRESS --set k8sServicePort=PORT"
 )]
 struct Arguments {
+    #[command(flatten)]
+    access: Access,
+    /// table (with colours on a terminal) or json
+    #[arg(short, long, global = true, default_value = "table")]
+    output: Format,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// How the network is, what is wrong, and what to do about it
+    ///
+    /// Asks all operators and daemons. Fails (exit code 1) when something keeps the network from its work; warnings do not
+    /// count.
+    ///
+    ///   axoneme status
+    ///   axoneme status --wait --wait-duration 90s && kubectl apply -f app.yaml
+    ///   axoneme status -o json | jq '.nodes[] | select(.status.progress.failing > 0)'
+    #[command(verbatim_doc_comment)]
+    Status {
+        /// Waits until all is well
+        #[arg(long)]
+        wait: bool,
+        /// For how long at most, like 90s, 5m or 1h
+        #[arg(long, value_parser = duration, default_value = "5m")]
+        wait_duration: Duration,
+    },
+    /// Whether nodes are fit for this network, and what is in its way, with what to do about each
+    ///
+    /// Looks at kernel, BTF, control groups, mounts, ports, and at what other networks have left: configurations, devices,
+    /// firewall chains, pinned programs. Where a daemon runs, it is asked; where none does yet, a pod with the host's files looks
+    /// for a moment. Fails (exit code 1) when something is bad.
+    ///
+    ///   axoneme check --image REGISTRY/axoneme/node:TAG      before an install
+    ///   axoneme check                                        after it
+    ///   axoneme check --node n1 --all                        also what is as it should be
+    #[command(verbatim_doc_comment)]
+    Check(check::Options),
+    /// Checks who reaches whom in the cluster, end to end
+    ///
+    /// Makes a few pods of the node's own image in a namespace of their own: on one node and across two, through a service, to
+    /// and from hosts, with a NetworkPolicy applied and removed. All of it is deleted when the check ends. Fails (exit code 1)
+    /// when something is not as it should be.
+    ///
+    ///   axoneme connectivity
+    ///   axoneme connectivity --outside 192.0.2.80:443 -o json
+    #[command(verbatim_doc_comment)]
+    Connectivity(connectivity::Options),
+    /// Prints the versions of this command and of what runs in the cluster
+    Version {
+        /// Only this command's
+        #[arg(long)]
+        client: bool,
+    },
+    /// Nodes, and how many nodes' kernels have each as desired
+    Node(Listing),
+    /// Pods: identity and addresses as desired next to those in their node's kernel
+    ///
+    ///   axoneme endpoint list                    all pods
+    ///   axoneme endpoint list shop/web-          pods of namespace shop whose names begin with web-
+    ///   axoneme endpoint list --node n1 --differing
+    #[command(verbatim_doc_comment)]
+    Endpoint(Listing),
+    /// Identities, their labels, and how many of their pods' addresses each node resolves to them
+    Identity(Listing),
+    /// What is enforced on pods of each identity: \"in\" and \"out\", rules (r) and classes of CIDRs (c)
+    ///
+    ///   axoneme policy list                      everything
+    ///   axoneme policy list shop/deny            pods that NetworkPolicy deny of namespace shop selects
+    ///   axoneme policy list 12345                pods of one identity
+    #[command(verbatim_doc_comment)]
+    Policy(Listing),
+    /// Services: frontends and backends as desired next to those in nodes' kernels
+    Service(Listing),
     /// Prints the cilium.io definitions as YAML
     ///
     /// The operator applies them by itself. Apply them by hand where an operator may not, or to have them before it starts:
@@ -45,13 +131,29 @@ enum Command {
         /// Only these kinds, by plural or short name, e.g. ciliumnodes or cep
         kinds: Vec<String>,
     },
-    /// Prints the version of this command and of the definitions it has
-    Version,
 }
 
-fn main() -> ExitCode {
-    match run(&Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+#[derive(Debug, clap::Args)]
+struct Listing {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Lists them; what is not as desired is marked
+    List(Filter),
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = match arguments(std::env::args().next().as_deref()) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    match run(&arguments).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -59,52 +161,112 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command) -> Result<()> {
-    match command {
-        Command::Crds { kinds } => print(&crds(kinds)?),
-        Command::Version => print(&format!(
-            "axoneme {}\ncilium.io schemas {}\n",
-            env!("CARGO_PKG_VERSION"),
-            axoneme_crds::schema_version()
-        )),
+/// What was asked for; help calls the command as it was called.
+fn arguments(called: Option<&str>) -> Result<Arguments, clap::Error> {
+    let plugin = called.is_some_and(|path| path.rsplit('/').next() == Some("kubectl-axoneme"));
+    let mut command = Arguments::command();
+    if plugin {
+        command = command.bin_name("kubectl axoneme");
+    }
+    Arguments::from_arg_matches(&command.get_matches())
+}
+
+/// Does it; whether all is well.
+async fn run(arguments: &Arguments) -> Result<bool> {
+    let show = Show { format: arguments.output, colours: colours(std::env::var("NO_COLOR").ok().as_deref()) };
+    let connect = || Cluster::connect(&arguments.access);
+    match &arguments.command {
+        Command::Crds { kinds } => {
+            print(&crds::crds(kinds)?)?;
+            Ok(true)
+        }
+        Command::Version { client: true } => {
+            let versions = version::Versions::own();
+            show.print(&versions, || versions.render())
+        }
+        Command::Version { client: false } => {
+            let overview = match connect().await {
+                Ok(cluster) => status::overview(&cluster).await,
+                Err(error) => Err(error),
+            };
+            let versions = overview.as_ref().map_or_else(|_| version::Versions::own(), version::Versions::of);
+            show.print(&versions, || versions.render())?;
+            overview.map(|_| true)
+        }
+        Command::Status { wait, wait_duration } => {
+            let patience = if *wait { *wait_duration } else { Duration::ZERO };
+            let overview = status::wait(&connect().await?, patience).await?;
+            show.print(&overview, || status::render(&overview, show.colours))?;
+            Ok(overview.healthy)
+        }
+        Command::Check(options) => {
+            let looked = check::check(&connect().await?, options).await?;
+            show.print(&looked, || check::render(&looked, options.all, show.colours))?;
+            Ok(check::is_good(&looked))
+        }
+        Command::Connectivity(options) => {
+            let report = connectivity::check(&connect().await?, options).await?;
+            show.print(&report, || connectivity::render(&report, show.colours))?;
+            Ok(report.passed)
+        }
+        Command::Node(Listing { verb: Verb::List(filter) }) => {
+            show.list(&list::nodes(&connect().await?, filter, show.colours).await?)
+        }
+        Command::Endpoint(Listing { verb: Verb::List(filter) }) => {
+            show.list(&list::endpoints(&connect().await?, filter, show.colours).await?)
+        }
+        Command::Identity(Listing { verb: Verb::List(filter) }) => {
+            show.list(&list::identities(&connect().await?, filter, show.colours).await?)
+        }
+        Command::Policy(Listing { verb: Verb::List(filter) }) => {
+            show.list(&list::policies(&connect().await?, filter, show.colours).await?)
+        }
+        Command::Service(Listing { verb: Verb::List(filter) }) => {
+            show.list(&list::services(&connect().await?, filter, show.colours).await?)
+        }
     }
 }
 
-/// The definitions of these kinds, or all, as a YAML stream.
-fn crds(kinds: &[String]) -> Result<String> {
-    let all = axoneme_crds::all();
-    if let Some(unknown) = kinds.iter().find(|kind| !all.iter().any(|definition| is_named(definition, kind))) {
-        let known: Vec<&str> = all.iter().map(|definition| definition.spec.names.plural.as_str()).collect();
-        bail!("unknown kind {unknown}; there are {}", known.join(", "));
-    }
-    let wanted = |definition: &&Definition| kinds.is_empty() || kinds.iter().any(|kind| is_named(definition, kind));
-    let mut yaml = String::new();
-    for definition in all.iter().filter(wanted) {
-        yaml.push_str("---\n");
-        yaml.push_str(&axoneme_crds::yaml(definition).context("cannot write a definition as YAML")?);
-    }
-    Ok(yaml)
+/// How results are shown.
+#[derive(Clone, Copy)]
+struct Show {
+    format: Format,
+    colours: bool,
 }
 
-/// Whether kubectl, too, would take `name` for this kind.
-fn is_named(definition: &Definition, name: &str) -> bool {
-    let names = &definition.spec.names;
-    let long = [Some(&names.kind), Some(&names.plural), names.singular.as_ref()].into_iter().flatten();
-    long.chain(names.short_names.iter().flatten()).any(|known| known.eq_ignore_ascii_case(name))
+impl Show {
+    fn print(self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<bool> {
+        print(&match self.format {
+            Format::Json => json(value)?,
+            Format::Table => text(),
+        })?;
+        Ok(true)
+    }
+
+    /// A list is not whole while somebody is silent.
+    fn list<T: Serialize>(self, list: &List<T>) -> Result<bool> {
+        self.print(list, || list.table.clone())?;
+        list.silent.iter().for_each(|silent| eprintln!("no answer from {silent}"));
+        Ok(list.silent.is_empty())
+    }
 }
 
-/// Writes to standard output. A reader that has seen enough (`| head`) is no error.
-fn print(text: &str) -> Result<()> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot write to standard output"),
-    }
+/// Like 90s, 5m or 1h.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration; write 90s, 5m or 1h");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -113,19 +275,22 @@ mod tests {
     }
 
     #[test]
-    fn definitions_are_found_by_all_their_names() {
-        let one = crds(&["ciliumnodes".into()]).unwrap();
-        assert!(one.contains("name: ciliumnodes.cilium.io") && one.matches("---\n").count() == 1, "{one}");
-        for name in ["cn", "CiliumNode", "ciliumnode"] {
-            assert_eq!(crds(&[name.into()]).unwrap(), one);
+    fn durations() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        for wrong in ["", "5", "m", "5d", "-1s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(crds(&[]).unwrap(), axoneme_crds::to_yaml().unwrap());
     }
 
     #[test]
-    fn an_unknown_kind_is_named_with_those_that_exist() {
-        let error = crds(&["cep".into(), "pods".into()]).unwrap_err().to_string();
-        assert!(error.starts_with("unknown kind pods; there are ciliumbgpadvertisements, "), "{error}");
-        assert!(error.ends_with(", ciliumnodes, ciliumpodippools"), "{error}");
+    fn lists_have_filters() {
+        let parse = |text: &str| Arguments::try_parse_from(text.split_whitespace()).unwrap();
+        let Command::Endpoint(Listing { verb: Verb::List(filter) }) =
+            parse("axoneme endpoint list shop/web --node n1 --node n2 --differing -o json").command
+        else {
+            panic!("not an endpoint list")
+        };
+        assert_eq!((filter.select.as_deref(), filter.nodes.len(), filter.differing), (Some("shop/web"), 2, true));
     }
 }

@@ -1,0 +1,164 @@
+//! What is wrong, and what to do about it. Pure: facts in, an overview out.
+
+use std::collections::BTreeSet;
+
+use axoneme_admin::check::Level;
+use axoneme_admin::{node, operator};
+
+use super::facts::{Answer, Facts};
+use super::{NodeState, OperatorState, Overview, Problem};
+
+/// A map that is this full is worth a word, in percent.
+const FULL: u64 = 90;
+/// So many failing rows of a node are named.
+const NAMED: usize = 3;
+
+pub(super) fn judge(facts: Facts) -> Overview {
+    let mut problems = Vec::new();
+    let Facts { namespace, wanted, daemons, operators, holder } = facts;
+    if wanted.is_none() && operators.is_empty() {
+        let what = format!("Axoneme is not installed in namespace {namespace}");
+        let advice =
+            "say where it is with --namespace, or install it: helm install axoneme charts/axoneme -n kube-system";
+        problems.push(bad(what, advice));
+        return Overview { problems, ..Overview::default() };
+    }
+    of_operators(&namespace, &operators, holder.as_deref(), &mut problems);
+    let missing = usize::try_from(wanted.unwrap_or(0)).unwrap_or(0).saturating_sub(daemons.len());
+    if missing > 0 {
+        let advice = format!("see why its pods are not made: kubectl -n {namespace} describe daemonset axoneme");
+        problems.push(bad(format!("{missing} nodes have no daemon yet"), advice));
+    }
+    for daemon in &daemons {
+        of_daemon(&namespace, daemon, &mut problems);
+    }
+    of_versions(&daemons, &operators, &mut problems);
+    problems.sort_by_key(|problem| std::cmp::Reverse(problem.level));
+    let leading = operators.iter().find(|(_, status)| status.as_ref().is_ok_and(|status| status.leads));
+    Overview {
+        healthy: !problems.iter().any(|problem| problem.level == Level::Bad),
+        leader: leading.map(|(member, _)| member.pod.clone()),
+        operators: operators.into_iter().map(operator_state).collect(),
+        nodes: daemons.into_iter().map(node_state).collect(),
+        problems,
+    }
+}
+
+fn bad(what: impl Into<String>, advice: impl Into<String>) -> Problem {
+    Problem { level: Level::Bad, what: what.into(), advice: advice.into() }
+}
+
+fn warning(what: impl Into<String>, advice: impl Into<String>) -> Problem {
+    Problem { level: Level::Warning, what: what.into(), advice: advice.into() }
+}
+
+fn of_operators(
+    namespace: &str,
+    operators: &[Answer<operator::Status>],
+    holder: Option<&str>,
+    problems: &mut Vec<Problem>,
+) {
+    let logs = |pod: &str| format!("kubectl -n {namespace} logs {pod}");
+    let leader = operators.iter().find_map(|(_, status)| status.as_ref().ok().filter(|status| status.leads));
+    if operators.is_empty() {
+        let advice = format!("kubectl -n {namespace} describe deployment axoneme-operator");
+        problems.push(bad("there is no operator: nothing new reaches the nodes; what runs goes on", advice));
+    } else if leader.is_none() {
+        let who = holder.map_or_else(|| "nobody".to_owned(), |holder| format!("{holder} by the Lease"));
+        let what = format!("no operator serves the nodes (leader: {who}); what runs goes on");
+        problems.push(bad(what, format!("kubectl -n {namespace} logs -l app.kubernetes.io/name=axoneme-operator")));
+    }
+    for (member, status) in operators {
+        match status {
+            Err(error) => {
+                problems.push(bad(format!("operator {} does not answer: {error}", member.pod), logs(&member.pod)))
+            }
+            Ok(status) if !status.ready => {
+                problems.push(bad(format!("operator {}: {}", member.pod, status.phase), logs(&member.pod)));
+            }
+            Ok(_) => {}
+        }
+    }
+    for follower in leader.iter().flat_map(|leader| &leader.nodes) {
+        if !follower.connected {
+            let what = format!("node {} does not follow the operator", follower.node);
+            let advice = format!(
+                "if the node is up, see what its daemon says: kubectl -n {namespace} logs -l app.kubernetes.io/name=axoneme \
+                 --field-selector spec.nodeName={}",
+                follower.node
+            );
+            problems.push(bad(what, advice));
+        }
+    }
+}
+
+fn of_daemon(namespace: &str, (member, status): &Answer<node::Status>, problems: &mut Vec<Problem>) {
+    let node = &member.node;
+    let logs = format!("kubectl -n {namespace} logs {}", member.pod);
+    let status = match status {
+        Ok(status) => status,
+        Err(error) => {
+            let advice = if member.restarts > 0 { format!("{logs} --previous") } else { logs };
+            problems.push(bad(format!("the daemon of node {node} does not answer: {error}"), advice));
+            return;
+        }
+    };
+    if !status.ready {
+        let said = status.problems.first().cloned().unwrap_or_else(|| "it is still starting".to_owned());
+        problems.push(bad(format!("node {node} is not ready for pods: {said}"), logs.clone()));
+    } else if let Some(problem) = status.problems.iter().find(|line| !line.starts_with("operator:")) {
+        problems.push(bad(
+            format!("node {node}: {problem}"),
+            format!("axoneme endpoint list --node {node} --differing; {logs}"),
+        ));
+    }
+    if !status.stream.connected {
+        let advice = "the node must reach TCP port 4246 of the operators' nodes; what runs there goes on meanwhile";
+        problems.push(bad(format!("node {node} has no operator: {}", status.stream.error), advice));
+    }
+    for failure in status.failures.iter().take(NAMED) {
+        let advice = match failure.code.as_str() {
+            "capacity" => "a map is full: see \"axoneme node list\", and raise its size in the chart's values",
+            "unsupported" => "update the daemon of this node: the operator is newer",
+            "dependency" => "it waits for another row and is tried again by itself",
+            _ => &logs,
+        };
+        let what = format!("node {node}: {} {} is not applied: {}", failure.table, failure.key, failure.message);
+        problems.push(bad(what, advice));
+    }
+    let full = status.maps.iter().filter(|map| u64::from(map.entries) * 100 >= u64::from(map.capacity) * FULL);
+    for map in full {
+        let what = format!("node {node}: map {} has {} of {} entries", map.name, map.entries, map.capacity);
+        problems.push(warning(what, "when it is full, what does not fit fails"));
+    }
+}
+
+fn of_versions(daemons: &[Answer<node::Status>], operators: &[Answer<operator::Status>], problems: &mut Vec<Problem>) {
+    let of_daemons = daemons.iter().filter_map(|(_, status)| Some(status.as_ref().ok()?.version.as_str()));
+    let of_operators = operators.iter().filter_map(|(_, status)| Some(status.as_ref().ok()?.version.as_str()));
+    let versions: BTreeSet<&str> = of_daemons.chain(of_operators).collect();
+    if versions.len() > 1 {
+        let all = versions.into_iter().collect::<Vec<_>>().join(", ");
+        let advice = "fine while an update is under way; see \"axoneme version\"";
+        problems.push(warning(format!("several versions run: {all}"), advice));
+    }
+}
+
+fn operator_state((member, status): Answer<operator::Status>) -> OperatorState {
+    let (status, error) = split(status);
+    let crate::cluster::Member { pod, node, ready, restarts, image, .. } = member;
+    OperatorState { pod, node, ready, restarts, image, status, error }
+}
+
+fn node_state((member, status): Answer<node::Status>) -> NodeState {
+    let (status, error) = split(status);
+    let crate::cluster::Member { pod, node, ready, restarts, image, .. } = member;
+    NodeState { node, pod: Some(pod), ready, restarts, image, status, error }
+}
+
+fn split<T>(answer: Result<T, String>) -> (Option<T>, Option<String>) {
+    match answer {
+        Ok(status) => (Some(status), None),
+        Err(error) => (None, Some(error)),
+    }
+}
