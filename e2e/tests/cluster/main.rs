@@ -11,6 +11,7 @@ mod addresses;
 mod bad_input;
 mod bandwidth;
 mod barrier;
+mod command;
 mod host;
 mod host_network;
 mod lab;

@@ -1,0 +1,145 @@
+//! The `axoneme` command, as a user of the cluster runs it.
+
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use axoneme_e2e::paths::Paths;
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, eventually};
+
+/// The command of this tree, built as it is now.
+fn axoneme(lab: &Lab) -> Command {
+    static BUILT: OnceLock<std::path::PathBuf> = OnceLock::new();
+    let binary = BUILT.get_or_init(|| {
+        let paths = Paths::from_environment().unwrap();
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--quiet", "--locked", "--package", "axoneme-cli"]);
+        cargo.current_dir(&paths.repository).env("CARGO_TARGET_DIR", &paths.target);
+        assert!(cargo.status().unwrap().success(), "the command does not build");
+        paths.target.join("debug/axoneme")
+    });
+    let mut command = Command::new(binary);
+    command.env("KUBECONFIG", lab.cluster.folder.kubeconfig());
+    command
+}
+
+fn run(lab: &Lab, line: &str) -> Output {
+    axoneme(lab).args(line.split_whitespace()).output().unwrap()
+}
+
+/// What it says, when it succeeds.
+#[track_caller]
+fn good(lab: &Lab, line: &str) -> String {
+    let output = run(lab, line);
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(output.status.success(), "axoneme {line}\n{out}{err}");
+    out
+}
+
+fn json(lab: &Lab, line: &str) -> Value {
+    serde_json::from_str(&good(lab, &format!("{line} -o json"))).unwrap()
+}
+
+/// Whether some of the rows have this value in this field, and all that have are as desired.
+fn desired(list: &Value, field: &str, value: &Value) -> bool {
+    let rows: Vec<&Value> = list["items"].as_array().unwrap().iter().filter(|row| row[field] == *value).collect();
+    !rows.is_empty() && rows.iter().all(|row| row["sync"] == "as-desired")
+}
+
+#[test]
+fn status_waits_until_all_is_well_and_versions_agree() {
+    let lab = Lab::open();
+    let text = good(&lab, "status --wait --wait-duration 60s");
+    assert!(text.starts_with("Axoneme    healthy\n"), "{text}");
+    let status = json(&lab, "status");
+    let nodes = lab.cluster.nodes().unwrap().len();
+    assert_eq!((status["healthy"].as_bool(), status["nodes"].as_array().unwrap().len()), (Some(true), nodes));
+    let leader = status["leader"].as_str().unwrap();
+    assert!(leader.starts_with("axoneme-operator-"), "{leader}");
+    let versions = json(&lab, "version");
+    assert_eq!(versions["nodes"], json!({ (versions["client"].as_str().unwrap()): nodes }));
+    let elsewhere = run(&lab, "status --namespace default");
+    assert_eq!(elsewhere.status.code(), Some(1));
+    assert!(String::from_utf8(elsewhere.stdout).unwrap().contains("not installed in namespace default"));
+}
+
+#[test]
+fn lists_show_what_is_desired_next_to_what_is_programmed() {
+    let lab = Lab::open();
+    let workload = lab.workload("command-lists");
+    lab.servers(&workload, &[("server", 0), ("friend", 1)]);
+    workload.friends_policy().unwrap();
+    let service =
+        json!({"metadata": {"name": "server"}, "spec": {"selector": {"app": "server"}, "ports": [{"port": 80}]}});
+    lab.api.create(&workload.path("", "services"), &service).unwrap();
+
+    eventually("endpoints are as desired", || {
+        let list = json(&lab, "endpoint list command-lists");
+        list["items"].as_array().unwrap().len() == 2 && desired(&list, "namespace", &"command-lists".into())
+    });
+    let list = json(&lab, "endpoint list command-lists/server");
+    let row = &list["items"][0];
+    assert_eq!((&row["seenOn"], &row["desired"]), (&lab.node(0).into(), &row["programmed"]));
+    let identity = row["programmed"]["identity"].clone();
+
+    eventually("the policy is as desired", || {
+        let list = json(&lab, "policy list command-lists/friends");
+        desired(&list, "identity", &identity) && list["items"][0]["programmed"]["ingressEnforced"] == true
+    });
+    eventually("the service is as desired on every node", || {
+        let list = json(&lab, "service list command-lists");
+        let nodes = lab.cluster.nodes().unwrap().len();
+        desired(&list, "name", &"server".into()) && list["items"][0]["nodes"].as_array().unwrap().len() == nodes
+    });
+    let identities = good(&lab, &format!("identity list {identity}"));
+    assert!(identities.contains("app=server"), "{identities}");
+    let nodes = json(&lab, "node list");
+    assert!(desired(&nodes, "name", &lab.node(1).into()), "{nodes}");
+    assert!(good(&lab, "endpoint list --differing command-lists").lines().count() == 1, "a header only");
+}
+
+#[test]
+fn leftovers_of_other_networks_are_found_with_what_to_do() {
+    let lab = Lab::open();
+    let before = good(&lab, "check --all");
+    assert!(before.contains("kernel: Linux") && before.contains("BTF"), "{before}");
+    lab.on_node(0, "ip link add cni0 type bridge");
+    lab.on_node(1, "ip link add cilium_net type veth peer name cilium_host");
+    let output = run(&lab, "check");
+    lab.on_node(0, "ip link delete cni0");
+    lab.on_node(1, "ip link delete cilium_net");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for part in [
+        "left by a bridge network: cni0",
+        "ip link delete cni0",
+        "left by Cilium: cilium_host, cilium_net",
+        "helm uninstall cilium",
+    ] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+}
+
+#[test]
+fn connectivity_is_checked_end_to_end_and_leaves_nothing() {
+    let lab = Lab::open();
+    let report = json(&lab, "connectivity");
+    assert_eq!(report["passed"], true, "{report:#}");
+    let checks: Vec<&str> =
+        report["checks"].as_array().unwrap().iter().map(|row| row["check"].as_str().unwrap()).collect();
+    for check in [
+        "pod to pod, other node, Udp",
+        "pod to service, Tcp",
+        "host to pod, other node",
+        "policy applied: stranger, other node",
+    ] {
+        assert!(checks.contains(&check), "{check} is not in {checks:?}");
+    }
+    eventually("its namespace is gone", || {
+        lab.api
+            .find("/api/v1/namespaces/axoneme-connectivity")
+            .unwrap()
+            .is_none_or(|it| it["status"]["phase"] == "Terminating")
+    });
+}
