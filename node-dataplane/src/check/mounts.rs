@@ -6,9 +6,10 @@ use axoneme_admin::check::Finding;
 use nix::sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 
 use super::{Filesystem, Host, Probe};
+use crate::programs::bpffs::HYBRID;
 
-/// Where hosts that use version 1 as well mount version 2, the usual place first.
-const HYBRID: &[&str] = &["sys/fs/cgroup/unified", "run/cgroupv2", "var/run/cilium/cgroupv2"];
+/// Where some hosts mount version 2 that the loader does not find by itself.
+const ELSEWHERE: &[&str] = &["run/cgroupv2", "var/run/cilium/cgroupv2"];
 
 /// What is mounted at a path.
 pub(super) fn filesystem(path: &Path) -> Option<Filesystem> {
@@ -28,18 +29,22 @@ impl<P: Probe> Host<P> {
     fn cgroup(&self) -> Finding {
         const CHECK: &str = "cgroup";
         let is_v2 = |path: &Path| self.probe.filesystem(path) == Some(Filesystem::Cgroup2);
-        let configured = self.configured(&self.config.cgroup_root);
+        let (configured, shown) = (self.configured(&self.config.cgroup_root), self.config.cgroup_root.display());
         if is_v2(&configured) {
-            return Finding::good(CHECK, format!("version 2 at {}", self.config.cgroup_root.display()));
+            return Finding::good(CHECK, format!("version 2 at {shown}"));
         }
-        if is_v2(&self.path("sys/fs/cgroup")) {
+        if is_v2(&configured.join(HYBRID)) {
+            return Finding::good(CHECK, format!("hybrid: version 2 at {shown}/{HYBRID}, version 1 beside it"));
+        }
+        let usual = self.path("sys/fs/cgroup");
+        if is_v2(&usual) || is_v2(&usual.join(HYBRID)) {
             let advice = "leave cgroup.hostRoot as it is by default: /sys/fs/cgroup";
-            return Finding::bad(CHECK, format!("{} is not of version 2", self.config.cgroup_root.display()), advice);
+            return Finding::bad(CHECK, format!("{shown} is not of version 2"), advice);
         }
-        match HYBRID.iter().find(|path| is_v2(&self.path(path))) {
+        match ELSEWHERE.iter().find(|path| is_v2(&self.path(path))) {
             Some(path) => Finding::warning(
                 CHECK,
-                format!("hybrid: version 2 is at /{path}, version 1 beside it"),
+                format!("version 2 is at /{path}, where it is not looked for"),
                 format!("install with --set cgroup.hostRoot=/{path}"),
             ),
             None => Finding::bad(

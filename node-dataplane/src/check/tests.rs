@@ -86,7 +86,14 @@ fn kernels_and_mounts() {
         host.probe.filesystems.remove("sys/fs/cgroup");
         host.probe.filesystems.insert("sys/fs/cgroup/unified", Filesystem::Cgroup2);
     });
-    only(&report, Level::Warning, &["hybrid", "--set cgroup.hostRoot=/sys/fs/cgroup/unified"]);
+    assert_eq!(report.level(), Level::Good, "the loader finds it there");
+    let report = host(&[], |host| {
+        host.probe.filesystems.remove("sys/fs/cgroup");
+        host.probe.filesystems.insert("run/cgroupv2", Filesystem::Cgroup2);
+    });
+    only(&report, Level::Warning, &["version 2 is at /run/cgroupv2", "--set cgroup.hostRoot=/run/cgroupv2"]);
+    let report = host(&[], |host| host.config.cgroup_root = "/elsewhere".into());
+    only(&report, Level::Bad, &["/elsewhere is not of version 2", "as it is by default"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use nix::mount::{MsFlags, mount};
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 /// See systemd's documentation of cgroup delegation.
-const HYBRID: &str = "unified";
+pub const HYBRID: &str = "unified";
 
 /// Why a directory is not what is needed.
 #[derive(Debug, thiserror::Error)]
