@@ -67,6 +67,12 @@ fn every_difference_to_ciliums_values_is_told() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn settings_of_single_nodes_are_all_told() {
+    let page = fs::read_to_string(file("docs/helm-values.md")).unwrap();
+    assert_eq!(names(&page, "## Settings of single nodes"), axoneme_operator::object::Override::NAMES);
+}
+
 /// Whether a path is a value or below it.
 fn is_in(path: &str, value: &str) -> bool {
     path.strip_prefix(value).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))

@@ -76,8 +76,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let (watching, client) = clients().await?;
     let engine = tokio::spawn(engine.run());
     let (problems, problems_out) = mpsc::unbounded_channel();
-    let agent = config.ip_masq_agent.enabled.then_some(&*flags.pod_namespace);
-    let mut watches = watches::spawn_all(&watching, agent, &handle, &problems);
+    let agent = config.ip_masq_agent.enabled;
+    let mut watches = watches::spawn_all(&watching, &flags.pod_namespace, agent, &handle, &problems);
     let (lead, leading) = watch::channel(None);
     let (notices, notices_out) = Notices::channel();
     tokio::spawn(status::publish_notices(client.clone(), notices_out, metrics.notices.clone()));

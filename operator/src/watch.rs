@@ -6,6 +6,7 @@
 
 mod cilium_identity;
 mod cilium_node;
+mod cilium_node_config;
 mod config_map;
 mod context;
 mod decode;
@@ -81,11 +82,13 @@ trait Watched: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Dese
     }
 }
 
-/// Watches all kinds until the sink is closed. `agent` is the namespace of the ConfigMap `ip-masq-agent`, if it is wanted.
+/// Watches all kinds until the sink is closed. In `namespace` are CiliumNodeConfigs and, if it is wanted (`agent`), the ConfigMap
+/// `ip-masq-agent`.
 /// Problems are sent for as long as their receiver lives.
 pub fn spawn_all<S: Sink>(
     client: &Client,
-    agent: Option<&str>,
+    namespace: &str,
+    agent: bool,
     sink: &S,
     problems: &mpsc::UnboundedSender<Problems>,
 ) -> JoinSet<()> {
@@ -101,7 +104,14 @@ pub fn spawn_all<S: Sink>(
             Kind::CiliumIdentity => spawn::<cilium_identity::Identity, S>(&mut tasks, client, sink, problems),
             Kind::CiliumNode => spawn::<cilium_node::Ledger, S>(&mut tasks, client, sink, problems),
             Kind::CiliumPodIPPool => spawn::<pod_ip_pool::Pool, S>(&mut tasks, client, sink, problems),
-            Kind::ConfigMap => spawn_config_map(&mut tasks, client, agent, sink, problems),
+            Kind::CiliumNodeConfig => {
+                let api = Api::<Guarded<cilium_node_config::NodeConfig>>::namespaced(client.clone(), namespace);
+                tasks.spawn(follow::follow(api, watcher::Config::default(), sink.clone(), problems.clone()));
+            }
+            Kind::ConfigMap => {
+                let namespace = agent.then_some(namespace);
+                spawn_config_map(&mut tasks, client, namespace, sink, problems);
+            }
         }
     }
     tasks

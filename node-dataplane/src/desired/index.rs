@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use axoneme_proto::Scope;
 use ipnet::IpNet;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -39,8 +40,8 @@ pub struct Index {
     node_addresses: BTreeSet<(IpAddr, NodeAddress, Arc<str>)>,
     node_cidrs: BTreeSet<(IpNet, Arc<str>)>,
     slices: BTreeSet<(Box<str>, Box<str>)>,
-    /// Asked for with every address, and decoded once.
-    settings: Option<Settings>,
+    /// Asked for with every address, and decoded once: the cluster's and the node's own.
+    settings: [Option<Settings>; 2],
     order: u64,
 }
 
@@ -74,7 +75,7 @@ impl Index {
             Content::Backends(backends) => {
                 self.slices.insert((backends.service.as_str().into(), id.key.clone()));
             }
-            Content::Settings(settings) => self.settings = Some(settings.clone()),
+            Content::Settings(settings) => self.settings[own(id)] = Some(settings.clone()),
             _ => {}
         }
     }
@@ -103,15 +104,16 @@ impl Index {
             Content::Backends(backends) => {
                 self.slices.remove(&(backends.service.as_str().into(), id.key.clone()));
             }
-            Content::Settings(_) => self.settings = None,
+            Content::Settings(_) => self.settings[own(id)] = None,
             _ => {}
         }
     }
 
-    /// The cluster's settings.
+    /// The node's own settings if it has some, else the cluster's. Without the cluster's, nothing is known yet.
     #[must_use]
     pub fn settings(&self) -> Option<&Settings> {
-        self.settings.as_ref()
+        let [cluster, own] = &self.settings;
+        own.as_ref().filter(|_| cluster.is_some()).or(cluster.as_ref())
     }
 
     /// The pod that has this address.
@@ -180,6 +182,10 @@ impl Index {
         self.names.insert(name.clone());
         name
     }
+}
+
+fn own(id: &RowId) -> usize {
+    usize::from(matches!(id.scope, Scope::Node(_)))
 }
 
 /// Tells rows apart that claim one address, also those of one pod in two scopes. Pod UIDs do not collide in 64 bits.

@@ -119,7 +119,7 @@ impl Desired {
         Self::content(id, self.store.get(id)?)
     }
 
-    /// The cluster's settings.
+    /// The settings that count here.
     #[must_use]
     pub fn settings(&self) -> Option<&Settings> {
         self.index.settings()

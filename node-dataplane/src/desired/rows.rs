@@ -46,7 +46,7 @@ pub enum InvalidRow {
     Table(i32),
 }
 
-/// Settings of the cluster.
+/// Settings of the cluster, or of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How pods reach other nodes' pods.
@@ -160,7 +160,7 @@ pub struct Pool {
 /// A decoded row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
-    /// Of `cluster`.
+    /// Of `cluster`, or of `node/<name>` in its place.
     Settings(Settings),
     /// Of `cluster`.
     Node(Node),
@@ -187,7 +187,9 @@ pub enum Content {
 pub fn decode(scope: &Scope, table: i32, key: &str, payload: &[u8]) -> Result<Content, InvalidRow> {
     let known = Table::try_from(table).map_err(|_| InvalidRow::Table(table))?;
     match (known, scope) {
-        (Table::Settings, Scope::Cluster) => settings(&tables::Settings::decode(payload)?).map(Content::Settings),
+        (Table::Settings, Scope::Cluster | Scope::Node(_)) => {
+            settings(&tables::Settings::decode(payload)?).map(Content::Settings)
+        }
         (Table::Node, Scope::Cluster) => node(&tables::Node::decode(payload)?).map(Content::Node),
         (Table::Service, Scope::Services) => service(tables::Service::decode(payload)?).map(Content::Service),
         (Table::Backends, Scope::Services) => backends(tables::Backends::decode(payload)?).map(Content::Backends),

@@ -40,6 +40,7 @@ stories! {
     endpoints
     native_routing
     network
+    own_settings
     policy
     policy_update
     refused_rows

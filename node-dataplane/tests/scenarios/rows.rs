@@ -38,6 +38,8 @@ pub struct Settings {
     skip_unreachable: bool,
     tunnel_over_ipv6: bool,
     mtu: u32,
+    /// Of this node alone.
+    node: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -144,7 +146,10 @@ impl RowYaml {
     pub fn row(self, own: &str, revision: u64) -> Row {
         let own = || Scope::Node(own.to_owned());
         let mut row = match self {
-            Self::Settings(s) => Row::new(&Scope::Cluster, Table::Settings, "", &s.message(), 0),
+            Self::Settings(s) => {
+                let scope = s.node.clone().map_or(Scope::Cluster, Scope::Node);
+                Row::new(&scope, Table::Settings, "", &s.message(), 0)
+            }
             Self::Node(n) => {
                 let message = tables::Node {
                     name: n.name.clone(),

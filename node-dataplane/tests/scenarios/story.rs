@@ -203,7 +203,7 @@ impl Teller {
             upserts.push(row);
         }
         let removals = commit.remove.iter().map(|text| {
-            let words: Vec<&str> = text.split_whitespace().collect();
+            let words: Vec<&str> = text.splitn(3, ' ').collect();
             let [scope, table, key] = words[..] else { panic!("removal {text:?}") };
             RowKey { scope: scope.into(), table: table.parse().unwrap(), key: key.into() }
         });

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::{Output, bytes_of, output};
 use crate::index::Index;
-use crate::object::MasqueradeAgent;
+use crate::object::{MasqueradeAgent, Override};
 use crate::table::RowId;
 
 /// `spec.addresses[].type` of a node's own address in the overlay.
@@ -34,9 +34,47 @@ const NOT_MASQUERADED: [&str; 11] = [
 /// Link-local destinations, per family.
 const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
 
+/// The id of a node's own settings.
+#[must_use]
+pub fn node_settings_id(name: &str) -> RowId {
+    RowId::new(Scope::Node(name.into()), Table::Settings, "")
+}
+
+/// A node's own settings, in place of the cluster's; none: it has the cluster's.
+#[must_use]
+pub fn node_settings(settings: &tables::Settings, index: &Index, agent: bool, name: &str) -> Option<Output> {
+    let node = index.node(name)?;
+    let mut configs = index.node_configs(node).peekable();
+    configs.peek()?;
+    let mut row = merged(settings, index, agent);
+    configs.flat_map(|config| &config.overrides).for_each(|one| put(one, &mut row));
+    Some(output(node_settings_id(name), &row))
+}
+
+/// Puts a setting in place of the cluster's. A family that pods do not have is not masqueraded.
+fn put(one: &Override, settings: &mut tables::Settings) {
+    match one {
+        Override::Mtu(mtu) => settings.mtu = *mtu,
+        Override::MasqueradeIpv4(on) => settings.masquerade_ipv4 = *on && settings.ipv4,
+        Override::MasqueradeIpv6(on) => settings.masquerade_ipv6 = *on && settings.ipv6,
+        Override::DirectRoutes(on) => settings.auto_direct_node_routes = *on,
+        Override::SkipUnreachable(on) => settings.direct_routes_skip_unreachable = *on,
+        Override::NoMasquerade(net) => {
+            let net = prefix(net);
+            if !settings.no_masquerade.contains(&net) {
+                settings.no_masquerade.push(net);
+            }
+        }
+    }
+}
+
 /// The settings row; with `agent`, the ConfigMap `ip-masq-agent` adds to what is not masqueraded to.
 #[must_use]
 pub fn settings(settings: &tables::Settings, index: &Index, agent: bool) -> Output {
+    output(RowId::new(Scope::Cluster, Table::Settings, ""), &merged(settings, index, agent))
+}
+
+fn merged(settings: &tables::Settings, index: &Index, agent: bool) -> tables::Settings {
     let mut row = settings.clone();
     if agent {
         let all = row.no_masquerade.iter().filter_map(net).chain(not_masqueraded(index.masquerade()));
@@ -44,7 +82,7 @@ pub fn settings(settings: &tables::Settings, index: &Index, agent: bool) -> Outp
         let all: BTreeSet<IpNet> = all.filter(enabled).collect();
         row.no_masquerade = all.iter().map(prefix).collect();
     }
-    output(RowId::new(Scope::Cluster, Table::Settings, ""), &row)
+    row
 }
 
 fn not_masqueraded(agent: Option<&MasqueradeAgent>) -> Vec<IpNet> {

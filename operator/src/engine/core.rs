@@ -200,6 +200,7 @@ impl Core {
             let agent = self.config.masquerade_agent;
             let (id, row) = cluster::settings(&self.config.settings, &self.index, agent);
             batch.rows.insert(id, Some(row));
+            dirty.node_settings.extend(self.index.nodes_with_configs().map(|node| Arc::clone(&node.name)));
         }
         self.compile(&mut dirty, &mut batch, now);
         let committed = publish(batch);
@@ -263,6 +264,10 @@ impl Core {
         for name in &dirty.nodes {
             put(cluster::node_id(name), cluster::node(index, name));
             put(node::pool_id(name), node::pool(index, name));
+        }
+        for name in &dirty.node_settings {
+            let Config { settings, masquerade_agent, .. } = &self.config;
+            put(cluster::node_settings_id(name), cluster::node_settings(settings, index, *masquerade_agent, name));
         }
         for (name, namespace) in &dirty.namespaces {
             put(node::namespace_id(name, namespace), node::namespace(index, name, namespace));

@@ -10,6 +10,8 @@ use crate::object::Name;
 pub struct Dirty {
     /// The settings of all nodes.
     pub settings: bool,
+    /// Nodes whose own settings may differ.
+    pub node_settings: BTreeSet<Arc<str>>,
     /// Nodes: their node and pool rows.
     pub nodes: BTreeSet<Arc<str>>,
     /// Services.

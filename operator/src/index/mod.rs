@@ -8,6 +8,7 @@ mod dirty;
 mod identities;
 pub mod labels;
 mod ledger;
+mod node_configs;
 mod pods;
 mod policies;
 mod pools;
@@ -34,6 +35,7 @@ use crate::object::{
 use attachments::Attachments;
 use identities::LabelSets;
 use ledger::Ledgers;
+use node_configs::NodeConfigs;
 use pods::Pods;
 use policies::Policies;
 use pools::Pools;
@@ -73,6 +75,7 @@ pub struct Index {
     services: Services,
     ip_pools: Pools,
     masquerade: Option<Arc<MasqueradeAgent>>,
+    node_configs: NodeConfigs,
     dirty: Dirty,
 }
 
@@ -93,6 +96,7 @@ impl Index {
             services: Services::default(),
             ip_pools: Pools::default(),
             masquerade: None,
+            node_configs: NodeConfigs::default(),
             dirty: Dirty::default(),
         };
         for reserved in Arc::clone(&index.config.reserved).iter() {
@@ -143,6 +147,10 @@ impl Index {
                 let name = Arc::clone(&pool.name);
                 self.set_pool(&name, Some(pool));
             }
+            Object::CiliumNodeConfig(config) => {
+                let name = config.name.clone();
+                self.set_node_config(&name, Some(config));
+            }
             Object::ConfigMap(agent) => self.set_masquerade(Some(agent)),
         }
     }
@@ -164,6 +172,7 @@ impl Index {
             }
             Kind::CiliumNode => self.set_ledger(&name.name, None),
             Kind::CiliumPodIPPool => self.set_pool(&name.name, None),
+            Kind::CiliumNodeConfig => self.set_node_config(name, None),
             Kind::ConfigMap => self.set_masquerade(None),
         }
     }
@@ -227,6 +236,7 @@ impl Index {
             return;
         }
         self.dirty.nodes.insert(Arc::clone(name));
+        self.dirty.node_settings.insert(Arc::clone(name));
         self.dirty.ledgers.insert(Arc::clone(name));
         self.dirty.scopes.insert(Arc::clone(name));
         // A node that was registered again starts with nothing attached.

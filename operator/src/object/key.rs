@@ -39,12 +39,13 @@ pub enum Kind {
     CiliumIdentity,
     CiliumNode,
     CiliumPodIPPool,
+    CiliumNodeConfig,
     ConfigMap,
 }
 
 impl Kind {
     /// All kinds: nothing is served before each of them is synced.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
@@ -54,6 +55,7 @@ impl Kind {
         Self::CiliumIdentity,
         Self::CiliumNode,
         Self::CiliumPodIPPool,
+        Self::CiliumNodeConfig,
         Self::ConfigMap,
     ];
 
@@ -70,6 +72,7 @@ impl Kind {
             Self::CiliumIdentity => ("CiliumIdentity", "cilium.io/v2"),
             Self::CiliumNode => ("CiliumNode", "cilium.io/v2"),
             Self::CiliumPodIPPool => ("CiliumPodIPPool", "cilium.io/v2alpha1"),
+            Self::CiliumNodeConfig => ("CiliumNodeConfig", "cilium.io/v2"),
             Self::ConfigMap => ("ConfigMap", "v1"),
         }
     }

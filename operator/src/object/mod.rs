@@ -10,6 +10,7 @@ mod key;
 mod labels;
 mod masquerade;
 mod node;
+mod node_config;
 mod pod;
 mod policy;
 mod pool;
@@ -21,6 +22,7 @@ pub use key::{Kind, Name, ObjectKey};
 pub use labels::Labels;
 pub use masquerade::MasqueradeAgent;
 pub use node::{Namespace, Node};
+pub use node_config::{NodeConfig, Override};
 pub use pod::{Bandwidth, ContainerPort, Pod};
 pub use policy::{Direction, IpBlock, NetworkPolicy, Peer, PolicyPort, PolicyRule, PolicyType, PortRef};
 pub use pool::{DEFAULT_POOL, IP_POOL, IPV4_POOL, IPV6_POOL, PodIpPool, PoolCidrs, PoolNames};
@@ -90,6 +92,7 @@ pub enum Object {
     CiliumIdentity(Arc<CiliumIdentity>),
     CiliumNode(Arc<CiliumNode>),
     CiliumPodIPPool(Arc<PodIpPool>),
+    CiliumNodeConfig(Arc<NodeConfig>),
     ConfigMap(Arc<MasqueradeAgent>),
 }
 
@@ -109,6 +112,7 @@ impl Object {
             }
             Self::CiliumNode(node) => ObjectKey::cluster(Kind::CiliumNode, &node.name),
             Self::CiliumPodIPPool(pool) => ObjectKey::cluster(Kind::CiliumPodIPPool, &pool.name),
+            Self::CiliumNodeConfig(config) => ObjectKey::namespaced(Kind::CiliumNodeConfig, &config.name),
             Self::ConfigMap(agent) => ObjectKey::namespaced(Kind::ConfigMap, &agent.name),
         }
     }

@@ -207,6 +207,7 @@ fn plural(kind: Kind) -> &'static str {
         Kind::CiliumIdentity => "ciliumidentities",
         Kind::CiliumNode => "ciliumnodes",
         Kind::CiliumPodIPPool => "ciliumpodippools",
+        Kind::CiliumNodeConfig => "ciliumnodeconfigs",
         Kind::ConfigMap => "configmaps",
     }
 }

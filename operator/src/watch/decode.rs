@@ -6,8 +6,8 @@ use super::context::Context;
 use super::guard::Guarded;
 use super::{Problem, Watched};
 use super::{
-    cilium_identity, cilium_node, config_map, endpoint_slice, namespace, network_policy, node, pod, pod_ip_pool,
-    service,
+    cilium_identity, cilium_node, cilium_node_config, config_map, endpoint_slice, namespace, network_policy, node, pod,
+    pod_ip_pool, service,
 };
 use crate::object::Object;
 
@@ -46,6 +46,7 @@ pub fn decode(manifest: &Value) -> Result<(Option<Object>, Vec<Problem>), Decode
         "CiliumIdentity" => convert::<cilium_identity::Identity>(manifest),
         "CiliumNode" => convert::<cilium_node::Ledger>(manifest),
         "CiliumPodIPPool" => convert::<pod_ip_pool::Pool>(manifest),
+        "CiliumNodeConfig" => convert::<cilium_node_config::NodeConfig>(manifest),
         "ConfigMap" => convert::<config_map::ConfigMap>(manifest),
         other => Err(DecodeError::Kind(other.to_owned())),
     }

@@ -61,7 +61,13 @@ fn lines(id: &RowId, row: &EncodedRow, index: &Index) -> Vec<String> {
         }
         Table::Settings => {
             let settings = tables::Settings::decode(payload).unwrap();
-            settings.no_masquerade.iter().map(|net| format!("settings not masqueraded to {}", prefix(net))).collect()
+            let own = matches!(id.scope, Scope::Node(_));
+            let at = if own { format!("settings in {}", id.scope) } else { "settings".to_owned() };
+            let excluded = settings.no_masquerade.iter().map(|net| format!("{at} not masqueraded to {}", prefix(net)));
+            let mtu = if settings.mtu == 0 { String::new() } else { format!(" MTU {}", settings.mtu) };
+            let masquerades = if settings.masquerade_ipv4 { " masquerades IPv4" } else { "" };
+            // Of the cluster's row, only what objects can change.
+            excluded.chain(own.then(|| format!("{at}{mtu}{masquerades}"))).collect()
         }
         Table::Unspecified => Vec::new(),
     }
