@@ -9,6 +9,9 @@ fn main() -> io::Result<()> {
     }
     let descriptors = protox::compile(files, ["proto"]).map_err(io::Error::other)?;
     // Sorted maps: equal rows must have equal bytes, because their hashes are compared.
-    let build = tonic_prost_build::configure().btree_map(".").bytes(".axoneme.nodesync.v1.Row.payload");
+    let build = tonic_prost_build::configure()
+        .btree_map(".")
+        // Encoded once, sent to many: see there.
+        .extern_path(".axoneme.nodesync.v1.Row", "crate::row::Row");
     build.compile_fds(descriptors)
 }

@@ -4,12 +4,15 @@
 //! neither side links the other.
 
 pub mod address;
+pub mod buckets;
 pub mod row;
 pub mod scope;
 
 /// Messages and service of `nodesync.proto`.
 #[allow(clippy::all, missing_docs, missing_debug_implementations, reason = "generated code")]
 pub mod nodesync {
+    pub use crate::row::Row;
+
     tonic::include_proto!("axoneme.nodesync.v1");
 }
 
@@ -23,7 +26,10 @@ pub use nodesync::Table;
 pub use scope::Scope;
 
 /// The protocol version that this build speaks and the oldest one that it still understands.
-pub const PROTOCOL: std::ops::RangeInclusive<u32> = 1..=1;
+pub const PROTOCOL: std::ops::RangeInclusive<u32> = 1..=2;
+
+/// The first version with buckets, numbered chunks and versions of inputs.
+pub const PROTOCOL_BUCKETS: u32 = 2;
 
 /// Audience of the bound token with which a node joins.
 pub const TOKEN_AUDIENCE: &str = "axoneme-operator";

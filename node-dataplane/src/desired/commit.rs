@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use axoneme_proto::nodesync::{Cursor, FailureCode, Row, RowKey};
+use axoneme_proto::buckets::{bucket, is_count};
+use axoneme_proto::nodesync::{Buckets, Cursor, FailureCode, Row, RowKey};
 use axoneme_proto::{Scope, Table};
 use ipnet::IpNet;
 
 use super::rows::{self, Content, InvalidRow};
 use super::store::{RowId, Stored};
-use super::{Desired, FEATURES, Rejection};
+use super::{Desired, FEATURES, Rejection, is_withheld};
 
 /// A delta, complete.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +23,8 @@ pub struct Change {
     pub to_revision: u64,
     /// Scopes whose rows are all in `upserts`.
     pub snapshots: Vec<String>,
+    /// Buckets whose rows are all in `upserts`.
+    pub buckets: Vec<Buckets>,
     /// Rows that are new or changed.
     pub upserts: Vec<Row>,
     /// Rows that are gone.
@@ -76,6 +79,18 @@ impl Dirty {
         index.all_node_cidrs().for_each(|cidr| mark(&mut self.cidrs, cidr, since));
     }
 
+    /// What is closed for as long as this row is withheld.
+    fn withheld(&mut self, id: &RowId, since: u64) {
+        match &id.scope {
+            Scope::Policy(identity) => mark(&mut self.policies, *identity, since),
+            Scope::Node(_) if id.table == i32::from(Table::Endpoint) => {
+                mark(&mut self.endpoints, id.key.clone(), since);
+            }
+            // A service that is not there needs nothing.
+            _ => {}
+        }
+    }
+
     /// Everything that depends on this row.
     fn touch(&mut self, desired: &Desired, id: &RowId, content: &Content, since: u64) {
         match content {
@@ -114,7 +129,8 @@ impl Desired {
             new_epoch: self.cursor.as_ref().is_some_and(|cursor| cursor.epoch != change.epoch),
             ..Dirty::default()
         };
-        let Change { epoch, from_revision, to_revision, snapshots, upserts, removals, dropped_scopes, .. } = change;
+        let Change { epoch, from_revision, to_revision, snapshots, buckets, upserts, removals, dropped_scopes, .. } =
+            change;
         let gone_since = to_revision.min(from_revision + 1);
         let snapshots = parse_scopes(&snapshots);
         let mut unseen: BTreeSet<RowId> = BTreeSet::new();
@@ -122,6 +138,9 @@ impl Desired {
             self.store.hold(scope);
             unseen.extend(self.store.scope(scope).map(|(id, _)| id.clone()));
             unseen.extend(self.rejected.keys().filter(|id| id.scope == *scope).cloned());
+        }
+        for buckets in &buckets {
+            self.sweep(buckets, &mut unseen);
         }
         // Before upserts: a pod that moves to another scope leaves the old one first, so that its claims do not clash.
         for key in removals {
@@ -149,11 +168,27 @@ impl Desired {
         dirty
     }
 
+    /// Adds the rows of these buckets. Of what cannot be understood, nothing is removed.
+    fn sweep(&self, buckets: &Buckets, unseen: &mut BTreeSet<RowId>) {
+        let Some(scope) = buckets.scope.parse::<Scope>().ok().filter(|_| is_count(buckets.count)) else {
+            tracing::warn!(scope = buckets.scope, count = buckets.count, "buckets ignored");
+            return;
+        };
+        let numbers: BTreeSet<u32> = buckets.numbers.iter().copied().collect();
+        let swept = |id: &&RowId| numbers.contains(&bucket(id.table, &id.key, buckets.count));
+        let rejected = self.rejected.keys().filter(|id| id.scope == scope);
+        unseen.extend(self.store.scope(&scope).map(|(id, _)| id).chain(rejected).filter(swept).cloned());
+    }
+
     fn upsert(&mut self, id: RowId, row: Row, dirty: &mut Dirty) {
         let content = match acceptable(&id, &row) {
             Ok(content) => content,
             Err((code, message)) => {
                 tracing::warn!(scope = %id.scope, table = id.table, key = %id.key, revision = row.revision, ?code, message, "row refused");
+                if is_withheld(&id, code) {
+                    self.take_out(&id, row.revision, dirty);
+                    dirty.withheld(&id, row.revision);
+                }
                 self.rejected.insert(id, Rejection { revision: row.revision, code, message });
                 return;
             }
@@ -175,7 +210,13 @@ impl Desired {
     }
 
     fn remove(&mut self, id: &RowId, since: u64, dirty: &mut Dirty) {
-        self.rejected.remove(id);
+        if self.rejected.remove(id).is_some_and(|rejection| is_withheld(id, rejection.code)) {
+            dirty.withheld(id, since);
+        }
+        self.take_out(id, since, dirty);
+    }
+
+    fn take_out(&mut self, id: &RowId, since: u64, dirty: &mut Dirty) {
         let Some(old) = self.store.remove(id) else { return };
         if let Some(content) = Self::content(id, &old) {
             dirty.touch(self, id, &content, since);
@@ -184,11 +225,11 @@ impl Desired {
     }
 
     fn drop_scope(&mut self, scope: &Scope, since: u64, dirty: &mut Dirty) {
-        let ids: Vec<RowId> = self.store.scope(scope).map(|(id, _)| id.clone()).collect();
+        let rejected = self.rejected.keys().filter(|id| id.scope == *scope);
+        let ids: Vec<RowId> = self.store.scope(scope).map(|(id, _)| id).chain(rejected).cloned().collect();
         for id in ids {
             self.remove(&id, since, dirty);
         }
-        self.rejected.retain(|id, _| id.scope != *scope);
         self.store.release(scope);
     }
 

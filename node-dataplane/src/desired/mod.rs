@@ -2,7 +2,8 @@
 //!
 //! [`Desired`] holds the rows of all held scopes and the cursor that names them. A delta is committed as one and yields the keys
 //! of the kernel that it may have changed ([`Dirty`]); what they should be now is asked of `Desired` when each is reconciled.
-//! A row that this build cannot apply is rejected: it stays reported, and what its key had stays in force.
+//! A row that this build cannot apply is rejected: it stays reported, and what its key had stays in force. But what a row that
+//! restricts had does not, when that row needs a feature that this build lacks: pods are closed then, a service is gone.
 
 pub mod checkpoint;
 pub mod commit;
@@ -14,8 +15,8 @@ pub mod store;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use axoneme_proto::nodesync::{Cursor, FailureCode};
-use axoneme_proto::tables;
+use axoneme_proto::nodesync::{Cursor, FailureCode, Feature};
+use axoneme_proto::tables::{self, PolicyDirection};
 use axoneme_proto::{Scope, Table};
 
 pub use commit::{Change, Dirty};
@@ -26,7 +27,10 @@ pub use store::{RowId, Store, Stored};
 use rows::{Backends, Endpoint, Node, Pool, Service, Settings};
 
 /// Bits of `Feature` that this build understands.
-pub const FEATURES: u64 = 1;
+pub const FEATURES: u64 = Feature::Tiers as u64;
+
+/// By whom a pod is isolated whose policy this build does not understand.
+const UNSUPPORTED: &str = "unsupported";
 
 /// A row that could not be taken in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +98,12 @@ impl Desired {
         &self.rejected
     }
 
+    /// The rejection of a row that restricts and needs what this build lacks: nothing of it is in force, nor of what was before.
+    #[must_use]
+    pub fn withheld(&self, id: &RowId) -> Option<&Rejection> {
+        self.rejected.get(id).filter(|rejection| is_withheld(id, rejection.code))
+    }
+
     /// All accepted rows.
     #[must_use]
     pub fn store(&self) -> &Store {
@@ -131,9 +141,12 @@ impl Desired {
         self.index.node(&self.node_name)
     }
 
-    /// What is enforced on pods of `identity`.
+    /// What is enforced on pods of `identity`; a closed policy where that cannot be understood.
     #[must_use]
     pub fn policy(&self, identity: u32) -> Option<(tables::Policy, u64)> {
+        if let Some(rejection) = self.withheld(&policy_row(identity)) {
+            return Some((closed(identity), rejection.revision));
+        }
         let stored = self.store.get(&policy_row(identity))?;
         match Self::content(&policy_row(identity), stored)? {
             Content::Policy(policy) => Some((policy, stored.revision)),
@@ -141,10 +154,17 @@ impl Desired {
         }
     }
 
-    /// Identities with a policy row.
+    /// Whether there is something to be enforced on pods of `identity`.
+    #[must_use]
+    pub fn has_policy(&self, identity: u32) -> bool {
+        let id = policy_row(identity);
+        self.store.get(&id).is_some() || self.withheld(&id).is_some()
+    }
+
+    /// Identities of which that is so.
     pub fn policies(&self) -> impl Iterator<Item = u32> {
         self.store.scopes().filter_map(|scope| match scope {
-            Scope::Policy(identity) if self.store.get(&policy_row(*identity)).is_some() => Some(*identity),
+            Scope::Policy(identity) if self.has_policy(*identity) => Some(*identity),
             _ => None,
         })
     }
@@ -218,4 +238,15 @@ impl Desired {
 #[must_use]
 pub fn policy_row(identity: u32) -> RowId {
     RowId::new(Scope::Policy(identity), Table::Policy, &identity.to_string())
+}
+
+/// Rows of these tables say what is allowed or who is reached; others say what is.
+fn is_withheld(id: &RowId, code: FailureCode) -> bool {
+    let restricts = [Table::Policy, Table::Endpoint, Table::Service, Table::Backends];
+    code == FailureCode::Unsupported && restricts.iter().any(|table| i32::from(*table) == id.table)
+}
+
+fn closed(identity: u32) -> tables::Policy {
+    let direction = || Some(PolicyDirection { enforced: true, isolated_by: 1, ..PolicyDirection::default() });
+    tables::Policy { identity, ingress: direction(), egress: direction(), policies: vec![UNSUPPORTED.into()] }
 }

@@ -102,6 +102,16 @@ pub enum PodError {
         /// Whether a stream is up. If not, an address from the reserve is in order.
         connected: bool,
     },
+    /// This version of the daemon does not understand what the operator says of the pod.
+    #[error("the row of pod {namespace}/{name} is refused: {message}")]
+    Refused {
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod's name.
+        name: String,
+        /// Why.
+        message: String,
+    },
     /// The pod is known, but its policy is not in the kernel.
     #[error("the policy of identity {identity} (pod {namespace}/{name}) is not applied: {code:?}: {message}")]
     Policy {

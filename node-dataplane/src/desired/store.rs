@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use axoneme_proto::buckets::{self, Sums};
 use axoneme_proto::nodesync::{HeldScope, RowKey};
 use axoneme_proto::{Scope, Table};
 
@@ -128,9 +129,17 @@ impl Store {
         self.hashes.keys()
     }
 
-    /// The scopes that are held, with their hashes.
+    /// The scopes that are held, with their hashes, and those of the buckets of large ones.
     #[must_use]
     pub fn held(&self) -> Vec<HeldScope> {
-        self.hashes.iter().map(|(scope, &hash)| HeldScope { scope: scope.to_string(), hash }).collect()
+        let held = self.hashes.iter();
+        held.map(|(scope, &hash)| HeldScope { scope: scope.to_string(), hash, buckets: self.buckets(scope) }).collect()
+    }
+
+    fn buckets(&self, scope: &Scope) -> Vec<u64> {
+        let Some(count) = buckets::count(self.scope(scope).count()) else { return Vec::new() };
+        let mut sums = Sums::new(count);
+        self.scope(scope).for_each(|(id, stored)| sums.toggle(id.table, &id.key, stored.hash));
+        sums.into()
     }
 }

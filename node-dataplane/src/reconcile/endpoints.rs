@@ -7,6 +7,7 @@ use axoneme_proto::{Scope, Table};
 use super::ops::{EndpointOps, Enforcement};
 use super::policy::{PeerChange, Policies};
 use super::queue::{Failure, Queue};
+use crate::desired::pods::CLOSED_POLICY;
 use crate::desired::{Desired, RowId};
 
 /// The reconciler of attached pods.
@@ -43,7 +44,8 @@ impl Endpoints {
         }
     }
 
-    /// Enforces what is desired of one pod, if it is attached. One without a row keeps what it has.
+    /// Enforces what is desired of one pod, if it is attached. One without a row keeps what it has; one whose row needs what this
+    /// build lacks is closed.
     ///
     /// # Errors
     /// DEPENDENCY while its policy is not in the kernel: it keeps what it has. Else what the kernel refused.
@@ -54,11 +56,18 @@ impl Endpoints {
         policies: &Policies,
         force: bool,
     ) -> Result<Option<PeerChange>, Failure> {
-        let Some(endpoint) = desired.endpoint(pod_uid) else { return Ok(None) };
         let Some(attached) = self.ops.attached().into_iter().find(|attached| attached.pod_uid == pod_uid) else {
             return Ok(None);
         };
         let row = || RowId::new(Scope::Node(desired.node_name().into()), Table::Endpoint, pod_uid);
+        if desired.withheld(&row()).is_some() {
+            let closed = Enforcement { policy_index: CLOSED_POLICY, ..attached.enforcement.clone() };
+            if attached.enforcement != closed || force {
+                self.ops.enforce(pod_uid, &closed).map_err(|err| Failure::from(err).of(row()))?;
+            }
+            return Ok(None);
+        }
+        let Some(endpoint) = desired.endpoint(pod_uid) else { return Ok(None) };
         let Some(policy_index) = policies.applied_index(endpoint.identity) else {
             let message = format!("the policy of identity {} is not applied", endpoint.identity);
             return Err(Failure::dependency(message).of(row()));

@@ -240,9 +240,7 @@ impl Engine {
     fn subjects(&mut self, now: Instant, round: &mut Round) -> Vec<Work<u32>> {
         self.granted.retain(|_, until| *until > now);
         let work = self.policies.queue.take(now, ROUND);
-        let (there, gone): (Vec<_>, Vec<_>) = work
-            .into_iter()
-            .partition(|work| self.desired.store().get(&crate::desired::policy_row(work.key)).is_some());
+        let (there, gone): (Vec<_>, Vec<_>) = work.into_iter().partition(|work| self.desired.has_policy(work.key));
         there.into_iter().for_each(|work| self.subject(work, now, round));
         gone
     }

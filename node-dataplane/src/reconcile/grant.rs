@@ -7,9 +7,9 @@ use axoneme_proto::{Scope, Table};
 use tokio::time::Instant;
 
 use super::engine::Engine;
-use crate::desired::RowId;
 use crate::desired::pods::{CLOSED_POLICY, EndpointSpec, INIT_IDENTITY, OPEN_POLICY, PodError, PodRef, ReserveSpec};
 use crate::desired::rows::Endpoint;
+use crate::desired::{RowId, policy_row};
 
 /// How long a policy stays for a pod that CNI was told of and that is not attached yet.
 const GRANTED: Duration = Duration::from_secs(60);
@@ -21,11 +21,18 @@ impl Engine {
     /// When something that it needs is not there yet; ask again after the next round.
     pub fn grant(&mut self, pod: &PodRef, connected: bool, now: Instant) -> Result<EndpointSpec, PodError> {
         let PodRef { namespace, name, .. } = pod.clone();
+        let row = RowId::new(Scope::Node(self.desired.node_name().into()), Table::Endpoint, &pod.uid);
+        if let Some(rejection) = self.desired.withheld(&row) {
+            return Err(PodError::Refused { namespace, name, message: rejection.message.clone() });
+        }
         let known = |endpoint: &Endpoint| pod.chained || !endpoint.addresses.is_empty();
         let endpoint = self.desired.endpoint(&pod.uid).filter(known);
         let Some(endpoint) = endpoint else { return Err(PodError::Unknown { namespace, name, connected }) };
         let identity = endpoint.identity;
         let waits = |code, message| PodError::Policy { namespace, name, identity, code, message };
+        if let Some(rejection) = self.desired.withheld(&policy_row(identity)) {
+            return Err(waits(rejection.code, rejection.message.clone()));
+        }
         // Also when an earlier policy of this identity is in force: what is newer may be stricter.
         if let Some(failure) = self.policies.queue.failure(&identity) {
             return Err(waits(failure.code, failure.message.clone()));
@@ -36,7 +43,6 @@ impl Engine {
         if self.policies.queue.is_open(&identity) || self.peers.queue.lowest_pending().is_some() {
             return Err(waits(FailureCode::Dependency, "a change of it is being written".into()));
         }
-        let row = RowId::new(Scope::Node(self.desired.node_name().into()), Table::Endpoint, &pod.uid);
         let revision = self.desired.row_revision(&row).unwrap_or(0);
         if self.lowest_pending().is_some_and(|pending| pending <= revision) {
             return Err(waits(FailureCode::Dependency, "what came before its row is being written".into()));

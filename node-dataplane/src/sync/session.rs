@@ -1,6 +1,7 @@
 //! One session of `Desired`: from Hello to whatever ends it. Nothing that ends it changes anything on the node.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::time::Duration;
 
 use axoneme_proto::PROTOCOL;
@@ -8,7 +9,8 @@ use axoneme_proto::nodesync::node_sync_client::NodeSyncClient;
 use axoneme_proto::nodesync::{
     Ack, Delta, Hello, NodeMessage, OperatorMessage, RowFailure, Welcome, node_message, operator_message,
 };
-use tokio::sync::{mpsc, watch};
+use futures::{Stream, StreamExt};
+use tokio::sync::mpsc::{self, Permit};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -89,9 +91,29 @@ pub trait Observer {
     fn committed(&mut self);
 }
 
+/// Carries a session's messages.
+pub trait Transport: Send {
+    /// What the operator says.
+    type Inbound: Stream<Item = Result<OperatorMessage, RpcStatus>> + Send + Unpin;
+
+    /// Opens the stream of desired state: what the node says on it goes out, what the operator says comes back.
+    fn desired(
+        &mut self,
+        outbound: ReceiverStream<NodeMessage>,
+    ) -> impl Future<Output = Result<Self::Inbound, RpcStatus>> + Send;
+}
+
+impl Transport for NodeSyncClient<Channel> {
+    type Inbound = Streaming<OperatorMessage>;
+
+    async fn desired(&mut self, outbound: ReceiverStream<NodeMessage>) -> Result<Self::Inbound, RpcStatus> {
+        Ok(Self::desired(self, outbound).await?.into_inner())
+    }
+}
+
 /// Runs a session until it ends, for whatever reason.
 pub async fn run(
-    mut client: NodeSyncClient<Channel>,
+    mut client: impl Transport,
     me: &Me,
     state: &State,
     credentials: &mut Credentials,
@@ -103,8 +125,8 @@ pub async fn run(
         let sent = sender.send(message(node_message::Message::Hello(hello(me, held.clone())))).await;
         sent.map_err(|_| SessionError::Closed)?;
         let answer = timeout(WELCOME, async {
-            let mut inbound = client.desired(ReceiverStream::new(receiver)).await?.into_inner();
-            let welcome = welcome(inbound.message().await?)?;
+            let mut inbound = client.desired(ReceiverStream::new(receiver)).await?;
+            let welcome = welcome(inbound.next().await.transpose()?)?;
             Ok::<_, SessionError>((inbound, welcome))
         });
         let (inbound, welcome) = answer.await.map_err(|_| SessionError::Silent)??;
@@ -112,12 +134,11 @@ pub async fn run(
         let known = held.cursor.filter(|cursor| welcome.resumed && cursor.epoch == welcome.epoch);
         let session = Session {
             epoch: welcome.epoch,
-            revision: known.map(|cursor| cursor.revision),
-            staging: Staging::default(),
+            revision: known.map_or(0, |cursor| cursor.revision),
+            staging: Staging::new(welcome.protocol),
             acks: Acks::default(),
-            out: sender,
         };
-        session.receive(inbound, state, credentials, observer).await
+        session.receive(sender, inbound, state, credentials, observer).await
     };
     match session.await {
         Ok(never) => match never {},
@@ -160,17 +181,17 @@ fn message(message: node_message::Message) -> NodeMessage {
 /// A session that was welcomed.
 struct Session {
     epoch: Vec<u8>,
-    /// What the next delta must continue. None: the cursor was of no use, whatever comes first is the beginning.
-    revision: Option<u64>,
+    /// What the next delta must continue. 0 where the cursor was of no use: the first delta says everything that differs.
+    revision: u64,
     staging: Staging,
     acks: Acks,
-    out: mpsc::Sender<NodeMessage>,
 }
 
 impl Session {
     async fn receive(
         mut self,
-        mut inbound: Streaming<OperatorMessage>,
+        out: mpsc::Sender<NodeMessage>,
+        mut inbound: impl Stream<Item = Result<OperatorMessage, RpcStatus>> + Unpin,
         state: &State,
         credentials: &mut Credentials,
         observer: &mut impl Observer,
@@ -179,9 +200,20 @@ impl Session {
         let mut renew_at = Instant::now() + credentials.renew_in();
         loop {
             let ack_due = self.acks.due(&status.borrow_and_update(), &self.epoch);
+            // Acks first: they are seldom, and the operator waits for them. One that takes none is heard all the same.
             tokio::select! {
-                received = inbound.message() => {
-                    let received = received?.ok_or(SessionError::Closed)?;
+                biased;
+                place = room(&out, ack_due) => {
+                    let ack = self.acks.take(&status.borrow());
+                    place?.send(message(node_message::Message::Ack(ack)));
+                }
+                place = room(&out, Some(renew_at)) => {
+                    place?.send(message(node_message::Message::RenewCsrDer(credentials.request()?)));
+                    renew_at = Instant::now() + RENEWAL_ANSWER;
+                }
+                changed = status.changed() => changed.map_err(|_| Stopped)?,
+                received = inbound.next() => {
+                    let received = received.transpose()?.ok_or(SessionError::Closed)?;
                     match received.message {
                         Some(operator_message::Message::Delta(delta)) => self.delta(delta, state, observer).await?,
                         Some(operator_message::Message::Certificate(certificate)) => {
@@ -199,12 +231,6 @@ impl Session {
                         None => {}
                     }
                 }
-                changed = status.changed() => changed.map_err(|_| Stopped)?,
-                () = at(ack_due) => self.ack(&status).await?,
-                () = sleep_until(renew_at) => {
-                    self.send(node_message::Message::RenewCsrDer(credentials.request()?)).await?;
-                    renew_at = Instant::now() + RENEWAL_ANSWER;
-                }
             }
         }
     }
@@ -213,29 +239,22 @@ impl Session {
         let Some(staged) = self.staging.add(&self.epoch, self.revision, delta)? else { return Ok(()) };
         let to = staged.change.to_revision;
         let cursor = state.commit(staged.change).await?;
-        self.revision = Some(cursor.revision);
+        self.revision = cursor.revision;
         if staged.ack_at_once {
             self.acks.urgent = Some(to);
         }
         observer.committed();
         Ok(())
     }
-
-    async fn ack(&mut self, status: &watch::Receiver<Status>) -> Result<(), SessionError> {
-        let ack = self.acks.take(&status.borrow());
-        self.send(node_message::Message::Ack(ack)).await
-    }
-
-    async fn send(&self, body: node_message::Message) -> Result<(), SessionError> {
-        self.out.send(message(body)).await.map_err(|_| SessionError::Closed)
-    }
 }
 
-async fn at(due: Option<Instant>) {
+/// Room for a message, when it is due.
+async fn room(out: &mpsc::Sender<NodeMessage>, due: Option<Instant>) -> Result<Permit<'_, NodeMessage>, SessionError> {
     match due {
         Some(due) => sleep_until(due).await,
         None => std::future::pending().await,
     }
+    out.reserve().await.map_err(|_| SessionError::Closed)
 }
 
 /// What this session's operator was told.

@@ -1,5 +1,6 @@
 //! Collects the chunks of a delta until it is complete. Dropped with the stream, it leaves no trace.
 
+use axoneme_proto::PROTOCOL_BUCKETS;
 use axoneme_proto::nodesync::Delta;
 
 use crate::desired::Change;
@@ -23,6 +24,14 @@ pub enum DeltaError {
         /// From and to of this one.
         found: (u64, u64),
     },
+    /// A chunk is missing, or came twice.
+    #[error("chunk {found} of a delta where chunk {expected} belongs")]
+    Number {
+        /// Which was to come.
+        expected: u32,
+        /// Which one came.
+        found: u32,
+    },
 }
 
 /// A delta that is complete.
@@ -39,14 +48,24 @@ pub struct Staged {
 pub struct Staging {
     change: Option<Change>,
     ack_at_once: bool,
+    /// The operator says which chunk is which.
+    numbered: bool,
+    /// The chunk that is to come.
+    next: u32,
 }
 
 impl Staging {
-    /// Adds a chunk; the whole delta, if that was its last one. `held`: the revision it must continue; None: whatever it says.
+    /// For a session in this version of the protocol.
+    #[must_use]
+    pub fn new(protocol: u32) -> Self {
+        Self { numbered: protocol >= PROTOCOL_BUCKETS, ..Self::default() }
+    }
+
+    /// Adds a chunk; the whole delta, if that was its last one. `held`: the revision it must continue.
     ///
     /// # Errors
     /// When it does not fit; then the stream is to be ended.
-    pub fn add(&mut self, epoch: &[u8], held: Option<u64>, delta: Delta) -> Result<Option<Staged>, DeltaError> {
+    pub fn add(&mut self, epoch: &[u8], held: u64, delta: Delta) -> Result<Option<Staged>, DeltaError> {
         let found = (delta.from_revision, delta.to_revision);
         let change = match &mut self.change {
             Some(change) => {
@@ -57,7 +76,7 @@ impl Staging {
                 change
             }
             None => {
-                if let Some(held) = held.filter(|held| *held != delta.from_revision) {
+                if held != delta.from_revision {
                     return Err(DeltaError::Gap { held, found: delta.from_revision });
                 }
                 self.change.insert(Change {
@@ -68,7 +87,12 @@ impl Staging {
                 })
             }
         };
+        if self.numbered && delta.chunk != self.next {
+            return Err(DeltaError::Number { expected: self.next, found: delta.chunk });
+        }
+        self.next += 1;
         change.snapshots.extend(delta.snapshots);
+        change.buckets.extend(delta.buckets);
         change.upserts.extend(delta.upserts);
         change.removals.extend(delta.removals);
         change.dropped_scopes.extend(delta.dropped_scopes);
@@ -77,6 +101,7 @@ impl Staging {
         if !delta.last {
             return Ok(None);
         }
+        self.next = 0;
         let ack_at_once = std::mem::take(&mut self.ack_at_once);
         Ok(self.change.take().map(|change| Staged { change, ack_at_once }))
     }

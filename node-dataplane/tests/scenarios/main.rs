@@ -43,6 +43,7 @@ stories! {
     own_settings
     policy
     policy_update
+    refused_pods
     refused_rows
     relabel
     services

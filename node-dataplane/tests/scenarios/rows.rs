@@ -66,6 +66,8 @@ pub struct Endpoint {
     uid: String,
     identity: u32,
     addresses: Vec<IpAddr>,
+    #[serde(default)]
+    features: u64,
 }
 
 #[derive(Deserialize)]
@@ -115,6 +117,8 @@ pub struct Service {
     name: String,
     ips: Vec<IpAddr>,
     ports: Vec<String>,
+    #[serde(default)]
+    features: u64,
 }
 
 #[derive(Deserialize)]
@@ -176,7 +180,7 @@ impl RowYaml {
                     pod_uid: e.uid.clone(),
                     ..Default::default()
                 };
-                Row::new(&own(), Table::Endpoint, e.uid, &message, 0)
+                Row::new(&own(), Table::Endpoint, e.uid, &message, e.features)
             }
             Self::Pool(p) => {
                 let reserve = vec![tables::AddressRange::new(p.reserve.0, p.reserve.1)];
@@ -198,14 +202,14 @@ impl RowYaml {
                     ports: ports.map(|(name, protocol, port)| tables::ServicePort { name, protocol, port }).collect(),
                     ..Default::default()
                 };
-                Row::new(&Scope::Services, Table::Service, s.name, &message, 0)
+                Row::new(&Scope::Services, Table::Service, s.name, &message, s.features)
             }
             Self::Backends(b) => Row::new(&Scope::Services, Table::Backends, b.slice.clone(), &b.message(), 0),
             Self::Strange(s) => {
                 let payload = vec![0xff, 0xff];
-                let hash = content_hash(Table::Unspecified, &s.key, &payload);
+                let hash = content_hash(Table::Unspecified, &s.key, &payload, s.features);
                 let key = Some(RowKey { scope: s.scope, table: s.table, key: s.key });
-                Row { key, revision, hash, payload: payload.into(), features: s.features }
+                Row { key, revision, hash, payload: payload.into(), features: s.features, ..Row::default() }
             }
         };
         row.revision = revision;

@@ -118,7 +118,16 @@ impl Teller {
         let checkpoint = Checkpoint::new(folder.path().join("checkpoint"));
         let kernel = machine.kernel(seed * 1000, percent);
         let engine = Engine::new(Desired::new(NODE), BTreeMap::new(), kernel, Instant::now());
-        Self { machine, engine, checkpoint, revision: 0, seed, percent, names: Vec::new(), _folder: folder }
+        Self {
+            machine,
+            engine,
+            checkpoint,
+            revision: 0,
+            seed,
+            percent,
+            names: vec!["unsupported".into()],
+            _folder: folder,
+        }
     }
 
     async fn tell(mut self, steps: Vec<Step>) {
@@ -218,6 +227,7 @@ impl Teller {
             removals,
             dropped_scopes: commit.drop,
             inputs_complete: !commit.incomplete,
+            ..Change::default()
         });
         let status = self.engine.status();
         assert_eq!(status.received, self.revision);

@@ -46,7 +46,10 @@ async fn a_node_joins_once_and_resumes_by_its_cursor() {
     let second = session(&mut operator).await;
     let cursor = second.hello.cursor.clone().unwrap();
     assert_eq!((cursor.epoch, cursor.revision), (vec![1; 16], 7));
-    assert_eq!(second.hello.scopes, [HeldScope { scope: "peers/200".into(), hash: peer("a", 5).hash }]);
+    assert_eq!(
+        second.hello.scopes,
+        [HeldScope { scope: "peers/200".into(), hash: peer("a", 5).hash, buckets: Vec::new() }]
+    );
     drop(second);
 
     // The key and its certificate are kept.

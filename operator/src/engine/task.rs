@@ -281,6 +281,12 @@ impl Session {
         self.rung
     }
 
+    /// Whether a delta was begun, or is due, and was not given back to its end.
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        self.state.is_sending()
+    }
+
     /// What comes next, when there is something. Cancel safe: it is taken only when it is given back.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axoneme_proto::Scope;
 use axoneme_proto::nodesync::Table;
 
+use super::digest::Digests;
 use crate::table::{Change, EncodedRow, Log, RowId};
 
 /// The scopes of one node.
@@ -34,7 +35,7 @@ pub struct Committed {
 pub struct Journal {
     epoch: [u8; 16],
     rows: Log<RowId, EncodedRow>,
-    hashes: HashMap<Scope, u64>,
+    digests: Digests,
     grants: HashMap<Arc<str>, Grant>,
     barrier: u64,
 }
@@ -43,31 +44,32 @@ impl Journal {
     /// An empty journal. `epoch` names it and must be random; it keeps up to `tombstones` removed keys.
     #[must_use]
     pub fn new(epoch: [u8; 16], tombstones: usize) -> Self {
-        let (hashes, grants) = (HashMap::new(), HashMap::new());
-        Self { epoch, rows: Log::new(tombstones), hashes, grants, barrier: 0 }
+        let (digests, grants) = (Digests::default(), HashMap::new());
+        Self { epoch, rows: Log::new(tombstones), digests, grants, barrier: 0 }
     }
 
     /// Applies a batch; rows that are equal to what is there change nothing.
     pub fn commit(&mut self, batch: Batch) -> Committed {
         let mut pods = Vec::new();
         for (id, row) in batch.rows {
-            let scope = id.scope.clone();
-            let (old, new) = match row {
-                Some(row) => {
-                    let hash = row.hash;
-                    let pod = matches!(id.table, Table::Endpoint | Table::Peer).then(|| id.clone());
-                    let Some(old) = self.rows.upsert(id, row) else { continue };
-                    pods.extend(pod.map(|id| (id, self.rows.revision())));
-                    (old.map_or(0, |old| old.hash), hash)
-                }
+            let hash = row.as_ref().map(|row| row.hash);
+            let pod = row.is_some() && matches!(id.table, Table::Endpoint | Table::Peer);
+            let old = match row {
+                Some(row) => match self.rows.upsert(id.clone(), row) {
+                    Some(old) => old,
+                    None => continue,
+                },
                 None => match self.rows.remove(&id) {
-                    Some(old) => (old.hash, 0),
+                    Some(old) => Some(old),
                     None => continue,
                 },
             };
-            let hash = self.hashes.remove(&scope).unwrap_or(0) ^ old ^ new;
-            if hash != 0 {
-                self.hashes.insert(scope, hash);
+            if self.digests.change(&id, old.map(|old| old.hash), hash) {
+                let rows = rows_of(&self.rows, &id.scope);
+                self.digests.became_large(&id.scope, rows.map(|(id, _, row)| (id, row.hash)));
+            }
+            if pod {
+                pods.push((id, self.rows.revision()));
             }
         }
         for (node, scopes) in batch.grants {
@@ -124,13 +126,19 @@ impl Journal {
     /// XOR of the content hashes of a scope's rows.
     #[must_use]
     pub fn scope_hash(&self, scope: &Scope) -> u64 {
-        self.hashes.get(scope).copied().unwrap_or(0)
+        self.digests.hash(scope)
+    }
+
+    /// The same of each of a scope's buckets, divided into `count`; `None` if it cannot be.
+    #[must_use]
+    pub fn bucket_hashes(&self, scope: &Scope, count: u32) -> Option<Vec<u64>> {
+        let rows = || self.rows_of(scope).map(|(id, _, row)| (id, row.hash));
+        self.digests.buckets(scope, count, rows)
     }
 
     /// The rows of a scope, with their revisions.
     pub fn rows_of<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = (&'a RowId, u64, &'a EncodedRow)> {
-        let first = RowId::new(scope.clone(), Table::Unspecified, "");
-        self.rows.range(first..).take_while(move |(id, ..)| id.scope == *scope)
+        rows_of(&self.rows, scope)
     }
 
     /// All rows, sorted.
@@ -148,4 +156,12 @@ impl Journal {
     pub fn sizes(&self) -> (usize, usize) {
         (self.rows.len(), self.rows.tombstones())
     }
+}
+
+fn rows_of<'a>(
+    rows: &'a Log<RowId, EncodedRow>,
+    scope: &'a Scope,
+) -> impl Iterator<Item = (&'a RowId, u64, &'a EncodedRow)> {
+    let first = RowId::new(scope.clone(), Table::Unspecified, "");
+    rows.range(first..).take_while(move |(id, ..)| id.scope == *scope)
 }

@@ -15,7 +15,7 @@ use axoneme_proto::nodesync::node_sync_server::{NodeSync, NodeSyncServer};
 use axoneme_proto::nodesync::{JoinRequest, JoinResponse, NodeMessage, Observation, ObservationAck, OperatorMessage};
 use futures::Stream;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -34,7 +34,7 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from
 /// What nodes send is small: acks, reports, certificate requests.
 const MAX_MESSAGE: usize = 1 << 20;
 
-/// Messages to a node that its connection has not taken yet; behind that is the session's own window.
+/// Acknowledgements that a connection has not taken yet.
 const QUEUE: usize = 4;
 
 type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -46,6 +46,7 @@ pub struct Service<V> {
     registrar: Arc<Registrar<V>>,
     operators: watch::Receiver<Vec<String>>,
     sessions: Sessions,
+    snapshots: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -60,7 +61,9 @@ impl<V: Vouch> Service<V> {
         metrics: SessionMetrics,
         stop: CancellationToken,
     ) -> Self {
-        Self { engine, registrar: Arc::new(registrar), operators, sessions: Sessions::new(metrics), stop }
+        let (registrar, sessions) = (Arc::new(registrar), Sessions::new(metrics));
+        let snapshots = Arc::new(Semaphore::new(desired::SNAPSHOTS));
+        Self { engine, registrar, operators, sessions, snapshots, stop }
     }
 
     /// Serves connections until `stop` is cancelled and all sessions have been told.
@@ -80,6 +83,29 @@ impl<V: Vouch> Service<V> {
             .tcp_nodelay(true)
             .add_service(service)
             .serve_with_incoming_shutdown(ReceiverStream::new(tls::accept(listener, tls)), stop.cancelled_owned())
+    }
+}
+
+impl<V: Vouch> Service<V> {
+    /// Begins a session of desired state with `node`, which has proved who it is. It lasts as long as both streams do.
+    pub fn session<S>(
+        &self,
+        node: NodeName,
+        messages: S,
+    ) -> impl Stream<Item = Result<OperatorMessage, Status>> + Send + use<V, S>
+    where
+        S: Stream<Item = Result<NodeMessage, Status>> + Send + Unpin + 'static,
+    {
+        let stream = desired::Desired {
+            node,
+            engine: self.engine.clone(),
+            registrar: Arc::clone(&self.registrar),
+            operators: self.operators.clone(),
+            sessions: self.sessions.clone(),
+            snapshots: Arc::clone(&self.snapshots),
+            stop: self.stop.clone(),
+        };
+        stream.open(messages)
     }
 }
 
@@ -105,15 +131,7 @@ impl<V: Vouch> NodeSync for Service<V> {
         let node = node_of(&request)?;
         // The certificate outlives the Node by up to its lifetime; a session must not.
         self.registrar.not_gone(&node).await?;
-        let stream = desired::Desired {
-            node,
-            engine: self.engine.clone(),
-            registrar: Arc::clone(&self.registrar),
-            operators: self.operators.clone(),
-            sessions: self.sessions.clone(),
-            stop: self.stop.clone(),
-        };
-        Ok(Response::new(Box::pin(stream.open(request.into_inner()))))
+        Ok(Response::new(Box::pin(self.session(node, request.into_inner()))))
     }
 
     type ObservedStream = Outgoing<ObservationAck>;

@@ -39,15 +39,16 @@ impl fmt::Display for RowId {
     }
 }
 
-/// A row's content. The strings of its key are not kept here a second time.
+/// A row's content, encoded as it is sent to every node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodedRow {
     /// Content hash of the protocol.
     pub hash: u64,
-    /// The table's message.
-    pub payload: Bytes,
     /// Required feature bits.
     pub features: u64,
+    encoded: Bytes,
+    /// Of the table's message, which ends `encoded`.
+    payload: u32,
 }
 
 impl EncodedRow {
@@ -60,18 +61,22 @@ impl EncodedRow {
     /// A row whose message is encoded already.
     #[must_use]
     pub fn from_payload(id: &RowId, payload: Bytes, features: u64) -> Self {
-        Self { hash: content_hash(id.table, &id.key, &payload), payload, features }
+        let hash = content_hash(id.table, &id.key, &payload, features);
+        // Nobody makes a message of 4 GiB.
+        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let row = Row { key: Some(id.to_key()), hash, payload, features, ..Row::default() };
+        Self { hash, features, encoded: row.encode_once(), payload: length }
     }
 
-    /// The row as the protocol carries it; the payload is shared.
+    /// The table's message.
     #[must_use]
-    pub fn to_row(&self, id: &RowId, revision: u64) -> Row {
-        Row {
-            key: Some(id.to_key()),
-            revision,
-            hash: self.hash,
-            payload: self.payload.clone(),
-            features: self.features,
-        }
+    pub fn payload(&self) -> Bytes {
+        self.encoded.slice(self.encoded.len() - self.payload as usize..)
+    }
+
+    /// The row as it is sent, but for its revision; its bytes are shared.
+    #[must_use]
+    pub fn encoded(&self) -> Bytes {
+        self.encoded.clone()
     }
 }

@@ -27,7 +27,7 @@ pub fn scopes(node: &str, grant: &BTreeSet<Scope>, index: &Index) -> String {
 }
 
 fn lines(id: &RowId, row: &EncodedRow, index: &Index) -> Vec<String> {
-    let payload = row.payload.clone();
+    let payload = row.payload();
     match id.table {
         Table::Node => vec![node(&tables::Node::decode(payload).unwrap())],
         Table::Service => vec![service(&tables::Service::decode(payload).unwrap())],

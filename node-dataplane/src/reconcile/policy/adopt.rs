@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::slots::{Garbage, dump_slots};
 use super::{Applied, FIRST_INDEX, Policies, Subject};
+use crate::desired::Desired;
 use crate::desired::pods::{CLOSED_POLICY, OPEN_POLICY};
-use crate::desired::{Desired, policy_row};
 use crate::reconcile::ops::MapError;
 
 impl Policies {
@@ -61,7 +61,7 @@ impl Policies {
     /// Marks subjects without a row: one that nothing uses any more is removed.
     pub fn mark_undesired(&mut self, desired: &Desired) {
         for &identity in self.subjects.keys() {
-            if desired.store().get(&policy_row(identity)).is_none() {
+            if !desired.has_policy(identity) {
                 self.queue.mark(identity, desired.revision());
             }
         }

@@ -5,6 +5,7 @@
 
 mod cidr;
 mod excepted;
+mod features;
 mod merge;
 mod parse;
 mod ports;
@@ -20,6 +21,7 @@ mod simulate;
 mod tests;
 
 pub use excepted::Excepted;
+pub use features::required;
 pub use merge::{PeerView, Subject, SubjectPolicy, compile, listed};
 pub use parse::{ParsedPeer, ParsedPolicy, ParsedRule, parse};
 pub use ports::{NamedPort, PortKey, PortSet};
@@ -63,6 +65,8 @@ pub struct Shared {
     pub listed: Vec<u32>,
     /// Identities that it treats worse than pods at large; see [`excepted`].
     pub excepted: Vec<u32>,
+    /// `Feature` bits without which a node must not apply it.
+    pub features: u64,
     /// Whether ingress is enforced.
     pub ingress: bool,
     /// Whether egress is enforced.
@@ -93,7 +97,7 @@ impl Rows {
         let mut payload = tables::Policy { identity, ..tables::Policy::default() }.encode_to_vec();
         payload.extend_from_slice(&shared.body);
         let id = row_id(identity);
-        let row = EncodedRow::from_payload(&id, payload.into(), 0);
+        let row = EncodedRow::from_payload(&id, payload.into(), shared.features);
         Some(PolicyRow { output: (id, row), shared })
     }
 }
@@ -106,6 +110,7 @@ impl Shared {
             body: policy.encode_to_vec(),
             listed: listed(&policy),
             excepted: excepted(&policy),
+            features: required(&policy),
             ingress: enforced(&policy.ingress),
             egress: enforced(&policy.egress),
         }

@@ -89,9 +89,9 @@ fn check(world: &World) -> Result<(), TestCaseError> {
     for object in index.identities() {
         let row = compiler.row(&index, object.id, PolicyMode::Default).unwrap();
         let (_, encoded) = row.output;
-        let policy = Policy::decode(encoded.payload.clone()).unwrap();
+        let policy = Policy::decode(encoded.payload()).unwrap();
         prop_assert_eq!(policy.identity, object.id);
-        prop_assert_eq!(policy.encode_to_vec(), encoded.payload, "spliced bytes are canonical");
+        prop_assert_eq!(policy.encode_to_vec(), encoded.payload(), "spliced bytes are canonical");
         rows.insert(object.id, policy);
     }
     let mut peers: Vec<(Option<&Pod>, PacketPeer)> =

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use axoneme_proto::nodesync::Detached;
 use axoneme_proto::tables::Settings;
+use prost::Message;
 
 use super::*;
 use crate::engine::{Observed, UnmetReason};
@@ -72,14 +73,15 @@ async fn synced(handle: &Handle) {
 }
 
 fn hello() -> Hello {
-    Hello { node: "n1".into(), protocol_min: 1, protocol_max: 1, ..Hello::default() }
+    Hello { node: "n1".into(), protocol_min: 1, protocol_max: 2, ..Hello::default() }
 }
 
 /// The next delta.
 async fn delta(session: &mut Session) -> Delta {
     loop {
         if let News::Delta(delta) = session.next().await.unwrap() {
-            return delta;
+            // As it arrives.
+            return Delta::decode(&*delta.encode_to_vec()).unwrap();
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Many pods at once, through engine, allocator and a slow API server.
 
-use axoneme_proto::nodesync::{Ack, Hello};
+use axoneme_proto::nodesync::{Ack, Delta, Hello};
 use axoneme_proto::tables::Settings;
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -93,14 +94,14 @@ async fn fifty_pods_bound_at_once_have_their_rows_after_two_writes_at_most() {
     let labels = demands.wait_for(|demands| !demands.identities.is_empty()).await.unwrap().identities[0].labels.clone();
     let identity = CiliumIdentity { id: 300, labels, uid: "i".into(), resource_version: "1".into() };
     tell(Object::CiliumIdentity(Arc::new(identity))).await;
-    let hello = Hello { node: "n1".into(), protocol_min: 1, protocol_max: 1, ..Hello::default() };
+    let hello = Hello { node: "n1".into(), protocol_min: 1, protocol_max: 2, ..Hello::default() };
     let mut session = handle.open(&"n1".into(), &hello).unwrap();
     let (rows, mut arrived) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         loop {
             let News::Delta(delta) = session.next().await.unwrap() else { continue };
             session.ack(Ack { received: delta.to_revision, attempted: delta.to_revision, ..Ack::default() });
-            for row in delta.upserts {
+            for row in Delta::decode(&*delta.encode_to_vec()).unwrap().upserts {
                 let key = row.key.unwrap();
                 if key.scope == "node/n1" && key.key.starts_with("uid-") {
                     rows.send((key.key, Instant::now())).unwrap();

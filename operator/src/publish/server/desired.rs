@@ -1,23 +1,24 @@
 //! The stream of desired state: carries a session's chunks to the node, and its acks back.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axoneme_proto::nodesync::node_message::Message as FromNode;
 use axoneme_proto::nodesync::operator_message::Message as ToNode;
 use axoneme_proto::nodesync::{Delta, Drain, Hello, NodeMessage, OperatorMessage, Operators};
-use futures::Stream;
-use tokio::sync::{mpsc, watch};
+use futures::{Stream, StreamExt};
+use prost::Message;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::Status;
 use tracing::{Instrument, info, info_span};
 
-use super::QUEUE;
 use super::sessions::Sessions;
 use crate::engine::{Handle, News, Session, SessionEnded};
 use crate::publish::join::{Registrar, Vouch};
-use crate::publish::session::Refused;
+use crate::publish::session::{Refused, Rung};
 use crate::publish::tls::NodeName;
 
 /// A node that has dialled says Hello within this time.
@@ -29,6 +30,18 @@ const UNKNOWN_NODE: (Duration, u32) = (Duration::from_millis(100), 50);
 /// A leader that ends asks its nodes to reconnect within this time: about as long as the next one needs to begin.
 const DRAIN: Drain = Drain { min_ms: 100, max_ms: 3_000 };
 
+/// Nodes that are sent whole scopes at the same time: what is sent to them stays in memory until they have taken it.
+pub(super) const SNAPSHOTS: usize = 16;
+
+/// One that takes longer does not keep others waiting.
+const SNAPSHOT: Duration = Duration::from_secs(5);
+
+/// Messages to a node that its connection has not taken yet; behind that is the session's own window.
+const QUEUE: usize = 1;
+
+/// How long a node has to take the last message.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// What a stream needs.
 pub(super) struct Desired<V> {
     pub(super) node: NodeName,
@@ -36,6 +49,7 @@ pub(super) struct Desired<V> {
     pub(super) registrar: Arc<Registrar<V>>,
     pub(super) operators: watch::Receiver<Vec<String>>,
     pub(super) sessions: Sessions,
+    pub(super) snapshots: Arc<Semaphore>,
     pub(super) stop: CancellationToken,
 }
 
@@ -43,10 +57,10 @@ type Sender = mpsc::Sender<Result<OperatorMessage, Status>>;
 
 impl<V: Vouch> Desired<V> {
     /// Begins the session; it ends with the stream.
-    pub(super) fn open(
-        self,
-        messages: Streaming<NodeMessage>,
-    ) -> impl Stream<Item = Result<OperatorMessage, Status>> + Send + use<V> {
+    pub(super) fn open<S>(self, messages: S) -> impl Stream<Item = Result<OperatorMessage, Status>> + Send + use<V, S>
+    where
+        S: Stream<Item = Result<NodeMessage, Status>> + Send + Unpin + 'static,
+    {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let span = info_span!("session", node = self.node.name);
         let run = async move {
@@ -60,12 +74,17 @@ impl<V: Vouch> Desired<V> {
         ReceiverStream::new(receiver)
     }
 
-    async fn run(&self, mut messages: Streaming<NodeMessage>, sender: &Sender) -> Result<(), Status> {
+    async fn run(
+        &self,
+        mut messages: impl Stream<Item = Result<NodeMessage, Status>> + Unpin,
+        sender: &Sender,
+    ) -> Result<(), Status> {
         let hello = first(&mut messages).await?;
         let mut session = tokio::select! {
-            session = self.begin(&hello) => session?,
+            biased;
             () = sender.closed() => return Ok(()),
             () = self.stop.cancelled() => return self.drain(sender).await,
+            session = self.begin(&hello) => session?,
         };
         let place = self.sessions.enter(&Arc::from(self.node.name.as_str()), session.rung());
         info!(rung = ?session.rung(), version = hello.version, "session");
@@ -73,32 +92,58 @@ impl<V: Vouch> Desired<V> {
         let mut operators = self.operators.clone();
         welcome.operators.clone_from(&operators.borrow_and_update());
         self.send(sender, ToNode::Welcome(welcome)).await?;
+        let mut turn = tokio::select! {
+            biased;
+            () = sender.closed() => return Ok(()),
+            () = self.stop.cancelled() => return self.drain(sender).await,
+            turn = self.turn(session.rung()) => turn,
+        };
+        let mut answers = VecDeque::new();
         loop {
+            // What ends the session first, then what the node says: it is heard also while it takes nothing.
             tokio::select! {
-                news = session.next() => match news.map_err(ended)? {
-                    News::Delta(delta) => {
-                        self.count(&delta);
-                        self.send(sender, ToNode::Delta(delta)).await?;
-                    }
-                    News::Told(told) => self.send(sender, ToNode::Told(told)).await?,
-                },
-                message = messages.message() => match message?.and_then(|message| message.message) {
-                    Some(FromNode::Ack(ack)) => session.ack(ack),
-                    Some(FromNode::RenewCsrDer(csr)) => {
-                        let certificate = self.registrar.renew(&self.node, &csr).await?;
-                        self.send(sender, ToNode::Certificate(certificate)).await?;
-                    }
-                    Some(FromNode::Hello(_)) => return Err(Status::invalid_argument("Hello is said once")),
-                    None => return Ok(()),
-                },
-                Ok(()) = operators.changed() => {
-                    let addresses = operators.borrow_and_update().clone();
-                    self.send(sender, ToNode::Operators(Operators { addresses })).await?;
-                }
+                biased;
                 () = place.replaced.cancelled() => return Err(Status::aborted("the node has a newer session")),
                 () = self.stop.cancelled() => return self.drain(sender).await,
+                message = messages.next(), if answers.len() < QUEUE => {
+                    match message.transpose()?.and_then(|message| message.message) {
+                        Some(FromNode::Ack(ack)) => session.ack(ack),
+                        Some(FromNode::RenewCsrDer(csr)) => {
+                            answers.push_back(ToNode::Certificate(self.registrar.renew(&self.node, &csr).await?));
+                        }
+                        Some(FromNode::Hello(_)) => return Err(Status::invalid_argument("Hello is said once")),
+                        None => return Ok(()),
+                    }
+                }
+                Ok(()) = operators.changed(), if answers.len() < QUEUE => {
+                    let addresses = operators.borrow_and_update().clone();
+                    answers.push_back(ToNode::Operators(Operators { addresses }));
+                }
+                told = self.tell(sender, &mut answers, &mut session) => {
+                    told?;
+                    if !session.is_sending() {
+                        drop(turn.take());
+                    }
+                }
             }
         }
+    }
+
+    /// Says the next thing, when there is one and the node takes it. Cancel safe.
+    async fn tell(&self, sender: &Sender, answers: &mut VecDeque<ToNode>, session: &mut Session) -> Result<(), Status> {
+        let place = sender.reserve().await.map_err(|_| Status::cancelled("the node has hung up"))?;
+        let message = match answers.pop_front() {
+            Some(answer) => answer,
+            None => match session.next().await.map_err(ended)? {
+                News::Delta(delta) => {
+                    self.count(&delta);
+                    ToNode::Delta(delta)
+                }
+                News::Told(told) => ToNode::Told(told),
+            },
+        };
+        place.send(Ok(OperatorMessage { message: Some(message) }));
+        Ok(())
     }
 
     /// Waits until this replica knows everything, and the node.
@@ -114,24 +159,43 @@ impl<V: Vouch> Desired<V> {
         Err(refused(Refused::UnknownNode(node)))
     }
 
+    /// Waits for its turn among those that are sent whole scopes, but not long. It lasts until the guard is dropped, but not
+    /// longer.
+    async fn turn(&self, rung: Rung) -> Option<DropGuard> {
+        if rung == Rung::Deltas {
+            return None;
+        }
+        let place = tokio::time::timeout(SNAPSHOT, Arc::clone(&self.snapshots).acquire_owned()).await;
+        let permit: OwnedSemaphorePermit = place.ok()?.ok()?;
+        let done = CancellationToken::new();
+        let ended = done.clone();
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(SNAPSHOT, ended.cancelled()).await;
+            drop(permit);
+        });
+        Some(done.drop_guard())
+    }
+
     async fn send(&self, sender: &Sender, message: ToNode) -> Result<(), Status> {
         let message = OperatorMessage { message: Some(message) };
         sender.send(Ok(message)).await.map_err(|_| Status::cancelled("the node has hung up"))
     }
 
     async fn drain(&self, sender: &Sender) -> Result<(), Status> {
-        self.send(sender, ToNode::Drain(DRAIN)).await
+        // One that takes nothing finds out when the connection ends.
+        let told = tokio::time::timeout(FAREWELL, self.send(sender, ToNode::Drain(DRAIN))).await;
+        told.unwrap_or(Ok(()))
     }
 
     fn count(&self, delta: &Delta) {
-        let bytes = delta.upserts.iter().map(|row| row.payload.len()).sum();
+        let bytes = delta.upserts.iter().map(Message::encoded_len).sum();
         self.sessions.metrics().sent(delta.upserts.len() + delta.removals.len(), bytes);
     }
 }
 
-async fn first(messages: &mut Streaming<NodeMessage>) -> Result<Hello, Status> {
-    let message = tokio::time::timeout(HELLO, messages.message()).await;
-    let message = message.map_err(|_| Status::deadline_exceeded("no Hello"))??;
+async fn first(messages: &mut (impl Stream<Item = Result<NodeMessage, Status>> + Unpin)) -> Result<Hello, Status> {
+    let message = tokio::time::timeout(HELLO, messages.next()).await;
+    let message = message.map_err(|_| Status::deadline_exceeded("no Hello"))?.transpose()?;
     match message.and_then(|message| message.message) {
         Some(FromNode::Hello(hello)) => Ok(hello),
         _ => Err(Status::invalid_argument("the first message is Hello")),
@@ -143,6 +207,7 @@ fn refused(refused: Refused) -> Status {
     match refused {
         Refused::OtherNode(_) => Status::permission_denied(text),
         Refused::UnknownNode(_) => Status::unavailable(text),
+        Refused::Behind(_) => Status::out_of_range(text),
         Refused::Protocol { .. } => Status::failed_precondition(text),
     }
 }

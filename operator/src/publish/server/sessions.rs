@@ -33,7 +33,7 @@ impl SessionMetrics {
         metrics.register("nodesync_sessions", "Nodes that are served", own.open.clone());
         metrics.register("nodesync_sessions_opened", "Sessions by how they resumed", own.opened.clone());
         metrics.register("nodesync_rows_sent", "Rows and removals sent to nodes", own.rows.clone());
-        metrics.register("nodesync_bytes_sent", "Bytes of rows' payloads sent to nodes", own.bytes.clone());
+        metrics.register("nodesync_bytes_sent", "Bytes of rows sent to nodes", own.bytes.clone());
         own
     }
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use axoneme_proto::nodesync::{Cursor, HeldScope};
+use axoneme_proto::buckets::{Sums, count};
+use axoneme_proto::nodesync::{Cursor, HeldScope, Row};
 use axoneme_proto::tables;
+use prost::Message;
 
 use super::*;
 use crate::publish::journal::Batch;
@@ -23,11 +25,20 @@ pub(crate) struct TestNode {
 impl TestNode {
     pub(crate) fn hello(&self, name: &str) -> Hello {
         let hash = |rows: &BTreeMap<_, Row>| rows.values().fold(0, |hash, row| hash ^ row.hash);
-        let held = self.scopes.iter().map(|(scope, rows)| HeldScope { scope: scope.clone(), hash: hash(rows) });
+        let buckets = |rows: &BTreeMap<(i32, String), Row>| {
+            let mut sums = Sums::new(count(rows.len())?);
+            rows.iter().for_each(|((table, key), row)| sums.toggle(*table, key, row.hash));
+            Some(sums.into())
+        };
+        let held = self.scopes.iter().map(|(scope, rows)| HeldScope {
+            scope: scope.clone(),
+            hash: hash(rows),
+            buckets: buckets(rows).unwrap_or_default(),
+        });
         Hello {
             node: name.into(),
             protocol_min: 1,
-            protocol_max: 1,
+            protocol_max: 2,
             cursor: self.cursor.clone(),
             scopes: held.collect(),
             ..Hello::default()
@@ -47,6 +58,9 @@ impl TestNode {
     pub(crate) fn receive(&mut self, chunk: Delta) -> Option<u64> {
         let cursor = self.cursor.as_ref().map_or(0, |cursor| cursor.revision);
         assert_eq!(chunk.from_revision, cursor, "a delta starts where the last one ended");
+        assert_eq!(chunk.chunk as usize, self.staged.len(), "no chunk is left out");
+        // As it arrives: its rows were encoded before.
+        let chunk = Delta::decode(&*chunk.encode_to_vec()).unwrap();
         let last = chunk.last;
         self.received += chunk.upserts.len();
         self.staged.push(chunk);
@@ -59,6 +73,10 @@ impl TestNode {
             to = chunk.to_revision;
             for scope in chunk.snapshots {
                 self.scopes.insert(scope, BTreeMap::new());
+            }
+            for Buckets { scope, count, numbers } in chunk.buckets {
+                let rows = self.scopes.get_mut(&scope).expect("buckets come only of scopes that are held");
+                rows.retain(|(table, key), _| !numbers.contains(&bucket(*table, key, count)));
             }
             for row in chunk.upserts {
                 let key = row.key.clone().unwrap();
@@ -85,7 +103,7 @@ impl TestNode {
             .map(|scope| {
                 let rows = journal
                     .rows_of(scope)
-                    .map(|(id, revision, row)| ((id.table as i32, id.key.to_string()), row.to_row(id, revision)));
+                    .map(|(id, _, row)| ((id.table as i32, id.key.to_string()), Row::decode(row.encoded()).unwrap()));
                 (scope.to_string(), rows.collect())
             })
             .collect();
@@ -228,7 +246,9 @@ fn behind_the_horizon_scopes_are_compared_or_sent_whole() {
     let (mut session, _) = open(&journal, &mut node);
     sync(&journal, &mut session, &mut node);
     commit(&mut journal, &["cluster -a", "cluster -b"], &[]);
-    assert_eq!(sync(&journal, &mut session, &mut node), 2, "a live session that was too slow");
+    assert_eq!(session.next(&journal), Err(Refused::Behind(journal.horizon())), "a live session that was too slow");
+    let (mut session, rung) = open(&journal, &mut node);
+    assert_eq!((rung, sync(&journal, &mut session, &mut node)), (Rung::Scopes(1), 1), "the scope that differs");
     node.assert_equals(&journal, NODE);
     commit(&mut journal, &["cluster a=1", "cluster b=1"], &[]);
     commit(&mut journal, &["cluster -a", "cluster -b", "cluster d=1"], &[]);
@@ -236,6 +256,57 @@ fn behind_the_horizon_scopes_are_compared_or_sent_whole() {
     assert_eq!(rung, Rung::Scopes(1));
     assert_eq!(sync(&journal, &mut session, &mut node), 2);
     node.assert_equals(&journal, NODE);
+}
+
+/// A scope of 3,000 rows, and a node that has it as another replica had it.
+fn large() -> (Journal, TestNode) {
+    let rows: Vec<String> = (0..3_000).map(|key| format!("services {key}=1")).collect();
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    let (mut one, mut other) = (Journal::new([1; 16], 100), Journal::new([2; 16], 100));
+    for journal in [&mut one, &mut other] {
+        commit(journal, &rows, &["cluster", "services"]);
+    }
+    let mut node = TestNode::default();
+    let (mut session, _) = open(&one, &mut node);
+    assert_eq!(sync(&one, &mut session, &mut node), 3_000);
+    (other, node)
+}
+
+#[test]
+fn of_a_large_scope_only_the_buckets_that_differ_are_sent() {
+    let (mut other, mut node) = large();
+    commit(&mut other, &["services -7", "services 8=2", "services new=1"], &[]);
+    let (mut session, rung) = open(&other, &mut node);
+    assert_eq!(rung, Rung::Scopes(2));
+    // What changes between Hello and the first delta comes with it, be it in a bucket that differs or in another one.
+    commit(&mut other, &["services 8=3", "services 9=2", "services -10", "services -11", "services newer=1"], &[]);
+    let rows = sync(&other, &mut session, &mut node);
+    assert!((4..400).contains(&rows), "{rows} rows for eight changes");
+    node.assert_equals(&other, NODE);
+    assert_eq!(session.next(&other), Ok(None));
+}
+
+#[test]
+fn a_large_scope_that_has_nothing_in_common_or_an_old_node_is_sent_whole() {
+    let (mut other, node) = large();
+    let rows: Vec<String> = (0..3_000).map(|key| format!("services {key}=2")).collect();
+    commit(&mut other, &rows.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
+    let snapshots = |hello: &Hello| {
+        let (mut session, ..) = SessionState::open(&other, &NODE.into(), hello).unwrap();
+        session.next(&other).unwrap().unwrap().snapshots
+    };
+    assert_eq!(snapshots(&node.hello(NODE)), ["services"]);
+    let (mut other, node) = large();
+    commit(&mut other, &["services 8=2"], &[]);
+    let old = Hello { protocol_max: 1, ..node.hello(NODE) };
+    let (mut session, welcome, _) = SessionState::open(&other, &NODE.into(), &old).unwrap();
+    let first = session.next(&other).unwrap().unwrap();
+    assert_eq!((welcome.protocol, first.snapshots, first.buckets), (1, vec!["services".to_owned()], vec![]));
+    // Nonsense is no division.
+    let mut strange = node.hello(NODE);
+    strange.scopes[1].buckets.push(0);
+    let (mut session, ..) = SessionState::open(&other, &NODE.into(), &strange).unwrap();
+    assert_eq!(session.next(&other).unwrap().unwrap().snapshots, ["services"]);
 }
 
 #[test]
@@ -290,8 +361,13 @@ fn who_cannot_be_served_is_told_why() {
     };
     assert_eq!(open(&journal, "node-2", &node.hello(NODE)), Refused::OtherNode(NODE.into()));
     assert_eq!(open(&journal, "node-2", &node.hello("node-2")), Refused::UnknownNode("node-2".into()));
-    let newer = Hello { protocol_min: 2, protocol_max: 3, ..node.hello(NODE) };
-    assert_eq!(open(&journal, NODE, &newer), Refused::Protocol { min: 2, max: 3 });
+    let newer = Hello { protocol_min: 3, protocol_max: 4, ..node.hello(NODE) };
+    assert_eq!(open(&journal, NODE, &newer), Refused::Protocol { min: 3, max: 4 });
+    for (min, max, chosen) in [(1, 1, 1), (1, 2, 2), (2, 3, 2)] {
+        let hello = Hello { protocol_min: min, protocol_max: max, ..node.hello(NODE) };
+        let (_, welcome, _) = SessionState::open(&journal, &NODE.into(), &hello).unwrap();
+        assert_eq!(welcome.protocol, chosen, "the newest that both speak");
+    }
     let mut gone = Batch::default();
     gone.grants.insert(NODE.into(), None);
     journal.commit(gone);
