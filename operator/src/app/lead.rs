@@ -159,6 +159,7 @@ impl Leader {
         let client = &self.client;
         self.step("definitions", || leader::apply_definitions(client)).await;
         let authority = self.step("authority", || leader::ensure_authority(client, &self.flags.pod_namespace)).await;
+        let authority = watch::Sender::new(authority);
         let operators = watch::Sender::new(Vec::new());
         self.step("directory", || {
             leader::keep_directory(client.clone(), self.watching.clone(), self.directory(&authority, &operators))
@@ -199,15 +200,16 @@ impl Leader {
         self.identified().await;
         self.lead.send_replace(Some(tenure.clone()));
 
-        let tls = ServerTls::new(&authority)?;
-        tasks.spawn(renew_tls(tls.clone(), authority.clone()));
+        let tls = ServerTls::new(&authority.borrow())?;
+        tasks.spawn(renew_tls(tls.clone(), authority.subscribe()));
         let service = Service::new(
             self.engine.clone(),
-            self.registrar(authority),
+            self.registrar(authority.subscribe()),
             operators.subscribe(),
             self.metrics.sessions.clone(),
             drained.clone(),
         );
+        tasks.spawn(leader::follow_authority(client.clone(), self.flags.pod_namespace.clone(), authority));
         // Not one of the tasks: sessions are told of the end after the writers have ended.
         let server = tokio::spawn(service.serve(listener, tls));
         self.health.enter(Phase::Leading);
@@ -228,11 +230,12 @@ impl Leader {
         }
     }
 
-    fn registrar(&self, authority: Authority) -> Registrar<KubernetesVouch> {
+    fn registrar(&self, authority: watch::Receiver<Authority>) -> Registrar<KubernetesVouch> {
         let vouch = KubernetesVouch::new(self.client.clone());
         let lifetime = Duration::from_secs(self.config.operator.node_certificate_seconds.into());
         let account = &self.config.operator.node_service_account;
-        Registrar::new(vouch, authority, &self.flags.pod_namespace, account, lifetime)
+        let now = authority.borrow().clone();
+        Registrar::new(vouch, now, &self.flags.pod_namespace, account, lifetime).following(authority)
     }
 
     fn marks(&self) -> Marks {
@@ -247,13 +250,13 @@ impl Leader {
         }
     }
 
-    fn directory(&self, authority: &Authority, addresses: &watch::Sender<Vec<String>>) -> Directory {
+    fn directory(&self, authority: &watch::Sender<Authority>, addresses: &watch::Sender<Vec<String>>) -> Directory {
         Directory {
             namespace: self.flags.pod_namespace.clone(),
             selector: self.config.operator.pod_selector.clone(),
             own: self.flags.host_ip,
             port: self.config.operator.port,
-            ca_pem: authority.certificate_pem().to_owned(),
+            authority: authority.subscribe(),
             addresses: addresses.clone(),
         }
     }
@@ -281,10 +284,14 @@ impl Leader {
     }
 }
 
-/// Long-lived processes never show an old certificate.
-async fn renew_tls(tls: ServerTls, authority: Authority) {
+/// Long-lived processes never show an old certificate, nor one of an old CA.
+async fn renew_tls(tls: ServerTls, mut authority: watch::Receiver<Authority>) {
     loop {
-        tokio::time::sleep(RENEW_TLS).await;
+        if let Ok(Err(_)) = tokio::time::timeout(RENEW_TLS, authority.changed()).await {
+            // Nobody leads any more.
+            return;
+        }
+        let authority = authority.borrow_and_update().clone();
         if let Err(error) = tls.renew(&authority) {
             error!(%error, "the server's certificate cannot be renewed");
         }

@@ -1,16 +1,25 @@
-//! The CA's Secret: created once by the first leader, never overwritten. Deleting it is how a user asks for a new CA.
+//! The CA's Secret: created once by the first leader, never overwritten. A user replaces the CA in three steps, each of which the
+//! leader follows within [`INTERVAL`]: the new certificate into `trusted.crt`, until every node has it; then the new pair into
+//! `tls.crt` and `tls.key` and the old certificate into `trusted.crt`, until every node's certificate is of the new one; then
+//! `trusted.crt` out. No session ends. Deleting the Secret is how a user asks for a new CA at once, with a new leader.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use tracing::info;
+use tokio::sync::watch;
+use tracing::{info, warn};
 
 use crate::publish::tls::{Authority, AuthorityError};
 
-/// Name of the Secret: `tls.crt` and `tls.key`, PEM.
+/// How often the Secret is looked at.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// Name of the Secret: `tls.crt` and `tls.key`, PEM, and where there is another CA to be trusted, its certificate in
+/// `trusted.crt`.
 pub const CA_SECRET: &str = "axoneme-ca";
 
 /// Why there is no CA.
@@ -35,7 +44,7 @@ pub async fn ensure_authority(client: &Client, namespace: &str) -> Result<Author
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     loop {
         if let Some(secret) = api.get_opt(CA_SECRET).await? {
-            return Ok(Authority::from_pem(&text(&secret, "tls.crt")?, &text(&secret, "tls.key")?)?);
+            return authority(&secret);
         }
         let (certificate, key) = Authority::generate()?;
         let data = [("tls.crt", certificate), ("tls.key", key)];
@@ -51,6 +60,48 @@ pub async fn ensure_authority(client: &Client, namespace: &str) -> Result<Author
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Tells `known` when there is another CA, or another one that is trusted. What cannot be used changes nothing.
+pub async fn follow_authority(client: Client, namespace: String, known: watch::Sender<Authority>) {
+    let api: Api<Secret> = Api::namespaced(client, &namespace);
+    let mut said = String::new();
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let found = match api.get_opt(CA_SECRET).await {
+            Ok(Some(secret)) => authority(&secret),
+            // Whoever deletes it means the next leader.
+            Ok(None) => continue,
+            Err(error) => Err(error.into()),
+        };
+        match found {
+            Ok(found) => {
+                said.clear();
+                known.send_if_modified(|known| {
+                    let changed = known.trusted() != found.trusted();
+                    if changed {
+                        info!(trusted = found.trusted().len(), "the CA has changed");
+                        *known = found;
+                    }
+                    changed
+                });
+            }
+            Err(error) if error.to_string() != said => {
+                warn!(error = &error as &dyn std::error::Error, "the CA stays as it is");
+                said = error.to_string();
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn authority(secret: &Secret) -> Result<Authority, CaError> {
+    let authority = Authority::from_pem(&text(secret, "tls.crt")?, &text(secret, "tls.key")?)?;
+    match text(secret, "trusted.crt") {
+        Ok(pem) => Ok(authority.trusting(&pem)?),
+        Err(CaError::Missing(_)) => Ok(authority),
+        Err(error) => Err(error),
     }
 }
 

@@ -15,6 +15,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use crate::publish::tls::Authority;
+
 /// Name of the ConfigMap: `ca.crt` and `operators`, an address ("ip:port") a line.
 pub const OPERATORS_CONFIG_MAP: &str = "axoneme-operators";
 
@@ -43,8 +45,8 @@ pub struct Directory {
     pub own: IpAddr,
     /// The port on all of them.
     pub port: u16,
-    /// The CA's certificate, PEM.
-    pub ca_pem: String,
+    /// The CA, and those that are trusted beside it.
+    pub authority: watch::Receiver<Authority>,
     /// The newest list, for the nodes that are connected.
     pub addresses: watch::Sender<Vec<String>>,
 }
@@ -80,7 +82,7 @@ impl Directory {
         let list = pods.list(&ListParams::default().labels(&self.selector)).await?;
         let addresses = addresses(self.own, self.port, list.items.iter());
         let data: BTreeMap<String, String> = [
-            ("ca.crt".to_owned(), self.ca_pem.clone()),
+            ("ca.crt".to_owned(), self.authority.borrow().trusted_pem().to_owned()),
             ("operators".to_owned(), addresses.iter().map(|address| format!("{address}\n")).collect()),
         ]
         .into();

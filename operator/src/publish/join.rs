@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use axoneme_proto::nodesync::Certificate;
 use time::OffsetDateTime;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 use tracing::{info, warn};
+use xxhash_rust::xxh3::xxh3_64;
 
 pub use kubernetes::KubernetesVouch;
 
@@ -101,7 +102,7 @@ pub trait Vouch: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Registrar<V> {
     vouch: V,
-    authority: Authority,
+    authority: watch::Receiver<Authority>,
     username: String,
     lifetime: Duration,
     joins: Arc<Semaphore>,
@@ -111,8 +112,15 @@ impl<V: Vouch> Registrar<V> {
     /// `service_account` in `namespace` is who node daemons are; a certificate is valid for `lifetime`.
     #[must_use]
     pub fn new(vouch: V, authority: Authority, namespace: &str, service_account: &str, lifetime: Duration) -> Self {
+        let authority = watch::Sender::new(authority).subscribe();
         let username = format!("system:serviceaccount:{namespace}:{service_account}");
         Self { vouch, authority, username, lifetime, joins: Arc::new(Semaphore::new(JOINS)) }
+    }
+
+    /// Signs with whoever is the CA from now on.
+    #[must_use]
+    pub fn following(self, authority: watch::Receiver<Authority>) -> Self {
+        Self { authority, ..self }
     }
 
     /// Trades a token for a certificate.
@@ -195,17 +203,25 @@ impl<V: Vouch> Registrar<V> {
         if csr_der.len() > MAX_CSR {
             return Err(JoinError::Request(AuthorityError::Unusable("the certificate request is too long")));
         }
-        let chain_pem = self.authority.issue_node(csr_der, node, self.lifetime).map_err(|error| match error {
+        let authority = self.authority.borrow().clone();
+        let chain_pem = authority.issue_node(csr_der, node, self.lifetime).map_err(|error| match error {
             AuthorityError::Request(_) => JoinError::Request(error),
             error => JoinError::Authority(error),
         })?;
-        let renew_after = OffsetDateTime::now_utc() + self.lifetime * 2 / 3;
+        let renew_after = OffsetDateTime::now_utc() + renewal(&node.name, self.lifetime);
         Ok(Certificate {
             chain_pem,
-            ca_pem: self.authority.certificate_pem().to_owned(),
+            ca_pem: authority.trusted_pem().to_owned(),
             renew_after_unix: renew_after.unix_timestamp(),
         })
     }
+}
+
+/// When a node renews: between half and two thirds of the lifetime, each at a moment of its own, because nodes that joined
+/// together would otherwise renew together for ever.
+fn renewal(node: &str, lifetime: Duration) -> Duration {
+    let share = (xxh3_64(node.as_bytes()) >> 40) as u32;
+    lifetime / 2 + lifetime / 6 * share / (1 << 24)
 }
 
 #[cfg(test)]

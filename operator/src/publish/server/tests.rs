@@ -6,7 +6,7 @@ use axoneme_proto::OPERATOR_SERVER_NAME;
 use axoneme_proto::nodesync::node_message::Message as FromNode;
 use axoneme_proto::nodesync::node_sync_client::NodeSyncClient;
 use axoneme_proto::nodesync::operator_message::Message as ToNode;
-use axoneme_proto::nodesync::{Certificate, Hello, Operators, observation};
+use axoneme_proto::nodesync::{Ack, Certificate, Hello, Operators, observation};
 use axoneme_proto::tables::Settings;
 use hyper_util::rt::TokioIo;
 use rcgen::KeyPair;
@@ -48,6 +48,8 @@ impl Vouch for Fake {
 
 struct World {
     authority: Authority,
+    authorities: watch::Sender<Authority>,
+    tls: ServerTls,
     address: SocketAddr,
     engine: Handle,
     operators: watch::Sender<Vec<String>>,
@@ -75,7 +77,9 @@ async fn world() -> World {
     }
     let authority = testing::authority();
     let hour = Duration::from_secs(3600);
+    let authorities = watch::Sender::new(authority.clone());
     let registrar = Registrar::new(Fake, authority.clone(), "kube-system", "axoneme-node", hour);
+    let registrar = registrar.following(authorities.subscribe());
     let operators = watch::Sender::new(vec!["192.0.2.9:4246".to_owned()]);
     let stop = CancellationToken::new();
     let service =
@@ -83,8 +87,8 @@ async fn world() -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let tls = ServerTls::new(&authority).unwrap();
-    tokio::spawn(service.serve(listener, tls));
-    World { authority, address, engine: handle, operators, stop }
+    tokio::spawn(service.serve(listener, tls.clone()));
+    World { authority, authorities, tls, address, engine: handle, operators, stop }
 }
 
 impl World {
@@ -98,7 +102,9 @@ impl World {
                 tls.connect(name, stream).await.map(TokioIo::new)
             }
         });
-        Ok(NodeSyncClient::new(Endpoint::from_static("http://operator").connect_with_connector(connector).await?))
+        // As the daemon has it.
+        let endpoint = Endpoint::from_static("http://operator").initial_stream_window_size(256 << 10);
+        Ok(NodeSyncClient::new(endpoint.connect_with_connector(connector).await?))
     }
 
     async fn join(&self, node: &str) -> (Certificate, KeyPair) {
@@ -115,7 +121,7 @@ impl World {
 }
 
 fn hello(node: &str) -> NodeMessage {
-    let hello = Hello { node: node.into(), protocol_min: 1, protocol_max: 1, features: u64::MAX, ..Hello::default() };
+    let hello = Hello { node: node.into(), protocol_min: 1, protocol_max: 2, features: u64::MAX, ..Hello::default() };
     NodeMessage { message: Some(FromNode::Hello(hello)) }
 }
 
@@ -205,6 +211,50 @@ async fn certificates_that_are_expired_or_of_another_authority_are_refused() {
 }
 
 #[tokio::test]
+async fn a_new_authority_ends_no_session_and_both_are_trusted_for_as_long_as_it_says() {
+    let world = world().await;
+    let (old, new) = (world.authority.clone(), testing::authority());
+    let (certificate, key) = world.join("n1").await;
+    let identity = Some((&*certificate.chain_pem, &key));
+    let mut before = world.dial(testing::client(&old, identity)).await.unwrap();
+    let (sender, mut session) = desired(&mut before, hello("n1")).await.unwrap();
+    while !matches!(next(&mut session).await.unwrap(), ToNode::Delta(_)) {}
+
+    // First the new one is made known.
+    let rotate = |authority: Authority| {
+        world.tls.renew(&authority).unwrap();
+        world.authorities.send_replace(authority);
+    };
+    rotate(old.clone().trusting(new.trusted_pem()).unwrap());
+    let (_, csr) = testing::key_and_csr();
+    sender.send(NodeMessage { message: Some(FromNode::RenewCsrDer(csr.clone())) }).await.unwrap();
+    let ToNode::Certificate(renewed) = next(&mut session).await.unwrap() else { panic!("a certificate") };
+    let both = new.clone().trusting(old.trusted_pem()).unwrap();
+    assert!(renewed.ca_pem.contains(old.trusted_pem().trim()) && renewed.ca_pem.contains(new.trusted_pem().trim()));
+
+    // Then it signs: the session goes on, old certificates are taken, new ones are given.
+    rotate(both.clone());
+    let mut again = world.dial(testing::client(&both, identity)).await.unwrap();
+    let (_again, mut other) = desired(&mut again, hello("n1")).await.unwrap();
+    assert!(matches!(next(&mut other).await.unwrap(), ToNode::Welcome(_)));
+    assert_eq!(next(&mut session).await.unwrap_err().code(), Code::Aborted, "it lasted until the node had another one");
+    assert!(world.dial(testing::client(&old, identity)).await.is_err(), "who was told of the old one alone");
+    let mut anonymous = world.dial(testing::client(&new, None)).await.unwrap();
+    let (key, csr_der) = testing::key_and_csr();
+    let joined =
+        anonymous.join(JoinRequest { token: "n2".into(), csr_der }).await.unwrap().into_inner().certificate.unwrap();
+
+    // Then the old one is forgotten.
+    rotate(new.clone());
+    let mut client = world.dial(testing::client(&new, Some((&joined.chain_pem, &key)))).await.unwrap();
+    let (_client, mut session) = desired(&mut client, hello("n2")).await.unwrap();
+    assert!(matches!(next(&mut session).await.unwrap(), ToNode::Welcome(_)));
+    if let Ok(mut client) = world.dial(testing::client(&new, identity)).await {
+        assert!(desired(&mut client, hello("n1")).await.is_err());
+    }
+}
+
+#[tokio::test]
 async fn a_newer_session_ends_the_older_and_the_end_is_announced() {
     let world = world().await;
     let (mut one, mut two) = (world.client("n1").await, world.client("n1").await);
@@ -215,6 +265,50 @@ async fn a_newer_session_ends_the_older_and_the_end_is_announced() {
     assert_eq!(next(&mut older).await.unwrap_err().code(), Code::Aborted);
     world.stop.cancel();
     assert!(matches!(next(&mut newer).await.unwrap(), ToNode::Drain(_)));
+}
+
+/// A slice of a thousand addresses, the `version`th of it.
+fn slice(version: u32) -> Object {
+    let address = |number: u32| std::net::IpAddr::from((0x0a00_0000 + version * 1_000 + number).to_be_bytes());
+    let endpoints: Vec<_> = (0..1_000).map(|number| serde_json::json!({"addresses": [address(number)]})).collect();
+    let manifest = serde_json::json!({
+        "kind": "EndpointSlice", "addressType": "IPv4", "ports": [], "endpoints": endpoints,
+        "metadata": {"name": "s", "namespace": "a", "labels": {"kubernetes.io/service-name": "s"}},
+    });
+    crate::watch::decode(&manifest).unwrap().0.unwrap()
+}
+
+#[tokio::test]
+async fn a_node_that_takes_nothing_costs_the_others_nothing_and_is_told_the_end_when_it_takes_again() {
+    const CHANGES: u32 = 500;
+    let world = world().await;
+    let service = serde_json::json!({
+        "kind": "Service", "metadata": {"name": "s", "namespace": "a", "uid": "s"},
+        "spec": {"type": "ClusterIP", "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "ports": []},
+    });
+    world.engine.send(Input::Upsert(crate::watch::decode(&service).unwrap().0.unwrap())).await.unwrap();
+    let (mut one, mut two) = (world.client("n1").await, world.client("n2").await);
+    let (_stuck, mut stuck) = desired(&mut one, hello("n1")).await.unwrap();
+    let (sender, mut inbound) = desired(&mut two, hello("n2")).await.unwrap();
+    while !matches!(next(&mut inbound).await.unwrap(), ToNode::Delta(_)) {}
+    let mut sent = 0;
+    for version in 0..CHANGES {
+        world.engine.send(Input::Upsert(slice(version))).await.unwrap();
+        // In time, or `next` says so.
+        let ToNode::Delta(delta) = next(&mut inbound).await.unwrap() else { panic!("a delta") };
+        sent += prost::Message::encoded_len(&delta);
+        let ack = Ack { received: delta.to_revision, attempted: delta.to_revision, ..Ack::default() };
+        sender.send(NodeMessage { message: Some(FromNode::Ack(ack)) }).await.unwrap();
+    }
+    let revision = world.engine.revision();
+    let (mut held, mut taken) = (0, 0);
+    while held < revision {
+        if let ToNode::Delta(delta) = next(&mut stuck).await.unwrap() {
+            taken += prost::Message::encoded_len(&delta);
+            held = delta.to_revision;
+        }
+    }
+    assert!(taken < sent / 3, "{taken} bytes of {sent} were kept for it");
 }
 
 #[tokio::test]

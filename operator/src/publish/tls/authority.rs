@@ -50,7 +50,9 @@ pub enum AuthorityError {
 pub struct Authority {
     issuer: Arc<Issuer<'static, KeyPair>>,
     certificate: CertificateDer<'static>,
-    certificate_pem: String,
+    /// Its own, and those of others that are trusted as well.
+    trusted: Vec<CertificateDer<'static>>,
+    trusted_pem: String,
 }
 
 impl fmt::Debug for Authority {
@@ -94,13 +96,40 @@ impl Authority {
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key)
             .map_err(|_| AuthorityError::Unusable("tls.crt cannot issue certificates"))?;
-        Ok(Self { issuer: Arc::new(issuer), certificate, certificate_pem: certificate_pem.to_owned() })
+        let trusted = vec![certificate.clone()];
+        Ok(Self { issuer: Arc::new(issuer), certificate, trusted, trusted_pem: certificate_pem.to_owned() })
     }
 
-    /// The CA's certificate as PEM: what nodes trust.
+    /// The CAs in `pem` are trusted, too: the one before this one, or the one to come. This one signs.
+    ///
+    /// # Errors
+    /// When something in it is no CA's certificate.
+    pub fn trusting(mut self, pem: &str) -> Result<Self, AuthorityError> {
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let unusable = || AuthorityError::Unusable("trusted.crt holds something that is no CA's certificate");
+            let certificate = certificate.map_err(|_| unusable())?;
+            let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).map_err(|_| unusable())?;
+            if !parsed.is_ca() {
+                return Err(unusable());
+            }
+            if !self.trusted.contains(&certificate) {
+                self.trusted.push(certificate);
+            }
+        }
+        self.trusted_pem = format!("{}\n{}", self.trusted_pem.trim_end(), pem);
+        Ok(self)
+    }
+
+    /// The certificates of all CAs that nodes trust, PEM.
     #[must_use]
-    pub fn certificate_pem(&self) -> &str {
-        &self.certificate_pem
+    pub fn trusted_pem(&self) -> &str {
+        &self.trusted_pem
+    }
+
+    /// Those certificates.
+    #[must_use]
+    pub fn trusted(&self) -> &[CertificateDer<'static>] {
+        &self.trusted
     }
 
     /// The CA's certificate.

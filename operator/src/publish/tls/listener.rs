@@ -46,7 +46,8 @@ impl ServerTls {
         Ok(Self(Arc::new(ArcSwap::from(config(authority)?))))
     }
 
-    /// Shows a fresh certificate to connections from now on.
+    /// Shows a fresh certificate to connections from now on, and accepts those of the CAs that are trusted now. Connections that
+    /// there are stay.
     ///
     /// # Errors
     /// When the certificate cannot be issued; the former one stays.
@@ -59,7 +60,9 @@ impl ServerTls {
 fn config(authority: &Authority) -> Result<Arc<ServerConfig>, AuthorityError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
-    roots.add(authority.certificate().clone())?;
+    for certificate in authority.trusted() {
+        roots.add(certificate.clone())?;
+    }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()

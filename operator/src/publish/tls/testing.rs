@@ -32,7 +32,7 @@ pub(crate) fn expired(authority: &Authority, csr: &[u8], node: &NodeName) -> Str
 /// A client that trusts `trusted` and shows `identity` (chain in PEM and key).
 pub(crate) fn client(trusted: &Authority, identity: Option<(&str, &KeyPair)>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    roots.add(trusted.certificate().clone()).unwrap();
+    trusted.trusted().iter().for_each(|certificate| roots.add(certificate.clone()).unwrap());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
