@@ -280,7 +280,7 @@ fn slice(version: u32) -> Object {
 
 #[tokio::test]
 async fn a_node_that_takes_nothing_costs_the_others_nothing_and_is_told_the_end_when_it_takes_again() {
-    const CHANGES: u32 = 500;
+    const CHANGES: u32 = 300;
     let world = world().await;
     let service = serde_json::json!({
         "kind": "Service", "metadata": {"name": "s", "namespace": "a", "uid": "s"},
