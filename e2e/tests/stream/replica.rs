@@ -42,14 +42,20 @@ impl Vouch for Trusting {
 /// What a node that has everything holds.
 pub type View = Vec<HeldScope>;
 
+/// An operator's journal, and a revision of it.
+type Point = (Vec<u8>, u64);
+
+/// By node.
+type Views = BTreeMap<&'static str, View>;
+
 /// What every node was to have at every revision.
 #[derive(Debug, Default)]
-pub struct Records(Mutex<BTreeMap<(Vec<u8>, u64), BTreeMap<&'static str, View>>>);
+pub struct Records(Mutex<BTreeMap<Point, Views>>);
 
 impl Records {
     fn note(&self, epoch: [u8; 16], handle: &Handle) {
         handle.with_journal(|journal| {
-            let mut views = BTreeMap::new();
+            let mut views = Views::new();
             for node in NODES {
                 let Some(grant) = journal.grant(node) else { continue };
                 let view = grant.iter().map(|scope| {
