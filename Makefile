@@ -18,7 +18,7 @@ HARNESS = cargo run --quiet --package axoneme-e2e -- --name $(NAME)
 UP = $(HARNESS) up --nodes $(NODES) --cni $(CNI) --family $(FAMILY) --routing $(ROUTING) $(if $(VALUES),--values $(VALUES))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps harness build images arm64 cluster cluster-down demo test conformance bench lint
+.PHONY: help deps harness build images arm64 cluster cluster-down demo test skew conformance bench lint
 
 help: ## this text
 	@echo "usage: make TARGET [VARIABLE=value ...]"
@@ -59,6 +59,9 @@ demo: harness ## a cluster, helm install, an application, a policy: who reaches 
 test: harness ## everything that CI runs
 	@cargo run --quiet --package axoneme-e2e -- --name test test
 
+skew: deps ## nodes and operators of this build and of the one that spoke the previous protocol, with each other
+	@e2e/skew/run.sh
+
 # It installs the network itself.
 conformance: CNI := $(if $(filter lifecycle,$(SUITE)),none,$(CNI))
 conformance: harness ## SUITE=netpol FOCUS=regex: upstream's specs against a cluster; SUITE=lifecycle: install to uninstall
@@ -66,7 +69,7 @@ conformance: harness ## SUITE=netpol FOCUS=regex: upstream's specs against a clu
 	@$(HARNESS) conformance --suite $(SUITE) $(if $(FOCUS),--focus '$(FOCUS)')
 
 bench: harness ## SET=name ROUNDS=n: figures, as a table and in target/bench/; all sets, with enough rounds, without them
-	@$(UP) > /dev/null
+	@$(if $(filter stream,$(SET)),true,$(UP) > /dev/null)
 	@$(HARNESS) bench $(if $(SET),--set $(SET)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 lint: harness ## format, clippy, licences

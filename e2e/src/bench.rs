@@ -26,6 +26,7 @@ mod policy;
 mod programs;
 mod report;
 mod restart;
+mod sessions;
 mod statistics;
 mod stream;
 mod throughput;
@@ -62,11 +63,14 @@ pub enum Set {
     Restart,
     /// From the start of a new node's daemon to its network.
     ColdStart,
+    /// The operator's stream with 500 nodes; needs no cluster.
+    Stream,
 }
 
 impl Set {
     /// All, the quick ones first; those that change the cluster last.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
+        Self::Stream,
         Self::Watches,
         Self::Images,
         Self::Daemon,
@@ -93,6 +97,7 @@ impl Set {
             Self::Identity => "identity",
             Self::Restart => "restart",
             Self::ColdStart => "cold-start",
+            Self::Stream => "stream",
         }
     }
 }
@@ -140,20 +145,24 @@ pub fn run(cluster: &Cluster, set: Option<Set>, options: &Options) -> Result<boo
         return Ok(hold);
     };
     heading(&format!("Measuring: {}", set.name()));
-    let api = cluster.api()?;
-    clear(&api)?;
+    let api = || -> Result<Api> {
+        let api = cluster.api()?;
+        clear(&api)?;
+        Ok(api)
+    };
     let mut report = match set {
-        Set::Daemon => daemon::measure(cluster, &api),
-        Set::Watches => watches::measure(cluster, &api),
+        Set::Daemon => daemon::measure(cluster, &api()?),
+        Set::Watches => watches::measure(cluster, &api()?),
         Set::Images => images::measure(cluster),
-        Set::Cni => cni::measure(cluster, &api, options),
-        Set::Policy => policy::measure(cluster, &api, options),
-        Set::Throughput => throughput::measure(cluster, &api, options),
-        Set::Connections => connections::measure(cluster, &api, options),
-        Set::Local => local::measure(cluster, &api, options),
-        Set::Identity => identity::measure(cluster, &api, options),
-        Set::Restart => restart::measure(cluster, &api, options),
-        Set::ColdStart => cold_start::measure(cluster, &api, options),
+        Set::Cni => cni::measure(cluster, &api()?, options),
+        Set::Policy => policy::measure(cluster, &api()?, options),
+        Set::Throughput => throughput::measure(cluster, &api()?, options),
+        Set::Connections => connections::measure(cluster, &api()?, options),
+        Set::Local => local::measure(cluster, &api()?, options),
+        Set::Identity => identity::measure(cluster, &api()?, options),
+        Set::Restart => restart::measure(cluster, &api()?, options),
+        Set::ColdStart => cold_start::measure(cluster, &api()?, options),
+        Set::Stream => sessions::measure(cluster),
     }?;
     if options.rounds.is_some() {
         report.remark("fewer rounds than figures need: this shows that it works, not how well");
