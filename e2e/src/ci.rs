@@ -36,7 +36,7 @@ pub fn lint(cluster: &Cluster) -> Result<()> {
     let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     task("cargo clippy", cargo(cluster).args(clippy))?;
     // Not among all targets, because a plain `cargo test` shall not run them.
-    for (package, test) in [("axoneme-e2e", "cluster"), ("axoneme-operator", API_SERVER)] {
+    for (package, test) in [("axoneme-e2e", "cluster"), ("axoneme-e2e", "skew"), ("axoneme-operator", API_SERVER)] {
         let clippy = ["clippy", "--quiet", "--package", package, "--test", test, "--locked", "--", "-D", "warnings"];
         task(&format!("cargo clippy, {test}"), cargo(cluster).args(clippy))?;
     }
