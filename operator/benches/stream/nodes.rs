@@ -84,7 +84,8 @@ pub async fn run() -> Result<()> {
                 end = watch::Sender::new(false);
                 committed.clear();
                 let dialling = Arc::new(tokio::sync::Semaphore::new(DIALLING));
-                let shared = nodes.first().map(Node::shared).unwrap_or_default();
+                // They have come back in any order.
+                let shared = nodes.iter().find(|node| node.first).map(Node::shared).unwrap_or_default();
                 for node in nodes.drain(..) {
                     let (sender, receiver) = watch::channel(0);
                     committed.push(receiver);
