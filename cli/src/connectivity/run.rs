@@ -94,7 +94,7 @@ impl Check<'_> {
         for ip in service {
             let target = SocketAddr::new(*ip, SERVICE_PORT);
             for how in [How::Tcp, How::Udp] {
-                self.one(&format!("pod to service, {how:?}"), from, "service", target, how, true, "server").await;
+                self.one(&format!("pod to service, {how:?}"), from, "service", target, how, Some("server")).await;
             }
         }
         let kubernetes: Api<Service> = Api::namespaced(self.place.cluster.client.clone(), "default");
@@ -103,7 +103,7 @@ impl Check<'_> {
         let port = spec.ports.iter().flatten().next().and_then(|port| u16::try_from(port.port).ok()).unwrap_or(443);
         for ip in spec.cluster_ips.iter().flatten().filter_map(|ip| ip.parse().ok()) {
             let target = SocketAddr::new(ip, port);
-            self.one("pod to API server", from, "kubernetes", target, How::Connect, true, "").await;
+            self.one("pod to API server", from, "kubernetes", target, How::Connect, Some("")).await;
         }
     }
 
@@ -120,7 +120,7 @@ impl Check<'_> {
 
     async fn outside(&mut self, running: &[Running], outside: &[SocketAddr]) {
         for target in outside {
-            self.one("pod to outside", client(running), "outside", *target, How::Connect, true, "").await;
+            self.one("pod to outside", client(running), "outside", *target, How::Connect, Some("")).await;
         }
     }
 
@@ -146,12 +146,12 @@ impl Check<'_> {
         let port = if to.host { HOST_PORT } else { PORT };
         for ip in &to.addresses {
             let name = format!("{}@{}", to.name, to.node);
-            self.one(check, from, &name, SocketAddr::new(*ip, port), how, expected, &to.name).await;
+            let by = expected.then_some(&*to.name);
+            self.one(check, from, &name, SocketAddr::new(*ip, port), how, by).await;
         }
     }
 
-    /// Asks until the answer is as expected: by somebody whose name begins with `name`, or none.
-    #[allow(clippy::too_many_arguments, reason = "a row has as many columns")]
+    /// Asks until the answer is as expected: by somebody whose name begins so, or none.
     async fn one(
         &mut self,
         check: &str,
@@ -159,15 +159,14 @@ impl Check<'_> {
         to: &str,
         target: SocketAddr,
         how: How,
-        expected: bool,
-        name: &str,
+        expected: Option<&str>,
     ) {
         let start = Instant::now();
         let (passed, answer) = loop {
             let answer = self.place.ask(&from.name, target, how).await;
             let passed = match &answer {
-                Ok(who) => expected && who.starts_with(name),
-                Err(why) => !expected && is_silence(why),
+                Ok(who) => expected.is_some_and(|name| who.starts_with(name)),
+                Err(why) => expected.is_none() && is_silence(why),
             };
             if passed || start.elapsed() > PATIENCE {
                 break (passed, answer.unwrap_or_else(|why| why));
@@ -178,7 +177,7 @@ impl Check<'_> {
             check: check.to_owned(),
             from: format!("{}@{}", from.name, from.node),
             to: format!("{to} {target}"),
-            expected,
+            expected: expected.is_some(),
             passed,
             answer,
             milliseconds: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
