@@ -52,6 +52,8 @@
 mod check;
 mod duration;
 mod file;
+mod ipam;
+mod replica;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -60,9 +62,10 @@ use axoneme_admin::output::{self, Format};
 use axoneme_admin::{client, operator, show};
 
 pub use file::{
-    Cluster, ClusterPool, ConfigError, ConfigFile, Ipam, IpamMode, Kubernetes, Operator, PolicyEnforcementMode,
-    RoutingMode, Switch, UnderlayProtocol,
+    Cluster, ConfigError, ConfigFile, Kubernetes, PolicyEnforcementMode, RoutingMode, Switch, UnderlayProtocol,
 };
+pub use ipam::{ClusterPool, Ipam, IpamMode};
+pub use replica::Operator;
 
 /// The operator's flags. Who it is comes from the downward API, what it shall do from the file.
 #[derive(Clone, Debug, clap::Parser)]

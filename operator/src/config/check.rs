@@ -6,7 +6,8 @@ use ipnet::IpNet;
 
 use crate::identity::{RESERVED_NAMES, USER_RESERVED};
 
-use super::file::{ConfigFile, IpamMode, RoutingMode, UnderlayProtocol};
+use super::file::{ConfigFile, RoutingMode, UnderlayProtocol};
+use super::ipam::IpamMode;
 
 /// A field and what is wrong with it.
 type Problem = (&'static str, String);

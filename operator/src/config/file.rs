@@ -4,17 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-use axoneme_crds::v2alpha1::PodIpPoolSpec;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 use super::check::problem;
-use super::duration::duration;
-use crate::engine::PreAllocation;
-use crate::object::DEFAULT_POOL;
+use super::ipam::Ipam;
+use super::replica::Operator;
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -169,74 +165,6 @@ impl Default for Cluster {
     }
 }
 
-/// How pods get addresses.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct Ipam {
-    /// Who decides.
-    pub mode: IpamMode,
-    /// Settings of the modes `cluster-pool` and `multi-pool`.
-    pub operator: ClusterPool,
-    /// Mode `multi-pool`: how many addresses of which pool each node keeps ready, as `default=8,other=16`; empty: `default=8`.
-    #[serde(rename = "multiPoolPreAllocation", deserialize_with = "pre_allocation")]
-    pub pre_allocation: PreAllocation,
-}
-
-impl Default for Ipam {
-    fn default() -> Self {
-        let pre_allocation = [(Arc::from(DEFAULT_POOL), 8)].into();
-        Self { mode: IpamMode::default(), operator: ClusterPool::default(), pre_allocation }
-    }
-}
-
-/// Who decides about addresses.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum IpamMode {
-    /// The operator cuts a CIDR per node out of the pools below.
-    #[default]
-    ClusterPool,
-    /// The operator cuts CIDRs for nodes out of the pools that CiliumPodIPPools are, as their pods need them.
-    MultiPool,
-    /// Kubernetes gives each node its CIDRs (`spec.podCIDRs`); the operator assigns from them.
-    Kubernetes,
-    /// Another CNI plugin gives pods their addresses; the operator learns them from the pods' status.
-    DelegatedPlugin,
-}
-
-/// Pools of the whole cluster.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct ClusterPool {
-    /// IPv4 pools, used in this order; more may be added while the cluster runs.
-    #[serde(rename = "clusterPoolIPv4PodCIDRList")]
-    pub ipv4_cidrs: Vec<IpNet>,
-    /// Prefix length of a node's CIDR.
-    #[serde(rename = "clusterPoolIPv4MaskSize")]
-    pub ipv4_mask: u8,
-    /// IPv6 pools.
-    #[serde(rename = "clusterPoolIPv6PodCIDRList")]
-    pub ipv6_cidrs: Vec<IpNet>,
-    /// Prefix length of a node's CIDR.
-    #[serde(rename = "clusterPoolIPv6MaskSize")]
-    pub ipv6_mask: u8,
-    /// Mode `multi-pool`: CiliumPodIPPools that are created if they do not exist, by name.
-    #[serde(rename = "autoCreateCiliumPodIPPools")]
-    pub auto_create: BTreeMap<String, PodIpPoolSpec>,
-}
-
-impl Default for ClusterPool {
-    fn default() -> Self {
-        Self {
-            ipv4_cidrs: vec![IpNet::new_assert([10, 0, 0, 0].into(), 8)],
-            ipv4_mask: 24,
-            ipv6_cidrs: vec![IpNet::new_assert([0xfd00, 0, 0, 0, 0, 0, 0, 0].into(), 104)],
-            ipv6_mask: 120,
-            auto_create: BTreeMap::new(),
-        }
-    }
-}
-
 /// How packets travel between nodes.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
@@ -272,61 +200,6 @@ pub enum PolicyEnforcementMode {
     Never,
 }
 
-/// The operator itself.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct Operator {
-    /// TCP port of NodeSync.
-    pub port: u16,
-    /// TCP port of `/healthz` and `/readyz`.
-    pub health_port: u16,
-    /// TCP port of `/metrics`.
-    pub metrics_port: u16,
-    /// Label selector of all replicas' pods, in this pod's namespace.
-    pub pod_selector: String,
-    /// Label selector of the node daemons' pods, in this pod's namespace.
-    pub node_pod_selector: String,
-    /// Take the taint off nodes whose daemon is ready.
-    pub remove_node_taints: bool,
-    /// Taint nodes whose daemon is not ready.
-    pub set_node_taints: bool,
-    /// Set the condition `NetworkUnavailable` of nodes whose daemon is ready.
-    pub set_node_network_status: bool,
-    /// ServiceAccount of the node daemons, in this pod's namespace.
-    pub node_service_account: String,
-    /// How long a node's certificate is valid; it is renewed after two thirds of that.
-    pub node_certificate_seconds: u32,
-    /// How often unused identities are deleted; 0: never.
-    #[serde(rename = "identityGCInterval", deserialize_with = "duration")]
-    pub identity_gc_interval: Duration,
-    /// How long an identity must have been unused for that.
-    #[serde(deserialize_with = "duration")]
-    pub identity_heartbeat_timeout: Duration,
-    /// How often CiliumEndpoints are looked through for such without a pod; 0: only when an operator begins to lead.
-    #[serde(rename = "endpointGCInterval", deserialize_with = "duration")]
-    pub endpoint_gc_interval: Duration,
-}
-
-impl Default for Operator {
-    fn default() -> Self {
-        Self {
-            port: axoneme_proto::NODESYNC_PORT,
-            health_port: 9234,
-            metrics_port: 9963,
-            pod_selector: "app.kubernetes.io/name=axoneme-operator".into(),
-            node_pod_selector: "app.kubernetes.io/name=axoneme".into(),
-            remove_node_taints: true,
-            set_node_taints: true,
-            set_node_network_status: true,
-            node_service_account: "axoneme-node".into(),
-            node_certificate_seconds: 3600,
-            identity_gc_interval: Duration::from_secs(15 * 60),
-            identity_heartbeat_timeout: Duration::from_secs(30 * 60),
-            endpoint_gc_interval: Duration::from_secs(5 * 60),
-        }
-    }
-}
-
 impl ConfigFile {
     /// Reads and checks the file.
     ///
@@ -351,20 +224,6 @@ impl ConfigFile {
             None => Ok(config),
         }
     }
-}
-
-/// `pool=number`, separated by commas.
-fn pre_allocation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PreAllocation, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    if text.is_empty() {
-        return Ok(Ipam::default().pre_allocation);
-    }
-    let one = |text: &str| {
-        let (pool, count) = text.split_once('=')?;
-        Some((Arc::from(pool.trim()), count.trim().parse().ok()?))
-    };
-    let all: Option<PreAllocation> = text.split(',').map(one).collect();
-    all.ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not like default=8,other=16")))
 }
 
 /// A prefix; empty, as the chart writes it: none.
