@@ -20,6 +20,8 @@ use tokio::sync::Semaphore;
 /// Questions at a time: people ask, and an answer can be large.
 const CONNECTIONS: usize = 4;
 const HEADER: Duration = Duration::from_secs(5);
+/// Before it is tried again to accept a connection, which fails for want of file descriptors or memory: at once would be as vain.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +73,7 @@ pub async fn serve(listener: UnixListener, answers: impl Answers) {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(AGAIN).await;
                 continue;
             }
         };

@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,15 +53,8 @@ pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(error)?;
     }
-    // A socket that a dead daemon left. A living one is a mistake of whoever started two, and would be noticed by its flows.
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(source)),
-        _ => {}
-    }
-    // A client of another user that is quicker than the change of mode is refused by its credentials.
-    let listener = UnixListener::bind(path).map_err(error)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(error)?;
-    Ok(listener)
+    // A socket that a dead daemon left is replaced. A living one is a mistake of whoever started two, and would be noticed by its flows.
+    axoneme_admin::server::listen(path).map_err(error)
 }
 
 /// Serves until the task is dropped. Requests run to their end even if their client goes away.
