@@ -11,7 +11,6 @@ mod conflists;
 mod kernel;
 mod leftovers;
 mod mounts;
-mod nftables;
 mod ports;
 #[cfg(test)]
 mod tests;
@@ -23,6 +22,7 @@ use std::path::{Path, PathBuf};
 use axoneme_admin::check::{Finding, Level, Report};
 
 use crate::config::Config;
+use crate::nftables;
 use crate::programs::kernel::KernelError;
 
 /// Kinds of file systems that matter.

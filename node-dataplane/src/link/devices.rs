@@ -11,6 +11,7 @@ use super::route::{Owner, RouteEntry};
 use super::sysctl::Families;
 use super::uplink::{Host, Patterns};
 use super::{LinkError, Links, sysctl, vxlan};
+use crate::nftables::untracked;
 use crate::programs::Paths;
 use crate::programs::attach::{Attacher, OVERLAY, UPLINK};
 use crate::reconcile::ops::{DeviceError, DeviceOps, NetworkSpec, NetworkState, NextHop, Route, Routing};
@@ -74,6 +75,10 @@ impl Devices {
         for uplink in &host.uplinks {
             self.attacher.attach(uplink, &UPLINK).await?;
         }
+        let tracked = match (spec.routing, spec.tunnel_end) {
+            (Routing::Vxlan { port }, Some(end)) => untracked::ensure(end, port),
+            _ => untracked::remove(),
+        };
         let keep: Vec<u32> = host.uplinks.iter().chain(&overlay).map(|device| device.index).collect();
         self.attacher.detach_others(&keep).await?;
         let present = |address: &&IpAddr| host.addresses.iter().any(|(have, _)| have == *address);
@@ -92,7 +97,7 @@ impl Devices {
             on_link: host.on_link,
             gateways: host.gateways,
             refused: refused.into_iter().map(|error| describe(&error)).collect(),
-            warnings: host.unfit.iter().map(unfit).collect(),
+            warnings: host.unfit.iter().map(unfit).chain(tracked.err().map(still_tracked)).collect(),
         };
         self.say(&state);
         let (overlay_addresses, pod_cidrs) = (spec.overlay_addresses.clone(), spec.pod_cidrs.clone());
@@ -186,6 +191,10 @@ fn unfit(device: &Device) -> String {
         "device {} leads out of this node and carries no Ethernet frames: pods' packets that leave by it are not masqueraded",
         device.name
     )
+}
+
+fn still_tracked(error: std::io::Error) -> String {
+    format!("the host tracks tunnel packets as connections, which takes time and room: nftables: {error}")
 }
 
 fn describe(error: &LinkError) -> String {

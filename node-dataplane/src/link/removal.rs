@@ -5,13 +5,14 @@ use axoneme_bpf::programs::ALL;
 use super::filter::Direction;
 use super::route::Owner;
 use super::uplink::is_own_device;
-use super::{LinkError, Links};
+use super::{LinkError, Links, Operation};
+use crate::nftables::untracked;
 
 /// Group that devices are put into to be removed together: some number that nobody else uses.
 const LEAVING: u32 = 0x6178_6f02;
 
 impl Links {
-    /// Removes every device, route and neighbour of ours, and our programs from the devices of others. What others made stays,
+    /// Removes every device, route, neighbour and rule of ours, and our programs from the devices of others. What others made stays,
     /// also on the same devices. Pods that were attached have no network after this.
     ///
     /// # Errors
@@ -46,6 +47,8 @@ impl Links {
                 return Err(error);
             }
         }
-        self.sync_managed(&[]).await
+        self.sync_managed(&[]).await?;
+        let object = format!("table {} of nftables", untracked::TABLE);
+        untracked::remove().map_err(|source| LinkError::Netlink { operation: Operation::Delete, object, source })
     }
 }

@@ -6,6 +6,7 @@
 mod common;
 mod node;
 mod pods;
+mod untracked;
 mod uplinks;
 
 use axoneme_node::link::Links;

@@ -19,7 +19,7 @@ use crate::common::{Pod, ip, names, pin_trivial_programs};
 use crate::{dual_stack, run, veth, with_links};
 
 /// An uplink for tests: one end of a veth whose other end is a namespace that plays the underlay.
-async fn uplink(links: &Links, underlay: &Pod, address: &str) -> Device {
+pub(crate) async fn uplink(links: &Links, underlay: &Pod, address: &str) -> Device {
     let spec = VethSpec { host_name: "uplink0".into(), pod_name: "peer0".into(), mtu: 1500, ..veth("") };
     let device = links.create_veth(&spec, &underlay.namespace()).await.unwrap();
     run("ip", &["link", "set", "uplink0", "up"]);
