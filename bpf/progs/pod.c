@@ -102,8 +102,8 @@ static __inline int pod_send(struct __sk_buff *skb, struct packet *packet, const
 		return verdict < 0 ? verdict : deliver_unjudged(skb, packet, endpoint, skb->ifindex);
 	}
 
-	row = address_exact(&packet->tuple.destination, packet->tuple.family);
-	/* No service has a pod's address. */
+	row = address_find(&packet->tuple.destination, packet->tuple.family);
+	/* No service has a pod's address, be it listed or of a node's prefix. */
 	if (!row || (row->kind != ADDRESS_POD && row->kind != ADDRESS_ENDPOINT)) {
 		verdict = packet->flags & PACKET_ICMP_ERROR ? balance_error(skb, packet) : balance(skb, packet);
 		if (verdict < 0)
@@ -113,9 +113,7 @@ static __inline int pod_send(struct __sk_buff *skb, struct packet *packet, const
 			return verdict < 0 ? verdict : deliver_unjudged(skb, packet, endpoint, skb->ifindex);
 		}
 		if (packet->service)
-			row = address_exact(&packet->tuple.destination, packet->tuple.family);
-		if (!row)
-			row = address_prefix(&packet->tuple.destination, packet->tuple.family);
+			row = address_find(&packet->tuple.destination, packet->tuple.family);
 	}
 	kind = address_kind(row);
 	peer = address_peer(row);
