@@ -46,6 +46,7 @@
 //!   nodeCertificateSeconds: 3600
 //!   identityGCInterval: 15m0s    # unused identities are deleted this often; 0s: never
 //!   identityHeartbeatTimeout: 30m0s # ... when they were unused for so long
+//!   nodeGCInterval: 5m0s         # a CiliumNode stays so long without its Node; 0s: for ever
 //!   endpointGCInterval: 5m0s     # CiliumEndpoints without a pod; 0s: only when an operator begins to lead
 //! ```
 

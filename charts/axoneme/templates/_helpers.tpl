@@ -77,6 +77,7 @@ operator:
   nodeCertificateSeconds: {{ .Values.operator.nodeCertificateSeconds | int }}
   identityGCInterval: {{ .Values.operator.identityGCInterval | quote }}
   identityHeartbeatTimeout: {{ .Values.operator.identityHeartbeatTimeout | quote }}
+  nodeGCInterval: {{ .Values.operator.nodeGCInterval | quote }}
   endpointGCInterval: {{ .Values.operator.endpointGCInterval | quote }}
 {{- end }}
 

@@ -16,7 +16,7 @@ use super::Metrics;
 use crate::config::{ConfigFile, Flags, IpamMode};
 use crate::engine::{self, Demands};
 use crate::identity::{KubernetesRegistry, allocate_identities, collect_identities};
-use crate::ipam::{self, Allocator, Cidrs, KubernetesLedgers};
+use crate::ipam::{self, Allocator, Cidrs, KubernetesLedgers, Orphans};
 use crate::leader::{self, Candidate, Directory, Held, Rival, Tenure};
 use crate::marks::{Marks, mark_nodes};
 use crate::publish::join::{KubernetesVouch, Registrar};
@@ -177,7 +177,9 @@ impl Leader {
             .step("ledgers", || {
                 let cidrs = Cidrs::new(self.config.ipam.operator.clone());
                 let ledgers = KubernetesLedgers::new(client.clone());
-                Allocator::new(ledgers, cidrs, tenure.clone(), self.notices.clone(), self.metrics.ipam.clone())
+                let orphans = Orphans::new(self.config.operator.node_gc_interval);
+                let (notices, metrics) = (self.notices.clone(), self.metrics.ipam.clone());
+                Allocator::new(ledgers, cidrs, orphans, tenure.clone(), notices, metrics)
             })
             .await;
         tasks.spawn(allocator.run(self.demands.clone()));

@@ -36,6 +36,9 @@ pub struct Operator {
     /// How long an identity must have been unused for that.
     #[serde(deserialize_with = "duration")]
     pub identity_heartbeat_timeout: Duration,
+    /// How long a CiliumNode stays when its Node is gone; 0: for ever.
+    #[serde(rename = "nodeGCInterval", deserialize_with = "duration")]
+    pub node_gc_interval: Duration,
     /// How often CiliumEndpoints are looked through for such without a pod; 0: only when an operator begins to lead.
     #[serde(rename = "endpointGCInterval", deserialize_with = "duration")]
     pub endpoint_gc_interval: Duration,
@@ -56,6 +59,7 @@ impl Default for Operator {
             node_certificate_seconds: 3600,
             identity_gc_interval: Duration::from_secs(15 * 60),
             identity_heartbeat_timeout: Duration::from_secs(30 * 60),
+            node_gc_interval: Duration::from_secs(5 * 60),
             endpoint_gc_interval: Duration::from_secs(5 * 60),
         }
     }

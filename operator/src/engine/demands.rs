@@ -32,7 +32,7 @@ pub struct Demands {
     /// Nodes whose ledger needs a write.
     pub nodes: Vec<NodeDemand>,
     /// Ledgers whose Node is gone, which every node has forgotten and whose addresses nobody uses any more: may be deleted.
-    /// Until then nobody else is given their CIDRs and addresses.
+    /// Until then nobody else is given their CIDRs and addresses. Without those that are to be kept.
     pub orphans: Vec<Arc<CiliumNode>>,
     /// All pod CIDRs in ledgers, with their node; filled only while some node lacks one.
     pub used_cidrs: Vec<(IpNet, Arc<str>)>,
@@ -55,7 +55,9 @@ impl Demands {
         };
         let mut used_cidrs: Vec<_> = index.ledgers().filter(|_| lack).flat_map(cidrs).collect();
         used_cidrs.sort();
-        let orphan = |ledger: &&Arc<CiliumNode>| Releases::all_released(released, &ledger.name, ledger.pool.len());
+        let orphan = |ledger: &&Arc<CiliumNode>| {
+            !ledger.keep && Releases::all_released(released, &ledger.name, ledger.pool.len())
+        };
         Self {
             complete: true,
             identities: index.unnumbered().map(demand).collect(),

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::metrics::IpamMetrics;
 use super::plan::{Plan, empty, plan};
-use super::{Cidrs, Ledgers, Rotation, write};
+use super::{Cidrs, Ledgers, Orphans, Rotation, write};
 use crate::engine::{Demands, NodeDemand};
 use crate::leader::Tenure;
 use crate::object::{CiliumNode, Kind, ObjectKey};
@@ -62,6 +62,7 @@ pub struct Allocator<L> {
     ledgers: Arc<L>,
     cidrs: Cidrs,
     rotation: Rotation,
+    orphans: Orphans,
     states: HashMap<Arc<str>, State>,
     tenure: Tenure,
     notices: Notices,
@@ -76,6 +77,7 @@ impl<L: Ledgers> Allocator<L> {
     pub async fn new(
         ledgers: L,
         mut cidrs: Cidrs,
+        orphans: Orphans,
         tenure: Tenure,
         notices: Notices,
         metrics: IpamMetrics,
@@ -87,7 +89,7 @@ impl<L: Ledgers> Allocator<L> {
             }
         }
         let (ledgers, rotation, states) = (Arc::new(ledgers), Rotation::default(), HashMap::new());
-        Ok(Self { ledgers, cidrs, rotation, states, tenure, notices, metrics })
+        Ok(Self { ledgers, cidrs, rotation, orphans, states, tenure, notices, metrics })
     }
 
     /// Meets demands for as long as there is an engine.
@@ -130,7 +132,9 @@ impl<L: Ledgers> Allocator<L> {
             let ledger = state.known.newest(demand.ledger.as_ref());
             self.write(demand, ledger, tasks);
         }
-        for orphan in &snapshot.orphans {
+        let (due, next) = self.orphans.due(&snapshot.orphans, now);
+        wake = next.map_or(wake, |next| wake.min(next));
+        for orphan in due {
             if tasks.len() < CONCURRENT && self.tenure.holds() {
                 self.remove(orphan, tasks, now);
             }

@@ -254,6 +254,10 @@ fn pools(cidr: &str) -> Cidrs {
     Cidrs::new(ClusterPool { ipv4_cidrs: vec![cidr.parse().unwrap()], ipv4_mask: 27, ..ClusterPool::default() })
 }
 
+fn orphans() -> Orphans {
+    Orphans::new(Duration::from_secs(5))
+}
+
 #[tokio::test(start_paused = true)]
 async fn nodes_and_pods_get_theirs_through_errors_conflicts_and_stale_snapshots() {
     let fake = Fake::default();
@@ -261,7 +265,7 @@ async fn nodes_and_pods_get_theirs_through_errors_conflicts_and_stale_snapshots(
     let (notices, mut said) = Notices::channel();
     let (sender, receiver) = watch::channel(Arc::new(Demands::default()));
     let allocator =
-        Allocator::new(fake.clone(), pools("10.0.0.0/26"), Tenure::fresh(), notices, IpamMetrics::default());
+        Allocator::new(fake.clone(), pools("10.0.0.0/26"), orphans(), Tenure::fresh(), notices, IpamMetrics::default());
     let task = tokio::spawn(allocator.await.unwrap().run(receiver));
     let nodes = ["n1", "n2", "n3"].map(|name| node(name, 12));
     let settle = async || tokio::time::sleep(Duration::from_secs(2)).await;
@@ -320,9 +324,30 @@ async fn a_new_leader_respects_what_it_reads_before_any_snapshot() {
     let snapshot = Demands { complete: true, nodes: vec![demand(&node("new", 12), None)], ..Demands::default() };
     let (_sender, receiver) = watch::channel(Arc::new(snapshot));
     let allocator =
-        Allocator::new(fake.clone(), pools("10.0.0.0/26"), Tenure::fresh(), notices, IpamMetrics::default());
+        Allocator::new(fake.clone(), pools("10.0.0.0/26"), orphans(), Tenure::fresh(), notices, IpamMetrics::default());
     tokio::spawn(allocator.await.unwrap().run(receiver));
     tokio::time::sleep(Duration::from_secs(2)).await;
     let new = fake.get("new").await.unwrap().unwrap();
     assert_eq!(*new.pod_cidrs, ["10.0.0.32/27".parse::<IpNet>().unwrap()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ledger_of_a_node_that_is_gone_stays_for_a_while() {
+    let fake = Fake::default();
+    let gone = node("gone", 12);
+    let created = write::creation(
+        &plan(&ledger(&gone, "10.0.0.0/27"), &demand(&gone, None), &[], &mut Rotation::default()).ledger,
+    );
+    fake.create(created).await.unwrap().unwrap();
+    let orphan = Arc::new(fake.get("gone").await.unwrap().unwrap());
+    let snapshot = Demands { complete: true, orphans: vec![orphan], ..Demands::default() };
+    let (_sender, receiver) = watch::channel(Arc::new(snapshot));
+    let (notices, _said) = Notices::channel();
+    let allocator =
+        Allocator::new(fake.clone(), pools("10.0.0.0/26"), orphans(), Tenure::fresh(), notices, IpamMetrics::default());
+    tokio::spawn(allocator.await.unwrap().run(receiver));
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(fake.get("gone").await.unwrap().is_some());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(fake.get("gone").await.unwrap().is_none());
 }

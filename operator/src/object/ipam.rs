@@ -32,6 +32,8 @@ pub struct CiliumNode {
     pub resource_version: Arc<str>,
     /// UID of the Node in `metadata.ownerReferences`, when there is one: Cilium and the first releases wrote it.
     pub node_uid: Option<Arc<str>>,
+    /// It stays when its Node is gone: its annotation `cilium.io/do-not-gc` says so, or something else than a Node owns it.
+    pub keep: bool,
     /// `spec.ipam.podCIDRs`.
     pub pod_cidrs: Box<[IpNet]>,
     /// `spec.ipam.pool`: which pod has which address.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::Watched;
 use super::context::{Context, text};
-use super::metadata::slim;
+use super::metadata::{DO_NOT_GC, slim};
 use crate::object::{self, Kind, LedgerAddress, NodePool, Object, PoolEntry, PoolRequest};
 
 /// A CiliumNode as it is read; IPAM reads single ones too.
@@ -94,6 +94,8 @@ impl Ledger {
         }
         let owners = self.metadata.owner_references.as_deref().unwrap_or_default();
         let owner = owners.iter().find(|owner| owner.kind == "Node" && owner.api_version == "v1");
+        let marked = self.metadata.annotations.as_ref().and_then(|all| all.get(DO_NOT_GC));
+        let marked = marked.is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let cidrs = ipam.pod_cidrs.unwrap_or_default();
         let (pools, requested) = pools(ipam.pools.unwrap_or_default(), context);
         object::CiliumNode {
@@ -101,6 +103,7 @@ impl Ledger {
             uid: text(self.metadata.uid.as_deref()),
             resource_version: text(self.metadata.resource_version.as_deref()),
             node_uid: owner.map(|owner| Arc::from(&*owner.uid)),
+            keep: marked || (owner.is_none() && !owners.is_empty()),
             pod_cidrs: cidrs.iter().filter_map(|cidr| context.parse("spec.ipam.podCIDRs", cidr, "CIDR")).collect(),
             pool,
             addresses: addresses.into(),

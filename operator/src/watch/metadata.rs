@@ -20,8 +20,11 @@ pub(super) const EGRESS_BANDWIDTH: &str = "kubernetes.io/egress-bandwidth";
 /// How fast a pod may get, in bits per second.
 pub(super) const INGRESS_BANDWIDTH: &str = "kubernetes.io/ingress-bandwidth";
 
+/// Of a CiliumNode, "true": it is not deleted when its Node is gone.
+pub(super) const DO_NOT_GC: &str = "cilium.io/do-not-gc";
+
 /// Annotations that are read; all others are skipped while parsing.
-const ANNOTATIONS: [&str; 6] = [MIRROR, EGRESS_BANDWIDTH, INGRESS_BANDWIDTH, IP_POOL, IPV4_POOL, IPV6_POOL];
+const ANNOTATIONS: [&str; 7] = [MIRROR, EGRESS_BANDWIDTH, INGRESS_BANDWIDTH, IP_POOL, IPV4_POOL, IPV6_POOL, DO_NOT_GC];
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

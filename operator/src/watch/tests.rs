@@ -160,6 +160,23 @@ fn nodes_and_ledgers() {
     assert_eq!((ledger.pool.len(), ledger.addresses.len(), ledger.node_uid.as_deref()), (1, 1, Some("u")));
     let fields: Vec<_> = problems.iter().map(|p| &*p.field).collect();
     assert_eq!(fields, ["spec.ipam.pool", "spec.addresses"]);
+    assert!(!ledger.keep);
+}
+
+#[test]
+fn a_cilium_node_is_kept_by_its_annotation_or_by_another_owner() {
+    let keep = |annotation: &str, owner: &str| {
+        let (object, _) = object::<cilium_node::Ledger>(json!({"metadata": {
+            "name": "n1",
+            "annotations": {"cilium.io/do-not-gc": annotation},
+            "ownerReferences": [{"apiVersion": "v1", "kind": owner, "name": "n1", "uid": "u"}],
+        }}));
+        let Object::CiliumNode(ledger) = object else { panic!() };
+        ledger.keep
+    };
+    assert!(keep("True", "Node"));
+    assert!(!keep("false", "Node"));
+    assert!(keep("", "Machine"));
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl World {
         let kind = manifest["kind"].as_str().unwrap().to_owned();
         let metadata = manifest["metadata"].as_object_mut().expect("metadata");
         let name = metadata["name"].as_str().unwrap().to_owned();
-        let cluster = ["Node", "Namespace", "CiliumPodIPPool", "CiliumIdentity"].contains(&&*kind);
+        let cluster = ["Node", "Namespace", "CiliumPodIPPool", "CiliumIdentity", "CiliumNode"].contains(&&*kind);
         let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or("default").to_owned();
         let full = if cluster { name.clone() } else { format!("{namespace}/{name}") };
         if cluster {

@@ -86,7 +86,8 @@ async fn fifty_pods_bound_at_once_have_their_rows_after_two_writes_at_most() {
     handle.complete().await.unwrap();
     let slow = Slow { fake: Fake::default(), engine: handle.clone(), writes: Arc::default() };
     let cidrs = Cidrs::new(ClusterPool::default());
-    let allocator = Allocator::new(slow.clone(), cidrs, Tenure::fresh(), Notices::channel().0, IpamMetrics::default());
+    let allocator =
+        Allocator::new(slow.clone(), cidrs, orphans(), Tenure::fresh(), Notices::channel().0, IpamMetrics::default());
     tokio::spawn(allocator.await.unwrap().run(outputs.demands.clone()));
     // Their identity is known from a pod before them.
     tell(bound(1000)).await;
