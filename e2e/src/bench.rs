@@ -22,6 +22,7 @@ mod images;
 mod lane;
 mod limit;
 mod local;
+mod operator;
 mod policy;
 mod programs;
 mod report;
@@ -45,6 +46,8 @@ pub enum Set {
     Daemon,
     /// Watches at the API server, by who holds them.
     Watches,
+    /// Memory and CPU time of the operators.
+    Operator,
     /// Sizes of the images.
     Images,
     /// Pods from created to ready, against the bridge plugin, and CNI ADD.
@@ -69,11 +72,12 @@ pub enum Set {
 
 impl Set {
     /// All, the quick ones first; those that change the cluster last.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Stream,
         Self::Watches,
         Self::Images,
         Self::Daemon,
+        Self::Operator,
         Self::Policy,
         Self::Local,
         Self::Throughput,
@@ -87,6 +91,7 @@ impl Set {
     fn name(self) -> &'static str {
         match self {
             Self::Daemon => "daemon",
+            Self::Operator => "operator",
             Self::Watches => "watches",
             Self::Images => "images",
             Self::Cni => "cni",
@@ -152,6 +157,7 @@ pub fn run(cluster: &Cluster, set: Option<Set>, options: &Options) -> Result<boo
     };
     let mut report = match set {
         Set::Daemon => daemon::measure(cluster, &api()?),
+        Set::Operator => operator::measure(cluster, &api()?),
         Set::Watches => watches::measure(cluster, &api()?),
         Set::Images => images::measure(cluster),
         Set::Cni => cni::measure(cluster, &api()?, options),

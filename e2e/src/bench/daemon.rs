@@ -18,8 +18,8 @@ const PODS: u32 = 50;
 
 /// What a process holds, in MB.
 #[derive(Debug, Clone, Copy)]
-struct Memory {
-    resident: f64,
+pub(super) struct Memory {
+    pub(super) resident: f64,
     anonymous: f64,
 }
 
@@ -51,7 +51,7 @@ pub(super) fn measure(cluster: &Cluster, api: &Api) -> Result<Report> {
     Ok(report)
 }
 
-fn memory(process: ProcessId) -> Result<Memory> {
+pub(super) fn memory(process: ProcessId) -> Result<Memory> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).context("the daemon ended")?;
     let field = |name: &str| -> Result<f64> {
         let line =
