@@ -298,7 +298,7 @@ impl Drops {
         let mut drops = Self { policy: 0.0, other: 0.0 };
         for node in nodes {
             let metrics = cluster.node_metrics(*node, Source::Daemon)?;
-            let policy = metrics.sum("cilium_drop_count_total", "reason=\"policy");
+            let policy = metrics.sum("cilium_drop_count_total", "reason=\"Policy denied");
             drops.policy += policy;
             drops.other += metrics.sum("cilium_drop_count_total", "") - policy;
         }

@@ -58,9 +58,9 @@ fn policies_take_a_pod_of_the_hosts_network_for_its_node() {
     });
     workload.policy("friends", &spec).unwrap();
     eventually("the stranger is kept out", || !stranger.ask(server.http()).reached());
-    let before = dropped(&lab, 0, "policy-default-deny");
+    let before = dropped(&lab, 0, "Policy denied");
     assert!(!far.ask(server.http()).reached(), "another node is kept out, whatever labels pods on it have");
-    eventually("that is counted", || dropped(&lab, 0, "policy-default-deny") > before);
+    eventually("that is counted", || dropped(&lab, 0, "Policy denied") > before);
     assert!(near.ask(server.http()).reached(), "the server's own node is always let in");
     assert!(friend.ask(server.http()).reached(), "the friend is let in");
 

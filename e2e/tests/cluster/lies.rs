@@ -112,10 +112,10 @@ fn lies(namespace: &str, reason: &str, lie: impl Fn(&Server, Mac, IpAddr) -> (Ma
 
 #[test]
 fn who_lies_about_its_address_is_dropped_and_counted() {
-    lies("lies-address", "invalid-source-ip", |near, mac, own| (mac, near.like(own)));
+    lies("lies-address", "Invalid source ip", |near, mac, own| (mac, near.like(own)));
 }
 
 #[test]
 fn who_lies_about_its_mac_is_dropped_and_counted() {
-    lies("lies-mac", "invalid-source-mac", |near, _, own| (device(&near.network).1, own));
+    lies("lies-mac", "Invalid source mac", |near, _, own| (device(&near.network).1, own));
 }

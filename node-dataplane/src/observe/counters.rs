@@ -7,6 +7,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 
+use super::reason;
+
 /// Where counters are read from.
 pub trait Counters: Send + Sync + 'static {
     /// All of them, summed over CPUs.
@@ -67,7 +69,8 @@ impl<C: Counters + std::fmt::Debug> Collector for Packets<C> {
 }
 
 fn labels(key: &MetricsKey) -> Dropped {
-    Dropped { direction: direction(key), reason: key.reason.to_string() }
+    let reason = reason::text(key.reason).map_or_else(|| key.reason.to_string(), str::to_owned);
+    Dropped { direction: direction(key), reason }
 }
 
 /// In capitals, as Cilium's metrics have it.
@@ -119,8 +122,8 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "cilium_drop_count_total{direction=\"INGRESS\",reason=\"policy-deny\"} 3",
-                "cilium_drop_bytes_total{direction=\"INGRESS\",reason=\"policy-deny\"} 300",
+                "cilium_drop_count_total{direction=\"INGRESS\",reason=\"Policy denied by denylist\"} 3",
+                "cilium_drop_bytes_total{direction=\"INGRESS\",reason=\"Policy denied by denylist\"} 300",
                 "cilium_forward_count_total{direction=\"INGRESS\"} 7",
                 "cilium_forward_bytes_total{direction=\"INGRESS\"} 700",
             ]

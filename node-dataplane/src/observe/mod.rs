@@ -3,4 +3,5 @@
 pub mod counters;
 pub mod outbox;
 pub mod pressure;
+pub mod reason;
 pub mod reporter;
