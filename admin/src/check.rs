@@ -39,22 +39,42 @@ pub struct Finding {
     pub found: String,
     /// What to do about it; empty: nothing.
     pub advice: String,
+    /// Where it is of several things: all of them, of which `found` names only the first.
+    pub names: Vec<String>,
 }
 
 impl Finding {
     /// As it should be.
     pub fn good(check: &str, found: impl Into<String>) -> Self {
-        Self { check: check.to_owned(), level: Level::Good, found: found.into(), advice: String::new() }
+        Self { check: check.to_owned(), level: Level::Good, found: found.into(), ..Self::default() }
     }
 
     /// It works, and somebody should look at it.
     pub fn warning(check: &str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { check: check.to_owned(), level: Level::Warning, found: found.into(), advice: advice.into() }
+        Self {
+            check: check.to_owned(),
+            level: Level::Warning,
+            found: found.into(),
+            advice: advice.into(),
+            ..Self::default()
+        }
     }
 
     /// It does not work like this.
     pub fn bad(check: &str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { check: check.to_owned(), level: Level::Bad, found: found.into(), advice: advice.into() }
+        Self {
+            check: check.to_owned(),
+            level: Level::Bad,
+            found: found.into(),
+            advice: advice.into(),
+            ..Self::default()
+        }
+    }
+
+    /// The same, with the names of all that it is about.
+    #[must_use]
+    pub fn of(self, names: Vec<String>) -> Self {
+        Self { names, ..self }
     }
 }
 

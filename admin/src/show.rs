@@ -268,6 +268,9 @@ pub fn report(report: &Report, all: bool, colours: bool) -> String {
             Level::Bad => (Tone::Bad, "bad "),
         };
         out.push_str(&format!("{}  {}: {}\n", tone.paint(sign, colours), finding.check, finding.found));
+        if all && finding.names.iter().any(|name| !finding.found.contains(name)) {
+            out.push_str(&format!("      all: {}\n", finding.names.join(", ")));
+        }
         if !finding.advice.is_empty() {
             out.push_str(&format!("      -> {}\n", finding.advice));
         }

@@ -41,7 +41,9 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     std::fs::create_dir_all(&config.state_directory)
         .with_context(|| format!("cannot make {}", config.state_directory.display()))?;
 
-    check::say(&config);
+    // Not before anything else: a host may have a million routes to look through.
+    let looked_at = config.clone();
+    tokio::task::spawn_blocking(move || check::say(&looked_at));
     let health = Health::default();
     let mut tasks = JoinSet::new();
     let port = listen(config.health_port).with_context(|| format!("health port {}", config.health_port))?;

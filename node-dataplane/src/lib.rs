@@ -10,6 +10,7 @@ pub mod desired;
 pub mod endpoint;
 pub mod link;
 pub mod maps;
+mod netlink;
 pub mod nftables;
 pub mod observe;
 pub mod probe;

@@ -53,11 +53,30 @@ impl<P: Probe> Host<P> {
     }
 }
 
+impl<P: Probe> Host<P> {
+    /// Names that configurations give to bridges, also those that are put aside.
+    pub(super) fn configured_bridges(&self) -> Vec<String> {
+        let folder = self.configured(&self.config.cni.conf_directory);
+        let read = self.names(&folder).into_iter().filter_map(|name| plugins(&folder.join(name)));
+        let bridges = read.flatten().filter(|plugin| plugin["type"] == "bridge");
+        bridges.filter_map(|plugin| plugin["bridge"].as_str().map(str::to_owned)).collect()
+    }
+}
+
 /// Which network a configuration is of, by its plugins.
 fn whose(file: &Path) -> Option<&'static str> {
-    let value: Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    let plugins = value["plugins"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let kinds = plugins.iter().chain([&value]).filter_map(|plugin| plugin["type"].as_str());
-    let of = |kind: &str| NETWORKS.iter().find(|network| network.plugins.contains(&kind)).map(|network| network.name);
-    kinds.filter_map(of).next()
+    let of = |plugin: &Value| {
+        let kind = plugin["type"].as_str()?;
+        NETWORKS.iter().find(|network| network.plugins.contains(&kind)).map(|network| network.name)
+    };
+    plugins(file)?.iter().find_map(of)
+}
+
+/// The plugins of a configuration, which is one itself where it is no list.
+fn plugins(file: &Path) -> Option<Vec<Value>> {
+    let mut value: Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    match value["plugins"].take() {
+        Value::Array(plugins) => Some(plugins),
+        _ => Some(vec![value]),
+    }
 }

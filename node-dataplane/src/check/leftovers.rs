@@ -1,21 +1,33 @@
-//! Devices and pinned programs of other networks.
+//! Devices, pinned objects and programs of other networks.
 
 use axoneme_admin::check::Finding;
 
 use super::catalogue::{NETWORKS, Network};
-use super::{Host, Probe};
+use super::{Attached, Host, Probe};
 
-/// So many names of a kind are told.
+/// So many names of a kind are told in a sentence; all of them where all is asked for.
 const NAMED: usize = 4;
 
 impl<P: Probe> Host<P> {
     pub(super) fn links(&self) -> Vec<Finding> {
         let names = self.names(&self.path("sys/class/net"));
-        let of = |network: &Network| -> Vec<String> {
-            let known = |name: &&String| network.links.iter().any(|beginning| name.starts_with(beginning));
-            names.iter().filter(known).cloned().collect()
-        };
-        found(of, "devices", |name| format!("ip link delete {name}"))
+        let bridges = self.configured_bridges();
+        let mut findings = Vec::new();
+        for network in NETWORKS.iter().filter(|network| !self.runs_beside(network)) {
+            let is_bridge = |name: &String| network.plugins.contains(&"bridge") && bridges.contains(name);
+            let mut own: Vec<String> =
+                names.iter().filter(|name| network.has_link(name) || is_bridge(name)).cloned().collect();
+            // What hangs on a bridge is named at random.
+            let ports: Vec<String> = own
+                .iter()
+                .flat_map(|bridge| self.names(&self.path("sys/class/net").join(bridge).join("brif")))
+                .filter(|port| !own.contains(port))
+                .collect();
+            own.extend(ports);
+            let removal = own.first().map(|name| format!("ip link delete {name}, and so on")).unwrap_or_default();
+            findings.extend(left(network, "devices", "", own, &removal));
+        }
+        findings
     }
 
     pub(super) fn pins(&self) -> Vec<Finding> {
@@ -32,26 +44,47 @@ impl<P: Probe> Host<P> {
             });
             there.map(|pin: String| format!("/sys/fs/bpf/{pin}")).collect()
         };
-        found(of, "pinned programs and maps", |pin| format!("rm -r {pin}"))
+        let found = NETWORKS.iter().filter_map(|network| {
+            let removal: Vec<String> = network.pins.iter().map(|pin| format!("/sys/fs/bpf/{pin}")).collect();
+            left(network, "pinned programs and maps", "", of(network), &format!("rm -r {}", removal.join(" ")))
+        });
+        found.collect()
+    }
+
+    /// Programs that judge packets, whoever runs or does not.
+    pub(super) fn programs(&self) -> Vec<Finding> {
+        const CHECK: &str = "programs";
+        let attached = match self.probe.attached(&self.configured(&self.config.cgroup_root)) {
+            Ok(attached) => attached,
+            Err(error) => {
+                let advice =
+                    "look from a privileged container, or as root; or see \"bpftool net\" and \"bpftool cgroup tree\"";
+                return vec![Finding::warning(CHECK, format!("cannot be listed: {error}"), advice)];
+            }
+        };
+        let found = NETWORKS.iter().filter_map(|network| {
+            let of_it = |attached: &&Attached| network.programs.iter().any(|start| attached.program.starts_with(start));
+            let own: Vec<&Attached> = attached.iter().filter(of_it).collect();
+            let names = own.iter().map(|attached| format!("{} at {}", attached.program, attached.place)).collect();
+            let mut removals: Vec<&str> = own.iter().map(|attached| attached.removal.as_str()).collect();
+            removals.sort_unstable();
+            removals.dedup();
+            left(network, CHECK, "", names, &removals.join("; "))
+        });
+        found.collect()
     }
 }
 
-/// A finding for each network that has some.
-pub(super) fn found(
-    of: impl Fn(&Network) -> Vec<String>,
-    what: &str,
-    removal: impl Fn(&str) -> String,
-) -> Vec<Finding> {
-    let found = NETWORKS.iter().filter_map(|network| {
-        let names = of(network);
-        let first = names.first()?;
-        let more = if names.len() > NAMED { format!(" and {} more", names.len() - NAMED) } else { String::new() };
-        let listed = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-        let text = format!("left by {}: {listed}{more}", network.name);
-        let removal = removal(first);
-        let each = if removal.is_empty() { String::new() } else { format!("; then, for each that is left: {removal}") };
-        let advice = format!("{}{each}", network.removal);
-        Some(if network.acts { Finding::bad(what, text, advice) } else { Finding::warning(what, text, advice) })
-    });
-    found.collect()
+/// What a network has left, if it has.
+pub(super) fn left(network: &Network, check: &str, place: &str, names: Vec<String>, removal: &str) -> Option<Finding> {
+    if names.is_empty() {
+        return None;
+    }
+    let more = if names.len() > NAMED { format!(" and {} more", names.len() - NAMED) } else { String::new() };
+    let listed = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let found = format!("left by {}{place}: {listed}{more}", network.name);
+    let advice = format!("{}; then, for what is left: {removal}", network.removal);
+    let finding =
+        if network.acts { Finding::bad(check, found, advice) } else { Finding::warning(check, found, advice) };
+    Some(finding.of(names))
 }

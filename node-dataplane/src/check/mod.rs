@@ -4,17 +4,22 @@
 //! is read from files below the host's root, so that a container can look at its host, and a test at a folder. The daemon looks
 //! at the same when it starts, and writes what it finds to its log.
 
+mod attached;
 mod catalogue;
 mod chains;
 pub mod command;
 mod conflists;
 mod kernel;
 mod leftovers;
+mod legacy;
 mod mounts;
 mod ports;
+mod routing;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,6 +29,7 @@ use axoneme_admin::check::{Finding, Level, Report};
 use crate::config::Config;
 use crate::nftables;
 use crate::programs::kernel::KernelError;
+pub use routing::{Route, Rule};
 
 /// Kinds of file systems that matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +42,68 @@ pub enum Filesystem {
     Other,
 }
 
-/// A chain of nftables, also those that iptables makes there.
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// How iproute2 is told.
+    fn ip(self) -> &'static str {
+        match self {
+            Self::V4 => "ip",
+            Self::V6 => "ip -6",
+        }
+    }
+}
+
+/// By what a chain is seen and removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tool {
+    /// iptables that keeps its chains in nftables.
+    Iptables,
+    /// The same for IPv6.
+    Ip6tables,
+    /// The older iptables, of which nftables knows nothing.
+    IptablesLegacy,
+    /// The same for IPv6.
+    Ip6tablesLegacy,
+    /// A table of nftables that iptables does not make, of this family.
+    Nft(&'static str),
+}
+
+impl fmt::Display for Tool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Iptables => "iptables",
+            Self::Ip6tables => "ip6tables",
+            Self::IptablesLegacy => "iptables-legacy",
+            Self::Ip6tablesLegacy => "ip6tables-legacy",
+            Self::Nft(_) => "nftables",
+        })
+    }
+}
+
+/// A program that is attached somewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attached {
+    /// What it is called.
+    pub program: String,
+    /// Where.
+    pub place: String,
+    /// What takes it off.
+    pub removal: String,
+}
+
+/// A chain of a firewall.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Chain {
+    /// By what it is seen.
+    pub tool: Tool,
     /// Its table.
     pub table: String,
     /// Its name.
@@ -54,6 +119,26 @@ pub trait Probe {
     /// # Errors
     /// When the kernel refuses, or has no nftables.
     fn chains(&self) -> io::Result<Vec<Chain>>;
+    /// Names of the chains that somebody has made in a table of the older iptables, which must exist.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or has no such table.
+    fn legacy_chains(&self, family: Family, table: &str) -> io::Result<Vec<String>>;
+    /// All rules of policy routing.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn rules(&self) -> io::Result<BTreeSet<Rule>>;
+    /// All routes, as far as they differ in who made them and where they are.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn routes(&self) -> io::Result<BTreeSet<Route>>;
+    /// All programs on devices and on this cgroup.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn attached(&self, cgroup: &Path) -> io::Result<Vec<Attached>>;
     /// Whether the kernel has what the programs need.
     ///
     /// # Errors
@@ -72,6 +157,22 @@ impl Probe for Kernel {
 
     fn chains(&self) -> io::Result<Vec<Chain>> {
         nftables::chains()
+    }
+
+    fn legacy_chains(&self, family: Family, table: &str) -> io::Result<Vec<String>> {
+        legacy::chains(family, table)
+    }
+
+    fn rules(&self) -> io::Result<BTreeSet<Rule>> {
+        routing::rules()
+    }
+
+    fn routes(&self) -> io::Result<BTreeSet<Route>> {
+        routing::routes()
+    }
+
+    fn attached(&self, cgroup: &Path) -> io::Result<Vec<Attached>> {
+        attached::attached(cgroup)
     }
 
     fn kernel(&self) -> Result<(), KernelError> {
@@ -104,15 +205,20 @@ impl<P: Probe> Host<P> {
         Report { host, installed: self.installed, findings }
     }
 
-    /// What others have left, or still run: conflists, devices, chains, pinned programs.
+    /// What others have left, or still run: conflists, devices, programs, chains, rules and routes, pins.
     #[must_use]
     pub fn leftovers(&self) -> Vec<Finding> {
         let mut findings = self.conflists();
         findings.extend(self.links());
+        findings.extend(self.programs());
         findings.extend(self.firewall());
+        findings.extend(self.routing());
         findings.extend(self.pins());
         if !findings.iter().any(|finding| finding.level > Level::Good) {
-            findings.push(Finding::good("other networks", "no devices, chains, programs or configurations of others"));
+            findings.push(Finding::good(
+                "other networks",
+                "no configurations, devices, programs, chains, rules or routes of others",
+            ));
         }
         findings
     }

@@ -50,6 +50,11 @@ impl<P: Probe> Host<P> {
         findings
     }
 
+    /// Whether somebody listens on a TCP port.
+    pub(super) fn listens(&self, port: u16) -> bool {
+        self.used("tcp", Some(LISTEN)).contains(&port)
+    }
+
     /// Ports that somebody has, in this state if one is given.
     fn used(&self, protocol: &str, state: Option<&str>) -> Vec<u16> {
         let families = [String::from(protocol), format!("{protocol}6")];

@@ -9,6 +9,10 @@ use crate::programs::kernel::Unsupported;
 struct Fake {
     filesystems: BTreeMap<&'static str, Filesystem>,
     chains: Vec<Chain>,
+    legacy: Vec<&'static str>,
+    rules: BTreeSet<Rule>,
+    routes: BTreeSet<Route>,
+    attached: Vec<Attached>,
     old_kernel: bool,
     root: PathBuf,
 }
@@ -21,6 +25,26 @@ impl Probe for Fake {
 
     fn chains(&self) -> io::Result<Vec<Chain>> {
         Ok(self.chains.clone())
+    }
+
+    fn legacy_chains(&self, family: Family, table: &str) -> io::Result<Vec<String>> {
+        assert_eq!(table, "nat", "only tables that exist are asked for");
+        match family {
+            Family::V4 => Ok(self.legacy.iter().map(|name| (*name).to_owned()).collect()),
+            Family::V6 => Err(io::ErrorKind::PermissionDenied.into()),
+        }
+    }
+
+    fn rules(&self) -> io::Result<BTreeSet<Rule>> {
+        Ok(self.rules.clone())
+    }
+
+    fn routes(&self) -> io::Result<BTreeSet<Route>> {
+        Ok(self.routes.clone())
+    }
+
+    fn attached(&self, _: &Path) -> io::Result<Vec<Attached>> {
+        Ok(self.attached.clone())
     }
 
     fn kernel(&self) -> Result<(), KernelError> {
@@ -129,7 +153,7 @@ fn a_bridge_network_was_here() {
         ("sys/class/net/cni0/type", "1"),
     ];
     let report = host(&files, |host| {
-        host.probe.chains = vec![Chain { table: "nat".into(), name: "CNI-HOSTPORT-DNAT".into() }];
+        host.probe.chains = vec![Chain { tool: Tool::Iptables, table: "nat".into(), name: "CNI-HOSTPORT-DNAT".into() }];
     });
     let wrong = wrong(&report);
     assert!(wrong.iter().all(|(level, _)| *level == Level::Warning), "{wrong:#?}");
@@ -138,7 +162,8 @@ fn a_bridge_network_was_here() {
         "/etc/cni/net.d/10-bridge.conflist is of a bridge network -> nothing: it is put aside as 10-bridge.conflist.axoneme_bak",
         "devices: left by a bridge network: cni0",
         "ip link delete cni0",
-        "firewall chains: left by a bridge network: CNI-HOSTPORT-DNAT",
+        "firewall chains: left by a bridge network in iptables: CNI-HOSTPORT-DNAT",
+        "iptables-nft-save | grep -vE '[: ](CNI-|KUBE-ROUTER-)' | iptables-nft-restore",
     ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
@@ -157,7 +182,7 @@ fn cilium_was_here() {
         ("sys/fs/bpf/cilium/socketlb/links", ""),
     ];
     let report = host(&files, |host| {
-        let chain = |name: &str| Chain { table: "filter".into(), name: name.into() };
+        let chain = |name: &str| Chain { tool: Tool::Iptables, table: "filter".into(), name: name.into() };
         host.probe.chains = vec![chain("CILIUM_INPUT"), chain("KUBE-SERVICES")];
     });
     assert_eq!(report.level(), Level::Bad);
@@ -167,10 +192,105 @@ fn cilium_was_here() {
         "left by Cilium: cilium_host, cilium_net, cilium_vxlan, lxc12ab34cd56ef and 1 more",
         "helm uninstall cilium",
         "/sys/fs/bpf/cilium, /sys/fs/bpf/tc/globals/cilium_ipcache_v2",
-        "firewall chains: left by Cilium: CILIUM_INPUT ->",
+        "firewall chains: left by Cilium in iptables: CILIUM_INPUT ->",
     ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
+}
+
+#[test]
+fn a_bridge_of_any_name_is_known_by_its_configuration_with_what_hangs_on_it() {
+    let files = [
+        ("etc/cni/net.d/10-mine.conf.axoneme_bak", r#"{"type": "bridge", "bridge": "mynet0"}"#),
+        ("sys/class/net/mynet0/brif/veth1/path_cost", "2"),
+        ("sys/class/net/veth1/type", "1"),
+        ("sys/class/net/lxcbr0/type", "1"),
+        ("sys/class/net/calico-is-not-here/type", "1"),
+    ];
+    only(&host(&files, |_| {}), Level::Warning, &["devices: left by a bridge network: mynet0, veth1 ->"]);
+}
+
+#[test]
+fn chains_of_the_older_iptables_are_told_by_name() {
+    let tables = [("proc/net/ip_tables_names", "nat\n")];
+    let report =
+        host(&tables, |host| host.probe.legacy = vec!["PREROUTING-OF-MINE", "CILIUM_PRE_nat", "KUBE-MARK-MASQ"]);
+    only(
+        &report,
+        Level::Bad,
+        &[
+            "left by Cilium in iptables-legacy: CILIUM_PRE_nat ->",
+            "iptables-legacy-save | grep -vE '[: ](CILIUM_|OLD_CILIUM_)' | iptables-legacy-restore",
+        ],
+    );
+    assert_eq!(host(&tables, |host| host.probe.legacy = vec!["KUBE-KUBELET-CANARY"]).level(), Level::Good);
+    let report = host(&[("proc/net/ip6_tables_names", "nat")], |_| {});
+    only(&report, Level::Warning, &["table nat of ip6tables-legacy cannot be listed", "privileged"]);
+}
+
+#[test]
+fn kube_proxy_has_left_nothing_while_it_runs() {
+    let legacy = |host: &mut Host<Fake>| {
+        host.probe.legacy =
+            vec!["KUBE-SERVICES", "KUBE-SVC-A", "KUBE-SVC-B", "KUBE-SEP-C", "KUBE-SEP-D", "KUBE-MARK-MASQ"];
+    };
+    let tables = ("proc/net/ip_tables_names", "nat\n");
+    let report = host(&[tables], legacy);
+    only(
+        &report,
+        Level::Warning,
+        &["left by kube-proxy in iptables-legacy: KUBE-SEP-C, KUBE-SEP-D, KUBE-SERVICES, KUBE-SVC-A and 1 more"],
+    );
+    assert_eq!(report.findings.iter().find(|finding| finding.level > Level::Good).unwrap().names.len(), 5);
+    let listens = ("proc/net/tcp6", "header\n 0: 00000000000000000000000000000000:2810 0:0 0A\n");
+    assert_eq!(host(&[tables, listens], legacy).level(), Level::Good);
+
+    let report = host(&[], |host| {
+        let chain = |name: &str| Chain { tool: Tool::Nft("ip"), table: "kube-proxy".into(), name: name.into() };
+        host.probe.chains = vec![chain("services"), chain("nat-prerouting")];
+    });
+    only(&report, Level::Warning, &["in nftables: table ip kube-proxy ->", "nft delete table ip kube-proxy"]);
+}
+
+#[test]
+fn rules_routes_and_programs_that_outlive_their_network() {
+    let usual = |family, priority, table| Rule { family, priority, table };
+    let report = host(&[], |host| {
+        host.probe.rules =
+            [usual(Family::V4, 0, 255), usual(Family::V4, 9, 2004), usual(Family::V4, 32766, 254)].into();
+        host.probe.routes = [Route { family: Family::V4, table: 2004, protocol: 2 }].into();
+    });
+    only(
+        &report,
+        Level::Bad,
+        &[
+            "left by Cilium: ip rule 9 to table 2004, ip routes in table 2004 ->",
+            "ip rule delete pref 9 table 2004; ip route flush table 2004",
+        ],
+    );
+    let report = host(&[], |host| {
+        host.probe.routes = [Route { family: Family::V6, table: 254, protocol: 80 }].into();
+    });
+    only(&report, Level::Bad, &["left by Calico: ip -6 routes of protocol 80", "ip -6 route flush table all proto 80"]);
+    let report = host(&[], |host| host.probe.rules = [usual(Family::V4, 100, 255)].into());
+    only(
+        &report,
+        Level::Warning,
+        &["in this order: ip rule add pref 0 table local && ip rule delete pref 100 table local"],
+    );
+    let report = host(&[], |host| {
+        let attached = |program: &str| Attached {
+            program: program.into(),
+            place: "eth0 ingress (tc)".into(),
+            removal: "tc filter delete dev eth0 ingress".into(),
+        };
+        host.probe.attached = vec![attached("cil_from_netdev"), attached("from_uplink")];
+    });
+    only(
+        &report,
+        Level::Bad,
+        &["programs: left by Cilium: cil_from_netdev at eth0 ingress (tc) ->", "tc filter delete dev eth0 ingress"],
+    );
 }
 
 #[test]

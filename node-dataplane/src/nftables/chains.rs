@@ -2,36 +2,60 @@
 
 use std::io;
 
-use super::message::{NFNL_SUBSYS_NFTABLES, NLM_F_DUMP, Request, Socket, as_text, attributes};
-use crate::check::Chain;
+use nix::sys::socket::SockProtocol;
+
+use super::message::NFNL_SUBSYS_NFTABLES;
+use crate::check::{Chain, Tool};
+use crate::netlink::{attributes, list, text};
 
 const NFT_MSG_NEWCHAIN: u16 = 3;
 const NFT_MSG_GETCHAIN: u16 = 4;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
+/// Of a message of nftables: family, version, resource.
+const HEADER: usize = 4;
+/// Tables that iptables makes.
+const IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
 
 /// All chains of the network namespace.
 ///
 /// # Errors
 /// When the kernel refuses, or has no nftables.
 pub fn chains() -> io::Result<Vec<Chain>> {
-    let request = Request {
-        kind: NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN,
-        flags: NLM_F_DUMP,
-        family: 0,
-        resource: 0,
-        attributes: Vec::new(),
-    };
+    let request = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN;
+    let answer = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWCHAIN;
     let mut chains = Vec::new();
-    Socket::open()?.ask(&[request], |kind, body| {
-        if kind == NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWCHAIN {
-            chains.extend(chain(body));
-        }
-    })?;
+    list(SockProtocol::NetlinkNetFilter, request, &[0; HEADER], answer, |body| chains.extend(chain(body)))?;
     Ok(chains)
 }
 
 fn chain(body: &[u8]) -> Option<Chain> {
-    let part = |wanted| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| as_text(value));
-    Some(Chain { table: part(NFTA_CHAIN_TABLE)?, name: part(NFTA_CHAIN_NAME)? })
+    let family = *body.first()?;
+    let (mut table, mut name) = (None, None);
+    for (kind, value) in attributes(body.get(HEADER..)?) {
+        match kind {
+            NFTA_CHAIN_TABLE => table = Some(text(value)),
+            NFTA_CHAIN_NAME => name = Some(text(value)),
+            _ => {}
+        }
+    }
+    let (table, name) = (table?, name?);
+    let tool = match (family, IPTABLES.contains(&table.as_str())) {
+        (2, true) => Tool::Iptables,
+        (10, true) => Tool::Ip6tables,
+        _ => Tool::Nft(named(family)),
+    };
+    Some(Chain { tool, table, name })
+}
+
+/// A family as `nft` calls it.
+fn named(family: u8) -> &'static str {
+    match family {
+        1 => "inet",
+        2 => "ip",
+        3 => "arp",
+        5 => "netdev",
+        7 => "bridge",
+        _ => "ip6",
+    }
 }
