@@ -82,7 +82,7 @@ pub async fn check(cluster: &Cluster, options: &Options) -> Result<Vec<Looked>> 
             };
             match report {
                 Ok(report) => Looked { node, report: Some(report), error: None },
-                Err(error) => Looked { node, report: None, error: Some(format!("{error:#}")) },
+                Err(error) => Looked { node, report: None, error: Some(crate::error::line(&error)) },
             }
         }
     });
@@ -96,7 +96,9 @@ async fn image(cluster: &Cluster, options: &Options) -> Result<String> {
     }
     let set = cluster.own::<DaemonSet>().get_opt("axoneme").await?;
     let image = set.and_then(|set| set.spec?.template.spec?.containers.first()?.image.clone());
-    image.context("nothing is installed yet: give the image that the node's daemon will run with --image")
+    let nothing =
+        || format!("nothing is installed in namespace {}: give the image to look with by --image", cluster.namespace);
+    image.with_context(nothing)
 }
 
 /// Looks at a node by a pod.

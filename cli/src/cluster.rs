@@ -1,7 +1,10 @@
 //! The cluster: its API server by the kubeconfig that kubectl would use, and this project's pods, which are asked by running
 //! their own binary in them. Images hold nothing else, so nothing else is needed there.
 
-use anyhow::{Context, Result, anyhow, bail};
+use std::error::Error as _;
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result, anyhow, bail};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, AttachParams, ListParams};
@@ -12,6 +15,11 @@ use tokio::io::AsyncReadExt;
 
 /// Pods that are asked at a time: each is a stream through the API server.
 const AT_ONCE: usize = 16;
+
+/// How long the API server may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long a pod may take to answer; its own binary gives up earlier, the way to it may not.
+const ANSWER: Duration = Duration::from_secs(40);
 
 /// Objects that are listed at a time.
 const PAGE: u32 = 500;
@@ -64,19 +72,38 @@ pub struct Member {
     pub image: String,
 }
 
+impl Access {
+    /// The cluster's address and credentials, as kubectl would find them.
+    ///
+    /// # Errors
+    /// When no kubeconfig is found, or it makes no sense.
+    pub async fn config(&self) -> Result<Config> {
+        let mut config = match &self.context {
+            None => Config::infer().await.map_err(|error| {
+                // What a pod would have is no news to somebody at a terminal.
+                let of_kubeconfig = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+                anyhow!(of_kubeconfig).context("no cluster is configured as for kubectl (KUBECONFIG, ~/.kube/config)")
+            })?,
+            Some(context) => {
+                let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
+                let config = Config::from_kubeconfig(&options).await;
+                config.with_context(|| {
+                    format!("context {context} (\"kubectl config get-contexts\" tells which there are)")
+                })?
+            }
+        };
+        config.connect_timeout = Some(CONNECT);
+        Ok(config)
+    }
+}
+
 impl Cluster {
     /// Speaks with the API server as kubectl would.
     ///
     /// # Errors
     /// When no kubeconfig is found, or it makes no sense.
     pub async fn connect(access: &Access) -> Result<Self> {
-        let config = match &access.context {
-            None => Config::infer().await.context("no cluster is configured: set KUBECONFIG, as for kubectl")?,
-            Some(context) => {
-                let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
-                Config::from_kubeconfig(&options).await.with_context(|| format!("context {context}"))?
-            }
-        };
+        let config = access.config().await?;
         let client = Client::try_from(config).context("the kubeconfig cannot be used")?;
         Ok(Self { client, namespace: access.namespace.clone() })
     }
@@ -113,9 +140,10 @@ impl Cluster {
     /// Runs `command` in a pod, and reads the JSON that it writes.
     ///
     /// # Errors
-    /// When it cannot be run, fails, or writes something else.
+    /// When it cannot be run, fails, takes too long, or writes something else.
     pub async fn ask<T: DeserializeOwned>(&self, pod: &str, command: &[&str]) -> Result<T> {
-        let (_, text) = self.run(&self.namespace, pod, command).await?;
+        let answer = tokio::time::timeout(ANSWER, self.run(&self.namespace, pod, command)).await;
+        let (_, text) = answer.with_context(|| format!("pod {pod} has not answered within {ANSWER:?}"))??;
         serde_json::from_str(&text).with_context(|| format!("{} said something else than expected", command.join(" ")))
     }
 
@@ -129,7 +157,7 @@ impl Cluster {
         let mut process = pods
             .exec(pod, command.iter().copied(), &parameters)
             .await
-            .map_err(|error| anyhow!("cannot run a command in pod {pod}: {error}"))?;
+            .map_err(|error| Error::new(error).context(format!("cannot run a command in pod {pod}")))?;
         let (mut out, mut err) = (String::new(), String::new());
         let status = process.take_status();
         let (stdout, stderr) = (process.stdout(), process.stderr());

@@ -4,10 +4,12 @@ mod check;
 mod cluster;
 mod connectivity;
 mod crds;
+mod error;
 mod list;
 mod status;
 mod version;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -82,8 +84,8 @@ enum Command {
     Check(check::Options),
     /// Checks who reaches whom in the cluster, end to end
     ///
-    /// Makes a few pods of the node's own image in a namespace of their own: on one node and across two, through a service, to
-    /// and from hosts, with a NetworkPolicy applied and removed. All of it is deleted when the check ends. Fails (exit code 1)
+    /// Makes a few pods of the node's own image in a namespace of their own: on one node and across two, through a service, by
+    /// the cluster's DNS, to and from hosts, with a NetworkPolicy applied and removed. All of it is deleted when the check ends. Fails (exit code 1)
     /// when something is not as it should be.
     ///
     ///   axoneme connectivity
@@ -155,7 +157,11 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            tell(&format!("error: {}", error::line(&error)));
+            let server = arguments.access.config().await.ok().map(|config| config.cluster_url.to_string());
+            if let Some(advice) = error::advice(&error, server.as_deref()) {
+                tell(&format!("  -> {advice}"));
+            }
             ExitCode::FAILURE
         }
     }
@@ -246,9 +252,14 @@ impl Show {
     /// A list is not whole while somebody is silent.
     fn list<T: Serialize>(self, list: &List<T>) -> Result<bool> {
         self.print(list, || list.table.clone())?;
-        list.silent.iter().for_each(|silent| eprintln!("no answer from {silent}"));
+        list.silent.iter().for_each(|silent| tell(&format!("no answer from {silent}")));
         Ok(list.silent.is_empty())
     }
+}
+
+/// Says something beside what was asked for. Whoever does not want to hear it is not an error.
+fn tell(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
 }
 
 /// Like 90s, 5m or 1h.

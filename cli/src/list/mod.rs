@@ -89,19 +89,22 @@ async fn ask<T: DeserializeOwned>(
 ) -> Result<(Vec<(String, Vec<T>)>, Vec<String>)> {
     let mut members = cluster.members(DAEMONS).await?;
     if members.is_empty() {
-        bail!("no daemon runs in namespace {}; \"axoneme status\" says more", cluster.namespace);
+        bail!(
+            "no daemon runs in namespace {}: say where with --namespace; \"axoneme status\" says more",
+            cluster.namespace
+        );
     }
     if !filter.nodes.is_empty() {
         members.retain(|member| filter.nodes.contains(&member.node));
         if members.is_empty() {
-            bail!("no daemon runs on {}", filter.nodes.join(" or "));
+            bail!("no daemon runs on {}; \"axoneme status\" names those that have one", filter.nodes.join(" or "));
         }
     }
     let (mut told, mut silent) = (Vec::new(), Vec::new());
     for (member, answer) in cluster.ask_all(members, &[NODE_BINARY, subject, "list", "-o", "json"]).await {
         match answer {
             Ok(rows) => told.push((member.node, rows)),
-            Err(error) => silent.push(format!("{}: {error:#}", member.node)),
+            Err(error) => silent.push(format!("{}: {}", member.node, crate::error::line(&error))),
         }
     }
     Ok((told, silent))

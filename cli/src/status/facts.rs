@@ -1,6 +1,6 @@
 //! What is known, before it is judged.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use axoneme_admin::{node, operator};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -31,7 +31,7 @@ pub(super) struct Facts {
 }
 
 pub(super) async fn gather(cluster: &Cluster) -> Result<Facts> {
-    let set = cluster.own::<DaemonSet>().get_opt(DAEMON_SET).await.context("the API server does not tell")?;
+    let set = cluster.own::<DaemonSet>().get_opt(DAEMON_SET).await?;
     let lease = cluster.own::<Lease>().get_opt(LEASE).await?;
     let wanted = set.map(|set| set.status.map_or(0, |status| status.desired_number_scheduled));
     let daemons = cluster.members(DAEMONS).await?;
@@ -50,5 +50,5 @@ pub(super) async fn gather(cluster: &Cluster) -> Result<Facts> {
 }
 
 fn words<T>((member, answer): (Member, Result<T>)) -> Answer<T> {
-    (member, answer.map_err(|error| format!("{error:#}")))
+    (member, answer.map_err(|error| crate::error::line(&error)))
 }
