@@ -63,6 +63,7 @@ pub fn test(cluster: &Cluster) -> Result<()> {
 
     heading("End to end: what is needed");
     gobuild::build_all(&cluster.paths, &gobuild::ALL)?;
+    images::dns_image(&cluster.paths)?;
     let api_server = ["test", "--quiet", "--locked", "--package", "axoneme-operator", "--test", API_SERVER];
     task("operator and API server", cargo(cluster).args(api_server))?;
     images::axoneme_images(&cluster.paths)?;

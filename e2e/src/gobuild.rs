@@ -51,6 +51,8 @@ pub const BRIDGE: Binary = tool("cni", "bridge", "github.com/containernetworking
 /// The CNI plugin that assigns addresses from a range of the node.
 pub const HOST_LOCAL: Binary =
     tool("cni", "host-local", "github.com/containernetworking/plugins/plugins/ipam/host-local", 0);
+/// CoreDNS with what a cluster's DNS needs.
+pub const COREDNS: Binary = tool("coredns", "coredns", ".", 2);
 /// A command line for CNI plugins.
 pub const CNITOOL: Binary = tool("cni", "cnitool", "github.com/containernetworking/cni/cnitool", 0);
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::gobuild::{AGNHOST, Binary, KUBE};
+use crate::gobuild::{AGNHOST, Binary, COREDNS, KUBE};
 use crate::paths::Paths;
 use crate::progress;
 
@@ -19,6 +19,8 @@ pub use archive::{Content, Image};
 pub const PAUSE: &str = "localhost/axoneme/pause:dev";
 /// A shell, iperf3, sockperf and nc, to measure from within pods.
 pub const TOOLS: &str = "localhost/axoneme/tools:dev";
+/// A cluster's DNS, for the scenario that needs one.
+pub const DNS: &str = "localhost/axoneme/coredns:dev";
 /// The operator.
 pub const OPERATOR: &str = "localhost/axoneme/operator:dev";
 /// The node daemon, its loader and the CNI plugin.
@@ -95,6 +97,12 @@ fn agnhost(paths: &Paths) -> Result<Image> {
     let binary = AGNHOST.build(paths)?;
     let name = format!("registry.k8s.io/e2e-test-images/agnhost:{}", agnhost_tag(paths, &binary)?);
     Ok(Image::new(name).entry("agnhost", Content::File(binary)).entrypoint("/agnhost").command("pause"))
+}
+
+/// Builds a cluster's DNS, writes its image, and gives the archive.
+pub fn dns_image(paths: &Paths) -> Result<PathBuf> {
+    let binary = COREDNS.build(paths)?;
+    Image::new(DNS).entry("coredns", Content::File(binary)).entrypoint("/coredns").write(&paths.images())
 }
 
 /// The name under which pods of the harness and upstream's specs ask for agnhost.

@@ -1,6 +1,9 @@
 //! A server and a client for the check of a cluster's connections (`axoneme connectivity`): this image is in every cluster, and
 //! holds nothing else.
 
+mod dns;
+
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -9,6 +12,8 @@ use crate::config::ConfigError;
 
 /// How long a client waits for each step.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// What the kubelet writes for a pod.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// No name is longer.
 const NAME: usize = 256;
 
@@ -31,10 +36,15 @@ pub enum Probe {
         /// The connection is enough: who is there may not speak first.
         connect: bool,
     },
+    /// Looks a name up, as programs in this pod would.
+    Resolve {
+        /// The name, whole or as it is known in the pod's namespace.
+        name: String,
+    },
 }
 
 impl Probe {
-    /// Reads what follows the word: `serve PORT NAME` or `ask ADDRESS:PORT [--udp|--connect]`.
+    /// Reads what follows the word: `serve PORT NAME`, `ask ADDRESS:PORT [--udp|--connect]` or `resolve NAME`.
     ///
     /// # Errors
     /// When it is something else.
@@ -54,11 +64,12 @@ impl Probe {
                 let target = target.parse().map_err(|_| unknown(target))?;
                 Ok(Self::Ask { target, udp: flags.contains(&"--udp"), connect: flags.contains(&"--connect") })
             }
+            ["resolve", name] => Ok(Self::Resolve { name: name.to_owned() }),
             _ => Err(unknown("probe")),
         }
     }
 
-    /// Serves for ever, or writes the name of who was asked to standard output.
+    /// Serves for ever, or writes the name of who was asked, or a name's addresses line by line, to standard output.
     ///
     /// # Errors
     /// When the port is taken, or nobody answers.
@@ -69,6 +80,11 @@ impl Probe {
             Self::Ask { target, udp, .. } => {
                 let name = if *udp { ask_udp(*target)? } else { ask_tcp(*target)? };
                 println!("{}", name.trim());
+                Ok(())
+            }
+            Self::Resolve { name } => {
+                let resolver = dns::Resolver::parse(&fs::read_to_string(RESOLV_CONF)?);
+                resolver.lookup(name).map_err(io::Error::other)?.iter().for_each(|address| println!("{address}"));
                 Ok(())
             }
         }
@@ -129,6 +145,7 @@ mod tests {
         assert_eq!(parse("serve 8080 a"), Ok(Probe::Serve { port: 8080, name: "a".into() }));
         let target = "[fd00::1]:80".parse().unwrap();
         assert_eq!(parse("ask [fd00::1]:80 --udp"), Ok(Probe::Ask { target, udp: true, connect: false }));
+        assert_eq!(parse("resolve web"), Ok(Probe::Resolve { name: "web".into() }));
         assert!(parse("ask web:80").is_err() && parse("ask 10.0.0.1:80 --sctp").is_err() && parse("").is_err());
     }
 

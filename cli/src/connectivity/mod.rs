@@ -1,8 +1,8 @@
 //! `axoneme connectivity`: who reaches whom in a cluster, end to end.
 //!
 //! A few pods of the node's own image, in a namespace of their own, ask each other for their names: on one node and across two,
-//! through a service, to and from hosts, to the outside if an address is given; then a NetworkPolicy is applied and removed. All
-//! of it goes when the check ends.
+//! through a service, by the cluster's DNS, to and from hosts, to the outside if an address is given; then a NetworkPolicy is
+//! applied and removed. All of it goes when the check ends.
 
 mod pods;
 mod report;
@@ -57,7 +57,7 @@ pub async fn check(cluster: &Cluster, options: &Options) -> Result<Report> {
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
     if options.keep {
-        eprintln!("kept: namespace {}", options.test_namespace);
+        crate::tell(&format!("kept: namespace {}", options.test_namespace));
     } else {
         let namespaces = cluster.all::<Namespace>();
         let deleted = namespaces.delete(&options.test_namespace, &DeleteParams::default()).await;

@@ -1,5 +1,6 @@
 //! The pods, their service, and the policy.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,13 @@ pub(super) struct Running {
     pub(super) node: String,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) host: bool,
+}
+
+impl Running {
+    /// Who it is, and where.
+    pub(super) fn place(&self) -> String {
+        format!("{}@{}", self.name, self.node)
+    }
 }
 
 /// The namespace in which all are.
@@ -160,6 +168,14 @@ impl Place<'_> {
             Err(error) => Err(error.to_string()),
         }
     }
+
+    /// The addresses of a name, as a program in the pod finds them, or why there are none.
+    pub(super) async fn resolve(&self, from: &str, name: &str) -> Result<Vec<IpAddr>, String> {
+        match self.cluster.run(self.namespace, from, &[NODE_BINARY, "probe", "resolve", name]).await {
+            Ok((_, lines)) => Ok(lines.lines().filter_map(|line| line.trim().parse().ok()).collect()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
 }
 
 /// How somebody is asked.
@@ -169,4 +185,13 @@ pub(super) enum How {
     Udp,
     /// Only whether a connection comes about.
     Connect,
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp | Self::Connect => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
 }

@@ -15,6 +15,9 @@ use crate::cluster::Cluster;
 /// How long something may take to come about: a new pod's listener, a service's backends, a policy.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
+/// The service of a cluster's DNS, as kubeadm and everybody else calls it, whatever serves there.
+const DNS: &str = "kube-dns";
+const DNS_NAMESPACE: &str = "kube-system";
 
 /// Asks, and gathers answers.
 struct Check<'a> {
@@ -54,6 +57,7 @@ pub(super) async fn run(cluster: &Cluster, options: &Options, nodes: &[String], 
     let mut check = Check { place, report };
     check.pods(&running).await;
     check.services(&running, &service).await;
+    check.names(&running, &service).await;
     check.hosts(&running).await;
     check.outside(&running, &options.outside).await;
     check.policy(&running).await?;
@@ -83,7 +87,7 @@ impl Check<'_> {
         let from = client(running);
         for server in named(running, "server") {
             for how in [How::Tcp, How::Udp] {
-                let check = format!("pod to pod, {}, {how:?}", way(from, server));
+                let check = format!("pod to pod, {}, {how}", way(from, server));
                 self.each(&check, from, server, how, true).await;
             }
         }
@@ -94,17 +98,41 @@ impl Check<'_> {
         for ip in service {
             let target = SocketAddr::new(*ip, SERVICE_PORT);
             for how in [How::Tcp, How::Udp] {
-                self.one(&format!("pod to service, {how:?}"), from, "service", target, how, Some("server")).await;
+                self.one(&format!("pod to service, {how}"), from, "service", target, how, Some("server")).await;
             }
         }
-        let kubernetes: Api<Service> = Api::namespaced(self.place.cluster.client.clone(), "default");
-        let Ok(kubernetes) = kubernetes.get("kubernetes").await else { return };
-        let spec = kubernetes.spec.unwrap_or_default();
-        let port = spec.ports.iter().flatten().next().and_then(|port| u16::try_from(port.port).ok()).unwrap_or(443);
-        for ip in spec.cluster_ips.iter().flatten().filter_map(|ip| ip.parse().ok()) {
+        let Ok(Some(kubernetes)) = self.service("default", "kubernetes").await else { return };
+        let port = kubernetes.spec.as_ref().and_then(|spec| spec.ports.as_ref()?.first());
+        let port = port.and_then(|port| u16::try_from(port.port).ok()).unwrap_or(443);
+        for ip in cluster_ips(&kubernetes) {
             let target = SocketAddr::new(ip, port);
             self.one("pod to API server", from, "kubernetes", target, How::Connect, Some("")).await;
         }
+    }
+
+    /// A pod finds services by their names, where the cluster has its DNS at the usual place.
+    async fn names(&mut self, running: &[Running], service: &[IpAddr]) {
+        let skip = match self.service(DNS_NAMESPACE, DNS).await {
+            Ok(Some(_)) => None,
+            Ok(None) => Some(format!("no DNS service {DNS_NAMESPACE}/{DNS}")),
+            Err(error) => Some(format!("service {DNS_NAMESPACE}/{DNS} cannot be read: {error}")),
+        };
+        if let Some(why) = skip {
+            self.report.skipped.push(format!("cluster DNS: {why}"));
+            return;
+        }
+        let kubernetes = match self.service("default", "kubernetes").await {
+            Ok(Some(kubernetes)) => cluster_ips(&kubernetes),
+            _ => Vec::new(),
+        };
+        let own = format!("server.{}.svc", self.place.namespace);
+        for (name, expected) in [("kubernetes.default.svc", &kubernetes[..]), (&own, service)] {
+            self.name(client(running), name, expected).await;
+        }
+    }
+
+    async fn service(&self, namespace: &str, name: &str) -> kube::Result<Option<Service>> {
+        Api::namespaced(self.place.cluster.client.clone(), namespace).get_opt(name).await
     }
 
     async fn hosts(&mut self, running: &[Running]) {
@@ -145,7 +173,7 @@ impl Check<'_> {
     async fn each(&mut self, check: &str, from: &Running, to: &Running, how: How, expected: bool) {
         let port = if to.host { HOST_PORT } else { PORT };
         for ip in &to.addresses {
-            let name = format!("{}@{}", to.name, to.node);
+            let name = to.place();
             let by = expected.then_some(&*to.name);
             self.one(check, from, &name, SocketAddr::new(*ip, port), how, by).await;
         }
@@ -161,28 +189,60 @@ impl Check<'_> {
         how: How,
         expected: Option<&str>,
     ) {
-        let start = Instant::now();
-        let (passed, answer) = loop {
+        let ask = async || {
             let answer = self.place.ask(&from.name, target, how).await;
             let passed = match &answer {
                 Ok(who) => expected.is_some_and(|name| who.starts_with(name)),
                 Err(why) => expected.is_none() && is_silence(why),
             };
-            if passed || start.elapsed() > PATIENCE {
-                break (passed, answer.unwrap_or_else(|why| why));
-            }
-            tokio::time::sleep(PAUSE).await;
+            (passed, answer.unwrap_or_else(|why| why))
         };
+        let row = until(ask).await;
+        let to = format!("{to} {target}");
         self.report.checks.push(Row {
             check: check.to_owned(),
-            from: format!("{}@{}", from.name, from.node),
-            to: format!("{to} {target}"),
+            from: from.place(),
+            to,
             expected: expected.is_some(),
-            passed,
-            answer,
-            milliseconds: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+            ..row
         });
     }
+
+    /// Looks a name up until it has at least these addresses.
+    async fn name(&mut self, from: &Running, name: &str, expected: &[IpAddr]) {
+        let ask = async || match self.place.resolve(&from.name, name).await {
+            Ok(found) => {
+                let passed = !found.is_empty() && expected.iter().all(|address| found.contains(address));
+                let listed =
+                    |addresses: &[IpAddr]| addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ");
+                let missing = if passed { String::new() } else { format!(", expected {}", listed(expected)) };
+                (passed, format!("{}{missing}", listed(&found)))
+            }
+            Err(why) => (false, why),
+        };
+        let row = until(ask).await;
+        let check = "pod resolves a service's name".to_owned();
+        self.report.checks.push(Row { check, from: from.place(), to: name.to_owned(), expected: true, ..row });
+    }
+}
+
+/// Asks until the answer is as it should be, and says how that went.
+async fn until(ask: impl AsyncFn() -> (bool, String)) -> Row {
+    let start = Instant::now();
+    let (passed, answer) = loop {
+        let (passed, answer) = ask().await;
+        if passed || start.elapsed() > PATIENCE {
+            break (passed, answer);
+        }
+        tokio::time::sleep(PAUSE).await;
+    };
+    let milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Row { passed, answer, milliseconds, ..Row::default() }
+}
+
+fn cluster_ips(service: &Service) -> Vec<IpAddr> {
+    let ips = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
+    ips.filter_map(|ip| ip.parse().ok()).collect()
 }
 
 /// Whether nobody answered; not that nobody could be asked, nor that somebody refused.

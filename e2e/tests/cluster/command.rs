@@ -104,11 +104,16 @@ fn leftovers_of_other_networks_are_found_with_what_to_do() {
     let lab = Lab::open();
     let before = good(&lab, "check --all");
     assert!(before.contains("kernel: Linux") && before.contains("BTF"), "{before}");
+    assert!(!before.contains("cannot be listed"), "{before}");
     lab.on_node(0, "ip link add cni0 type bridge");
     lab.on_node(1, "ip link add cilium_net type veth peer name cilium_host");
+    lab.on_node(1, "iptables-legacy -t mangle -N CILIUM_PRE_mangle");
+    lab.on_node(1, "ip rule add fwmark 0x200/0xf00 pref 9 table 2004");
     let output = run(&lab, "check");
     lab.on_node(0, "ip link delete cni0");
     lab.on_node(1, "ip link delete cilium_net");
+    lab.on_node(1, "iptables-legacy -t mangle -X CILIUM_PRE_mangle");
+    lab.on_node(1, "ip rule delete pref 9");
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     for part in [
@@ -116,6 +121,8 @@ fn leftovers_of_other_networks_are_found_with_what_to_do() {
         "ip link delete cni0",
         "left by Cilium: cilium_host, cilium_net",
         "helm uninstall cilium",
+        "left by Cilium in iptables-legacy: CILIUM_PRE_mangle",
+        "left by Cilium: ip rule 9 to table 2004",
     ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
@@ -129,17 +136,109 @@ fn connectivity_is_checked_end_to_end_and_leaves_nothing() {
     let checks: Vec<&str> =
         report["checks"].as_array().unwrap().iter().map(|row| row["check"].as_str().unwrap()).collect();
     for check in [
-        "pod to pod, other node, Udp",
-        "pod to service, Tcp",
+        "pod to pod, other node, UDP",
+        "pod to service, TCP",
         "host to pod, other node",
         "policy applied: stranger, other node",
     ] {
         assert!(checks.contains(&check), "{check} is not in {checks:?}");
     }
+    let skipped = report["skipped"].as_array().unwrap();
+    assert!(skipped.contains(&"cluster DNS: no DNS service kube-system/kube-dns".into()), "{skipped:?}");
     eventually("its namespace is gone", || {
         lab.api
             .find("/api/v1/namespaces/axoneme-connectivity")
             .unwrap()
             .is_none_or(|it| it["status"]["phase"] == "Terminating")
     });
+}
+
+/// A cluster's DNS, removed when dropped.
+struct Dns<'a>(&'a Lab);
+
+const DNS_POD: &str = "/api/v1/namespaces/kube-system/pods/coredns";
+
+impl Dns<'_> {
+    fn paths() -> [(&'static str, &'static str); 5] {
+        [
+            ("/api/v1/namespaces/kube-system/serviceaccounts", "coredns"),
+            ("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", "coredns"),
+            ("/api/v1/namespaces/kube-system/configmaps", "coredns"),
+            ("/api/v1/namespaces/kube-system/services", "kube-dns"),
+            ("/api/v1/namespaces/kube-system/pods", "coredns"),
+        ]
+    }
+
+    /// CoreDNS as installers have it, but for one pod instead of a Deployment.
+    fn start(lab: &Lab) -> Dns<'_> {
+        let archive = axoneme_e2e::images::dns_image(&lab.cluster.paths).unwrap();
+        lab.cluster.load(&[archive]).unwrap();
+        let corefile = ".:53 {\n errors\n ready\n kubernetes cluster.local in-addr.arpa ip6.arpa\n}\n";
+        let objects = [
+            json!({"metadata": {"name": "coredns"}}),
+            json!({
+                "metadata": {"name": "coredns"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+                "subjects": [{"kind": "ServiceAccount", "name": "coredns", "namespace": "kube-system"}],
+            }),
+            json!({"metadata": {"name": "coredns"}, "data": {"Corefile": corefile}}),
+            json!({
+                "metadata": {"name": "kube-dns"},
+                "spec": {
+                    "selector": {"k8s-app": "kube-dns"},
+                    "clusterIP": lab.state().addresses().dns_service().to_string(),
+                    "ports": [{"name": "dns", "protocol": "UDP", "port": 53}, {"name": "dns-tcp", "protocol": "TCP", "port": 53}],
+                },
+            }),
+            json!({
+                "metadata": {"name": "coredns", "labels": {"k8s-app": "kube-dns"}},
+                "spec": {
+                    "nodeName": lab.node(1),
+                    "serviceAccountName": "coredns",
+                    "dnsPolicy": "Default",
+                    "terminationGracePeriodSeconds": 0,
+                    "containers": [{
+                        "name": "coredns",
+                        "image": axoneme_e2e::images::DNS,
+                        "args": ["-conf", "/etc/coredns/Corefile"],
+                        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},
+                        "volumeMounts": [{"name": "config", "mountPath": "/etc/coredns"}],
+                    }],
+                    "volumes": [{"name": "config", "configMap": {"name": "coredns"}}],
+                },
+            }),
+        ];
+        let dns = Dns(lab);
+        for ((path, _), object) in Self::paths().iter().zip(&objects) {
+            lab.api.create(path, object).unwrap();
+        }
+        eventually("the DNS is ready", || {
+            let pod = lab.api.get(DNS_POD).unwrap();
+            axoneme_e2e::workload::condition(&pod, "Ready")
+        });
+        dns
+    }
+}
+
+impl Drop for Dns<'_> {
+    fn drop(&mut self) {
+        for (path, name) in Self::paths() {
+            // What was not made is not there to be deleted.
+            self.0.api.delete(&format!("{path}/{name}")).ok();
+        }
+    }
+}
+
+#[test]
+fn connectivity_finds_services_by_name_where_the_cluster_has_a_dns() {
+    let lab = Lab::open();
+    let _dns = Dns::start(&lab);
+    let report = json(&lab, "connectivity");
+    assert_eq!(report["passed"], true, "{report:#}");
+    let of_names = |row: &&Value| row["check"] == "pod resolves a service's name";
+    let names: Vec<&Value> = report["checks"].as_array().unwrap().iter().filter(of_names).collect();
+    let asked: Vec<&str> = names.iter().map(|row| row["to"].as_str().unwrap()).collect();
+    assert_eq!(asked, ["kubernetes.default.svc", "server.axoneme-connectivity.svc"]);
+    let kubernetes = lab.api.get("/api/v1/namespaces/default/services/kubernetes").unwrap();
+    assert_eq!(names[0]["answer"], kubernetes["spec"]["clusterIP"], "{report:#}");
 }
