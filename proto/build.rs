@@ -11,6 +11,7 @@ fn main() -> io::Result<()> {
     // Sorted maps: equal rows must have equal bytes, because their hashes are compared.
     let build = tonic_prost_build::configure()
         .btree_map(".")
+        .codec_path("crate::codec::Fitting")
         // Encoded once, sent to many: see there.
         .extern_path(".axoneme.nodesync.v1.Row", "crate::row::Row");
     build.compile_fds(descriptors)

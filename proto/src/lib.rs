@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod buckets;
+pub mod codec;
 pub mod row;
 pub mod scope;
 

@@ -24,7 +24,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// An operator that has just begun to lead listens a moment before it answers.
 const ANSWER: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(10);
-/// A node's buffers: chunks are at most 512 KiB, and memory is counted.
+/// What may be on its way to a node: its memory is counted.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 384 << 10;
 

@@ -2,12 +2,13 @@
 
 use std::vec::IntoIter;
 
+use axoneme_proto::codec::MESSAGE;
 use axoneme_proto::nodesync::{Delta, Row, RowKey};
 use bytes::Bytes;
 use prost::Message;
 
-/// No chunk is larger, unless a single row is.
-pub const CHUNK: usize = 512 << 10;
+/// No chunk is larger, unless a single row is: a stream keeps a buffer for its largest one, at both ends.
+pub const CHUNK: usize = MESSAGE;
 
 /// Room for a chunk's own fields and each entry's tag and length.
 const OVERHEAD: usize = 64;
