@@ -77,7 +77,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let engine = tokio::spawn(engine.run());
     let (problems, problems_out) = mpsc::unbounded_channel();
     let agent = config.ip_masq_agent.enabled;
-    let mut watches = watches::spawn_all(&watching, &flags.pod_namespace, agent, &handle, &problems);
+    let wanted = handle.wanted();
+    let mut watches = watches::spawn_all(&watching, &flags.pod_namespace, agent, wanted, &handle, &problems);
     let (lead, leading) = watch::channel(None);
     let (notices, notices_out) = Notices::channel();
     tokio::spawn(status::publish_notices(client.clone(), notices_out, metrics.notices.clone()));

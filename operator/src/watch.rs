@@ -31,11 +31,11 @@ use std::sync::Arc;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::engine::Input;
-use crate::object::{Kind, Object, ObjectKey};
+use crate::object::{Kind, Object, ObjectKey, Versions};
 use context::Context;
 use guard::Guarded;
 
@@ -83,68 +83,71 @@ trait Watched: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Dese
 }
 
 /// Watches all kinds until the sink is closed. In `namespace` are CiliumNodeConfigs and, if it is wanted (`agent`), the ConfigMap
-/// `ip-masq-agent`.
+/// `ip-masq-agent`. A kind that stays behind what nodes know of it (`wanted`) is listed anew.
 /// Problems are sent for as long as their receiver lives.
 pub fn spawn_all<S: Sink>(
     client: &Client,
     namespace: &str,
     agent: bool,
+    wanted: watch::Receiver<Versions>,
     sink: &S,
     problems: &mpsc::UnboundedSender<Problems>,
 ) -> JoinSet<()> {
+    let to = To { client, wanted, sink, problems };
     let mut tasks = JoinSet::new();
     for kind in Kind::ALL {
         match kind {
-            Kind::Namespace => spawn::<namespace::Namespace, S>(&mut tasks, client, sink, problems),
-            Kind::Node => spawn::<node::Node, S>(&mut tasks, client, sink, problems),
-            Kind::Pod => spawn::<pod::Pod, S>(&mut tasks, client, sink, problems),
-            Kind::Service => spawn::<service::Service, S>(&mut tasks, client, sink, problems),
-            Kind::EndpointSlice => spawn::<endpoint_slice::Slice, S>(&mut tasks, client, sink, problems),
-            Kind::NetworkPolicy => spawn::<network_policy::Policy, S>(&mut tasks, client, sink, problems),
-            Kind::CiliumIdentity => spawn::<cilium_identity::Identity, S>(&mut tasks, client, sink, problems),
-            Kind::CiliumNode => spawn::<cilium_node::Ledger, S>(&mut tasks, client, sink, problems),
-            Kind::CiliumPodIPPool => spawn::<pod_ip_pool::Pool, S>(&mut tasks, client, sink, problems),
+            Kind::Namespace => to.spawn::<namespace::Namespace>(&mut tasks),
+            Kind::Node => to.spawn::<node::Node>(&mut tasks),
+            Kind::Pod => to.spawn::<pod::Pod>(&mut tasks),
+            Kind::Service => to.spawn::<service::Service>(&mut tasks),
+            Kind::EndpointSlice => to.spawn::<endpoint_slice::Slice>(&mut tasks),
+            Kind::NetworkPolicy => to.spawn::<network_policy::Policy>(&mut tasks),
+            Kind::CiliumIdentity => to.spawn::<cilium_identity::Identity>(&mut tasks),
+            Kind::CiliumNode => to.spawn::<cilium_node::Ledger>(&mut tasks),
+            Kind::CiliumPodIPPool => to.spawn::<pod_ip_pool::Pool>(&mut tasks),
             Kind::CiliumNodeConfig => {
                 let api = Api::<Guarded<cilium_node_config::NodeConfig>>::namespaced(client.clone(), namespace);
-                tasks.spawn(follow::follow(api, watcher::Config::default(), sink.clone(), problems.clone()));
+                to.follow(&mut tasks, api, watcher::Config::default());
             }
-            Kind::ConfigMap => {
-                let namespace = agent.then_some(namespace);
-                spawn_config_map(&mut tasks, client, namespace, sink, problems);
-            }
+            Kind::ConfigMap => to.spawn_config_map(&mut tasks, agent.then_some(namespace)),
         }
     }
     tasks
 }
 
-fn spawn<K: Watched, S: Sink>(
-    tasks: &mut JoinSet<()>,
-    client: &Client,
-    sink: &S,
-    problems: &mpsc::UnboundedSender<Problems>,
-) {
-    let api = Api::<Guarded<K>>::all(client.clone());
-    tasks.spawn(follow::follow::<K, S>(api, watcher::Config::default(), sink.clone(), problems.clone()));
+/// What all watches need.
+struct To<'a, S> {
+    client: &'a Client,
+    wanted: watch::Receiver<Versions>,
+    sink: &'a S,
+    problems: &'a mpsc::UnboundedSender<Problems>,
 }
 
-/// One ConfigMap, by name: that is what the operator may see.
-fn spawn_config_map<S: Sink>(
-    tasks: &mut JoinSet<()>,
-    client: &Client,
-    namespace: Option<&str>,
-    sink: &S,
-    problems: &mpsc::UnboundedSender<Problems>,
-) {
-    let sink = sink.clone();
-    let Some(namespace) = namespace else {
-        // Nothing of a kind that is not wanted exists.
-        tasks.spawn(async move {
-            sink.deliver(Input::Synced(Kind::ConfigMap)).await;
-            std::future::pending().await
-        });
-        return;
-    };
-    let api = Api::<Guarded<config_map::ConfigMap>>::namespaced(client.clone(), namespace);
-    let selected = watcher::Config::default().fields(&format!("metadata.name={}", config_map::NAME));
-    tasks.spawn(follow::follow(api, selected, sink, problems.clone()));
+impl<S: Sink> To<'_, S> {
+    fn follow<K: Watched>(&self, tasks: &mut JoinSet<()>, api: Api<Guarded<K>>, selected: watcher::Config) {
+        let (wanted, sink, problems) = (self.wanted.clone(), self.sink.clone(), self.problems.clone());
+        tasks.spawn(follow::follow(api, selected, wanted, sink, problems));
+    }
+
+    fn spawn<K: Watched>(&self, tasks: &mut JoinSet<()>) {
+        self.follow(tasks, Api::<Guarded<K>>::all(self.client.clone()), watcher::Config::default());
+    }
+
+    /// One ConfigMap, by name: that is what the operator may see.
+    fn spawn_config_map(&self, tasks: &mut JoinSet<()>, namespace: Option<&str>) {
+        let Some(namespace) = namespace else {
+            // Nothing of a kind that is not wanted exists, whatever nodes were told by an operator that wanted it.
+            let sink = self.sink.clone();
+            tasks.spawn(async move {
+                sink.deliver(Input::Listed(Kind::ConfigMap, u64::MAX)).await;
+                sink.deliver(Input::Synced(Kind::ConfigMap)).await;
+                std::future::pending().await
+            });
+            return;
+        };
+        let api = Api::<Guarded<config_map::ConfigMap>>::namespaced(self.client.clone(), namespace);
+        let selected = watcher::Config::default().fields(&format!("metadata.name={}", config_map::NAME));
+        self.follow(tasks, api, selected);
+    }
 }

@@ -1,9 +1,9 @@
 //! A simulation of the stream: the operator's and the node's own session code, with everything behind them, on a clock that is
 //! paused and over a transport that loses, swaps and repeats messages, stalls and breaks; both sides crash.
 //!
-//! What must hold at every moment: what a node holds is what one operator had for it at one revision, never a mixture; and what
-//! always existed is never taken out of its kernel. When the faults end: every node holds what the operators have, and its
-//! kernel is as one that was told only the end.
+//! What must hold at every moment: what a node holds is what one operator had for it at one revision, never a mixture, and never
+//! older than what it held before, whichever operator that was of; and what always existed is never taken out of its kernel. When
+//! the faults end: every node holds what the operators have, and its kernel is as one that was told only the end.
 //!
 //! `AXONEME_SIMULATION_SEEDS` says how many runs there are, `AXONEME_SIMULATION_SEED` names a single one to be seen again.
 

@@ -196,7 +196,7 @@ struct Watch {
 
 impl Watch {
     async fn run(self, committed: Arc<Notify>) {
-        let mut there = BTreeSet::new();
+        let (mut there, mut steps) = (BTreeSet::new(), 0);
         loop {
             tokio::select! {
                 biased;
@@ -208,7 +208,8 @@ impl Watch {
             let Ok(held) = self.state.held().await else { return };
             // Who serves notes a revision a moment after it is made.
             sleep(Duration::from_millis(10)).await;
-            if let Err(what) = self.is_of_one_revision(&held).and_then(|()| self.keeps(&mut there)) {
+            let checked = self.is_of_one_revision(&held).and_then(|()| self.keeps(&mut there));
+            if let Err(what) = checked.and_then(|()| self.only_forward(&held, &mut steps)) {
                 return self.around.wrong(format!("{}: {what}", self.node));
             }
         }
@@ -228,6 +229,17 @@ impl Watch {
             return Ok(());
         }
         Err(format!("holds {:?} at {cursor:?} instead of {:?}", short(&held.scopes), short(&view)))
+    }
+
+    /// No operator takes it back to what was before.
+    fn only_forward(&self, held: &Held, steps: &mut usize) -> Result<(), String> {
+        let Some(cursor) = &held.cursor else { return Ok(()) };
+        let now = self.around.records.steps(&cursor.epoch, cursor.revision).unwrap_or_default();
+        if now < *steps {
+            return Err(format!("is back from step {steps} to {now} at {cursor:?}"));
+        }
+        *steps = now;
+        Ok(())
     }
 
     /// What exists all the time stays in the kernel once it is there.

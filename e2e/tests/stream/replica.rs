@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::rng::Rng;
-use crate::world::{NODES, World, settings};
+use crate::world::{Event, NODES, World, settings};
 
 /// How many removed rows an operator of the simulation remembers: few, so that nodes fall behind.
 const TOMBSTONES: usize = 12;
@@ -45,17 +45,17 @@ pub type View = Vec<HeldScope>;
 /// An operator's journal, and a revision of it.
 type Point = (Vec<u8>, u64);
 
-/// By node.
-type Views = BTreeMap<&'static str, View>;
+/// By node; and how many steps that is the outcome of, at least.
+type Views = (BTreeMap<&'static str, View>, usize);
 
 /// What every node was to have at every revision.
 #[derive(Debug, Default)]
 pub struct Records(Mutex<BTreeMap<Point, Views>>);
 
 impl Records {
-    fn note(&self, epoch: [u8; 16], handle: &Handle) {
+    fn note(&self, epoch: [u8; 16], handle: &Handle, steps: usize) {
         handle.with_journal(|journal| {
-            let mut views = Views::new();
+            let mut views = BTreeMap::new();
             for node in NODES {
                 let Some(grant) = journal.grant(node) else { continue };
                 let view = grant.iter().map(|scope| {
@@ -70,13 +70,20 @@ impl Records {
                 });
                 views.insert(node, view.collect());
             }
-            self.0.lock().unwrap().insert((epoch.to_vec(), journal.revision()), views);
+            let mut records = self.0.lock().unwrap();
+            // Steps of which nothing follows make no revision.
+            records.entry((epoch.to_vec(), journal.revision())).or_insert((views, steps));
         });
+    }
+
+    /// How many steps a revision is the outcome of, at least.
+    pub fn steps(&self, epoch: &[u8], revision: u64) -> Option<usize> {
+        Some(self.0.lock().unwrap().get(&(epoch.to_vec(), revision))?.1)
     }
 
     /// What `node` was to have; `None` if that revision is not known, or the node was not.
     pub fn view(&self, epoch: &[u8], revision: u64, node: &str) -> Option<View> {
-        self.0.lock().unwrap().get(&(epoch.to_vec(), revision))?.get(node).cloned()
+        self.0.lock().unwrap().get(&(epoch.to_vec(), revision))?.0.get(node).cloned()
     }
 }
 
@@ -124,27 +131,37 @@ impl Replica {
             async move {
                 // Both have to be there for as long as the process is.
                 let _kept = (operators, outputs);
-                let (mut at, objects) = {
+                let (mut at, objects, versions) = {
                     let world = world.lock().unwrap();
                     let at = world.log.len().saturating_sub(behind).max(1);
-                    (at, world.log.list(at))
+                    (at, world.log.list(at), world.log.versions(at))
                 };
                 for object in objects {
                     handle.send(Input::Upsert(object)).await.unwrap();
                 }
                 for kind in Kind::ALL {
+                    handle.send(Input::Seen(kind, versions.of(kind))).await.unwrap();
                     handle.send(Input::Synced(kind)).await.unwrap();
                 }
                 sleep(COMMITTED).await;
+                // Its watches lag, but not for as long as a node is held up.
+                if behind > 0 && rng.permille(300) {
+                    records.note(epoch, &handle, at);
+                    sleep(rng.millis(500, 4_000)).await;
+                }
                 loop {
-                    records.note(epoch, &handle);
+                    records.note(epoch, &handle, at);
                     seen.store(at, Ordering::Relaxed);
                     happened.wait_for(|steps| *steps > at).await.unwrap();
                     sleep(rng.millis(1, 60)).await;
                     let events = world.lock().unwrap().log.step(at);
                     at += 1;
+                    let kinds: Vec<Kind> = events.iter().map(Event::kind).collect();
                     for event in events {
                         handle.send(event.into()).await.unwrap();
+                    }
+                    for kind in kinds {
+                        handle.send(Input::Seen(kind, at as u64)).await.unwrap();
                     }
                     sleep(COMMITTED).await;
                 }

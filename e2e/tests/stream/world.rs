@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axoneme_operator::engine::{Config, Engine, Input};
-use axoneme_operator::object::{Kind, Object, ObjectKey};
+use axoneme_operator::object::{Kind, Object, ObjectKey, Versions};
 use axoneme_operator::watch;
 use axoneme_proto::tables::{RoutingMode, Settings};
 use serde_json::{Value, json};
@@ -25,6 +25,15 @@ pub const STABLE_SERVICE: &str = "10.96.0.1";
 pub enum Event {
     Upsert(Object),
     Delete(ObjectKey),
+}
+
+impl Event {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Upsert(object) => object.key().kind,
+            Self::Delete(key) => key.kind,
+        }
+    }
 }
 
 impl From<Event> for Input {
@@ -49,6 +58,15 @@ impl Log {
 
     pub fn step(&self, number: usize) -> Vec<Event> {
         self.steps[number].clone()
+    }
+
+    /// How new all is after the first `steps` steps: a step is a version.
+    pub fn versions(&self, steps: usize) -> Versions {
+        let mut versions = Versions::default();
+        for (number, events) in (1..).zip(&self.steps[..steps]) {
+            events.iter().for_each(|event| versions.raise(event.kind(), number));
+        }
+        versions
     }
 
     /// All objects after the first `steps` steps.

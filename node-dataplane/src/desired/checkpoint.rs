@@ -9,7 +9,7 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use axoneme_proto::Scope;
-use axoneme_proto::nodesync::Cursor;
+use axoneme_proto::nodesync::{Cursor, InputVersion};
 use prost::Message;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -66,6 +66,9 @@ pub struct Header {
     /// Some row was refused: the journal would not send it again.
     #[prost(bool, tag = "8")]
     pub refused: bool,
+    /// What the rows were made of.
+    #[prost(message, repeated, tag = "9")]
+    pub inputs: Vec<InputVersion>,
 }
 
 /// A node-local id.
@@ -165,6 +168,7 @@ impl Checkpoint {
             policies,
             features: super::FEATURES,
             refused: !desired.rejected().is_empty(),
+            inputs: desired.inputs(),
         };
         let from = self.path.with_extension("new");
         let file = write(&from, &header, desired).map_err(|source| self.io(source))?;
@@ -204,6 +208,7 @@ impl Checkpoint {
             }
         }
         // A journal sends a row once. What this build could not or cannot take in comes again only by comparing hashes.
+        desired.made_of(std::mem::take(&mut header.inputs));
         desired.restore_cursor(header.cursor.take().filter(|_| !lost), header.complete);
         Ok(Some((desired, header)))
     }
@@ -329,4 +334,27 @@ fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     let length = bytes.len() as u64;
     if file.metadata()?.len() == length { Ok(()) } else { file.set_len(length) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Change;
+
+    #[test]
+    fn what_rows_were_made_of_outlives_the_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = Checkpoint::new(folder.path().join("checkpoint"));
+        let mut desired = Desired::new("n1");
+        for (kind, version) in [("Pod", 7), ("Node", 3), ("Pod", 5)] {
+            // The operator that was told last may know less: an etcd was restored.
+            let inputs = vec![InputVersion { kind: kind.into(), version }];
+            desired.commit(Change { epoch: vec![1], to_revision: 1, inputs, ..Change::default() });
+        }
+        checkpoint.write(&desired, Vec::new(), Vec::new()).unwrap().finish().unwrap();
+        let (restored, _) = checkpoint.read("n1").unwrap().unwrap();
+        let told = |desired: &Desired| desired.inputs().into_iter().map(|i| (i.kind, i.version)).collect::<Vec<_>>();
+        assert_eq!(told(&restored), [("Node".to_owned(), 3), ("Pod".to_owned(), 5)]);
+        assert_eq!(told(&restored), told(&desired));
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use axoneme_proto::buckets::{bucket, is_count};
-use axoneme_proto::nodesync::{Buckets, Cursor, FailureCode, Row, RowKey};
+use axoneme_proto::nodesync::{Buckets, Cursor, FailureCode, InputVersion, Row, RowKey};
 use axoneme_proto::{Scope, Table};
 use ipnet::IpNet;
 
@@ -33,6 +33,8 @@ pub struct Change {
     pub dropped_scopes: Vec<String>,
     /// The operator's own inputs were complete.
     pub inputs_complete: bool,
+    /// What it is made of, where that is not what the change before was made of.
+    pub inputs: Vec<InputVersion>,
 }
 
 impl Change {
@@ -165,6 +167,7 @@ impl Desired {
         }
         self.cursor = Some(Cursor { epoch, revision: to_revision });
         self.complete |= change.inputs_complete;
+        self.made_of(change.inputs);
         dirty
     }
 
@@ -244,6 +247,10 @@ impl Desired {
 
     pub(super) fn restore_scope(&mut self, scope: &Scope) {
         self.store.hold(scope);
+    }
+
+    pub(super) fn made_of(&mut self, inputs: Vec<InputVersion>) {
+        self.inputs.extend(inputs.into_iter().map(|input| (input.kind, input.version)));
     }
 
     pub(super) fn restore_cursor(&mut self, cursor: Option<Cursor>, complete: bool) {

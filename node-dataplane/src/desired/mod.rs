@@ -15,7 +15,7 @@ pub mod store;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use axoneme_proto::nodesync::{Cursor, FailureCode, Feature};
+use axoneme_proto::nodesync::{Cursor, FailureCode, Feature, InputVersion};
 use axoneme_proto::tables::{self, PolicyDirection};
 use axoneme_proto::{Scope, Table};
 
@@ -51,6 +51,8 @@ pub struct Desired {
     index: Index,
     rejected: BTreeMap<RowId, Rejection>,
     cursor: Option<Cursor>,
+    /// Newest resourceVersions that rows were made of, by kind.
+    inputs: BTreeMap<String, u64>,
     complete: bool,
 }
 
@@ -64,6 +66,7 @@ impl Desired {
             index: Index::default(),
             rejected: BTreeMap::new(),
             cursor: None,
+            inputs: BTreeMap::new(),
             complete: false,
         }
     }
@@ -84,6 +87,12 @@ impl Desired {
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.cursor.as_ref().map_or(0, |cursor| cursor.revision)
+    }
+
+    /// What the rows were made of, as operators have told: another one that knows less is to catch up first.
+    #[must_use]
+    pub fn inputs(&self) -> Vec<InputVersion> {
+        self.inputs.iter().map(|(kind, &version)| InputVersion { kind: kind.clone(), version }).collect()
     }
 
     /// Whether the operator's inputs were complete for what is held: only then does absence mean anything.

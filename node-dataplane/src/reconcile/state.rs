@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use axoneme_proto::nodesync::{Cursor, HeldScope, ToldPod};
+use axoneme_proto::nodesync::{Cursor, HeldScope, InputVersion, ToldPod};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -21,6 +21,8 @@ pub struct Held {
     pub cursor: Option<Cursor>,
     /// Scopes and their hashes.
     pub scopes: Vec<HeldScope>,
+    /// What it was made of.
+    pub inputs: Vec<InputVersion>,
 }
 
 /// What the task is asked and told.

@@ -129,7 +129,8 @@ impl Task {
             }
             Command::Held(reply) => {
                 let desired = self.engine.desired();
-                let held = Held { cursor: desired.cursor().cloned(), scopes: desired.store().held() };
+                let (cursor, scopes) = (desired.cursor().cloned(), desired.store().held());
+                let held = Held { cursor, scopes, inputs: desired.inputs() };
                 let _ = reply.send(held);
             }
             Command::Nodes(reply) => {

@@ -154,6 +154,7 @@ fn hello(me: &Me, held: Held) -> Hello {
         features: FEATURES,
         cursor: held.cursor,
         scopes: held.scopes,
+        inputs: held.inputs,
         version: me.version.clone(),
         boot_id: me.boot_id.clone(),
     }

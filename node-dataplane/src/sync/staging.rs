@@ -93,6 +93,7 @@ impl Staging {
         self.next += 1;
         change.snapshots.extend(delta.snapshots);
         change.buckets.extend(delta.buckets);
+        change.inputs.extend(delta.inputs);
         change.upserts.extend(delta.upserts);
         change.removals.extend(delta.removals);
         change.dropped_scopes.extend(delta.dropped_scopes);

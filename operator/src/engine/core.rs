@@ -21,7 +21,7 @@ use crate::compile::{cluster, endpoint, node, policy, scopes, service};
 use crate::config::IpamMode;
 use crate::identity::Reserved;
 use crate::index::{Dirty, Index};
-use crate::object::{Kind, Name};
+use crate::object::{Kind, Name, Versions};
 use crate::publish::acks::Acks;
 use crate::publish::journal::{Batch, Committed};
 use crate::table::{EncodedRow, RowId};
@@ -70,6 +70,9 @@ pub struct Core {
     config: Config,
     index: Index,
     synced: BTreeSet<Kind>,
+    /// The newest objects that were taken in, and what is as good as taken in.
+    seen: Versions,
+    listed: Versions,
     complete: bool,
     acks: Acks,
     /// Where each pod's rows were published: they move with identity and node.
@@ -115,6 +118,8 @@ impl Core {
             config,
             index,
             synced: BTreeSet::new(),
+            seen: Versions::default(),
+            listed: Versions::default(),
             complete: false,
             acks: Acks::default(),
             published: HashMap::new(),
@@ -138,6 +143,8 @@ impl Core {
             Input::Upsert(object) => self.index.upsert(object),
             Input::Delete(key) => self.index.delete(&key),
             Input::Synced(kind) => drop(self.synced.insert(kind)),
+            Input::Seen(kind, version) => self.seen.raise(kind, version),
+            Input::Listed(kind, version) => self.listed.raise(kind, version),
             Input::Observed { node, event } => self.index.observe(&node, &event),
             Input::Session { node, session, event } => {
                 self.acks.event(&node, session, &event, now);
@@ -160,6 +167,12 @@ impl Core {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// How new the inputs are, once they are committed.
+    #[must_use]
+    pub fn inputs(&self) -> Versions {
+        self.seen.max(&self.listed)
     }
 
     /// The joined inputs.
@@ -195,7 +208,7 @@ impl Core {
             self.renew_demands(&mut outcome);
             return outcome;
         }
-        let mut batch = Batch::default();
+        let mut batch = Batch { inputs: self.seen, ..Batch::default() };
         if first || dirty.settings {
             let agent = self.config.masquerade_agent;
             let (id, row) = cluster::settings(&self.config.settings, &self.index, agent);

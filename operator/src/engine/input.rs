@@ -15,6 +15,11 @@ pub enum Input {
     Delete(ObjectKey),
     /// The first list of this kind is complete (all its objects were upserted before), or the API server does not have it.
     Synced(Kind),
+    /// Of this kind everything up to this resourceVersion was said before.
+    Seen(Kind, u64),
+    /// A consistent list of this kind is complete that began after somebody spoke of this resourceVersion: what is said now is
+    /// as new, also where its versions are lower.
+    Listed(Kind, u64),
     /// From a node's stream of observations.
     Observed {
         /// The node that the certificate names.

@@ -8,7 +8,8 @@
 //! outputs.demands                             // watch::Receiver<Arc<Demands>>: identity/, ipam/
 //! outputs.reports                             // mpsc::UnboundedReceiver<Report>: status/
 //!
-//! let mut session = handle.open(&node, &hello)?;          // publish/server, after the certificate was checked
+//! handle.catch_up(&hello).await                           // publish/server, after the certificate was checked
+//! let mut session = handle.open(&node, &hello)?;
 //! send(session.welcome());                                // Welcome without `operators`, to be filled in
 //! loop { select! {
 //!     news = session.next() => send(news?),               // a chunk or a Told; cancel safe; waits for the window
@@ -20,6 +21,7 @@
 mod barrier;
 mod core;
 mod demands;
+mod freshness;
 mod input;
 mod ledger;
 mod mailbox;
@@ -38,6 +40,7 @@ pub use core::{Config, Core, Outcome};
 pub use demands::{
     AddressDemand, Adoption, Demands, Families, IdentityDemand, NodeDemand, Release, Unmet, UnmetReason,
 };
+pub use freshness::CaughtUp;
 pub use input::{Input, Observed, SessionEvent};
 pub use metrics::PodMetrics;
 pub use pools::{MultiPool, PreAllocation, take_back};

@@ -11,10 +11,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::core::{Config, Core, Outcome};
 use super::demands::Demands;
+use super::freshness::{CaughtUp, Freshness};
 use super::input::{Input, SessionEvent};
 use super::mailbox::{Mailbox, Mailboxes};
 use super::metrics::PodMetrics;
 use super::reports::Report;
+use crate::object::Versions;
 use crate::publish::journal::Journal;
 use crate::publish::session::{Refused, Rung, SessionState};
 
@@ -46,6 +48,7 @@ pub struct Engine {
     sessions: mpsc::UnboundedReceiver<Input>,
     questions: mpsc::Receiver<oneshot::Sender<Vec<Follower>>>,
     pulse: watch::Sender<Pulse>,
+    known: watch::Sender<Versions>,
     mailboxes: Mailboxes,
     metrics: PodMetrics,
     demands: watch::Sender<Arc<Demands>>,
@@ -71,6 +74,7 @@ pub struct Handle {
     questions: mpsc::Sender<oneshot::Sender<Vec<Follower>>>,
     journal: Arc<RwLock<Journal>>,
     pulse: watch::Receiver<Pulse>,
+    freshness: Freshness,
     mailboxes: Mailboxes,
     next_session: Arc<AtomicU64>,
 }
@@ -89,6 +93,7 @@ impl Engine {
         let (sessions_in, sessions) = mpsc::unbounded_channel();
         let (questions_in, questions) = mpsc::channel(QUESTIONS);
         let (pulse, pulse_out) = watch::channel(Pulse::default());
+        let (known, freshness) = Freshness::new();
         let (demands, demands_out) = watch::channel(Arc::default());
         let (reports, reports_out) = mpsc::unbounded_channel();
         let handle = Handle {
@@ -97,13 +102,15 @@ impl Engine {
             questions: questions_in,
             journal: Arc::clone(&journal),
             pulse: pulse_out,
+            freshness,
             mailboxes: Mailboxes::default(),
             next_session: Arc::default(),
         };
         let metrics = PodMetrics::default();
         let outputs = Outputs { demands: demands_out, reports: reports_out, metrics: metrics.clone() };
         let (core, mailboxes) = (Core::new(config), handle.mailboxes.clone());
-        let engine = Self { core, journal, inputs, sessions, questions, pulse, mailboxes, metrics, demands, reports };
+        let engine =
+            Self { core, journal, inputs, sessions, questions, pulse, known, mailboxes, metrics, demands, reports };
         (engine, handle, outputs)
     }
 
@@ -174,6 +181,8 @@ impl Engine {
         };
         let pulse = Pulse { complete: self.core.is_complete(), revision, barrier };
         self.pulse.send_if_modified(|old| std::mem::replace(old, pulse) != pulse);
+        let known = self.core.inputs();
+        self.known.send_if_modified(|old| std::mem::replace(old, known) != known);
         self.metrics.count(&outcome.barriers, &outcome.published);
         self.mailboxes.deliver(outcome.barriers.told);
         // Whoever does not listen does not want to know.
@@ -213,6 +222,21 @@ impl Handle {
     /// When the engine has ended.
     pub async fn complete(&self) -> Result<(), EngineEnded> {
         self.pulse.clone().wait_for(|pulse| pulse.complete).await.map(|_| ()).map_err(|_| EngineEnded)
+    }
+
+    /// Waits, but not for long, until this replica knows what the rows of this node were made of. Those of its own journal it does.
+    pub async fn catch_up(&self, hello: &Hello) -> CaughtUp {
+        let epoch = self.with_journal(Journal::epoch);
+        match &hello.cursor {
+            Some(cursor) if *cursor.epoch == epoch => CaughtUp::AtOnce,
+            _ => self.freshness.catch_up(hello).await,
+        }
+    }
+
+    /// What nodes have spoken of. A watch that is behind that, and stays so, should list anew.
+    #[must_use]
+    pub fn wanted(&self) -> watch::Receiver<Versions> {
+        self.freshness.wanted()
     }
 
     /// Every node of the cluster, and how far it follows this replica.

@@ -16,6 +16,7 @@ mod policy;
 mod pool;
 mod selector;
 mod service;
+mod versions;
 
 pub use ipam::{CiliumIdentity, CiliumNode, LedgerAddress, NodePool, PoolEntry, PoolRequest};
 pub use key::{Kind, Name, ObjectKey};
@@ -28,6 +29,7 @@ pub use policy::{Direction, IpBlock, NetworkPolicy, Peer, PolicyPort, PolicyRule
 pub use pool::{DEFAULT_POOL, IP_POOL, IPV4_POOL, IPV6_POOL, PodIpPool, PoolCidrs, PoolNames};
 pub use selector::{Operator, Requirement, Selector};
 pub use service::{Endpoint, EndpointSlice, Service, ServiceKind, ServicePort, SlicePort};
+pub use versions::Versions;
 
 use std::fmt;
 use std::sync::Arc;

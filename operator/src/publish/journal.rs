@@ -7,6 +7,7 @@ use axoneme_proto::Scope;
 use axoneme_proto::nodesync::Table;
 
 use super::digest::Digests;
+use crate::object::Versions;
 use crate::table::{Change, EncodedRow, Log, RowId};
 
 /// The scopes of one node.
@@ -19,6 +20,8 @@ pub struct Batch {
     pub rows: BTreeMap<RowId, Option<EncodedRow>>,
     /// Nodes whose scopes are these now, or that are gone.
     pub grants: BTreeMap<Arc<str>, Option<BTreeSet<Scope>>>,
+    /// What the rows are made of now.
+    pub inputs: Versions,
 }
 
 /// What came of a commit.
@@ -38,6 +41,7 @@ pub struct Journal {
     digests: Digests,
     grants: HashMap<Arc<str>, Grant>,
     barrier: u64,
+    inputs: Versions,
 }
 
 impl Journal {
@@ -45,7 +49,7 @@ impl Journal {
     #[must_use]
     pub fn new(epoch: [u8; 16], tombstones: usize) -> Self {
         let (digests, grants) = (Digests::default(), HashMap::new());
-        Self { epoch, rows: Log::new(tombstones), digests, grants, barrier: 0 }
+        Self { epoch, rows: Log::new(tombstones), digests, grants, barrier: 0, inputs: Versions::default() }
     }
 
     /// Applies a batch; rows that are equal to what is there change nothing.
@@ -83,7 +87,14 @@ impl Journal {
                 None => drop(self.grants.remove(&node)),
             }
         }
+        self.inputs = batch.inputs;
         Committed { revision: self.rows.revision(), pods }
+    }
+
+    /// What the rows are made of.
+    #[must_use]
+    pub fn inputs(&self) -> &Versions {
+        &self.inputs
     }
 
     /// Its name.

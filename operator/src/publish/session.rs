@@ -17,6 +17,7 @@ use axoneme_proto::{PROTOCOL, PROTOCOL_BUCKETS, Scope};
 
 use self::chunk::{Chunks, Upsert};
 use super::journal::{Grant, Journal};
+use crate::object::Versions;
 use crate::table::{Change, RowId};
 
 /// Deltas that are sent and not acknowledged may have this many bytes before the session waits.
@@ -92,6 +93,8 @@ pub struct SessionState {
     chunks: Option<Chunks>,
     /// Deltas not yet acknowledged: to which revision, how many bytes.
     sent: VecDeque<(u64, usize)>,
+    /// What the node was told that its rows are made of.
+    told: Versions,
 }
 
 impl SessionState {
@@ -151,6 +154,7 @@ impl SessionState {
             first: cursor.is_none(),
             chunks: None,
             sent: VecDeque::new(),
+            told: Versions::default(),
         };
         Ok((session, welcome, rung))
     }
@@ -261,8 +265,10 @@ impl SessionState {
                 inputs_complete: true,
                 ack_at_once: barrier,
                 buckets,
+                inputs: journal.inputs().since(&self.told),
                 ..Delta::default()
             };
+            self.told = *journal.inputs();
             let (chunks, bytes) = Chunks::new(head, upserts, removals, dropped);
             self.chunks = Some(chunks);
             self.sent.push_back((to, bytes));

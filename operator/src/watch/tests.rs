@@ -24,7 +24,11 @@ fn object<K: Watched>(json: serde_json::Value) -> (Object, Vec<Problem>) {
 }
 
 fn pod(name: &str, uid: &str) -> Guarded<pod::Pod> {
-    decode(json!({"metadata": {"namespace": "a", "name": name, "uid": uid, "resourceVersion": "1"}}))
+    pod_of(name, uid, 1)
+}
+
+fn pod_of(name: &str, uid: &str, version: u64) -> Guarded<pod::Pod> {
+    decode(json!({"metadata": {"namespace": "a", "name": name, "uid": uid, "resourceVersion": version.to_string()}}))
 }
 
 fn drain(receiver: &mut mpsc::UnboundedReceiver<Input>) -> Vec<String> {
@@ -34,6 +38,7 @@ fn drain(receiver: &mut mpsc::UnboundedReceiver<Input>) -> Vec<String> {
             Input::Upsert(object) => format!("+{}", object.key()),
             Input::Delete(key) => format!("-{key}"),
             Input::Synced(kind) => format!("synced {kind}"),
+            Input::Seen(kind, version) => format!("{kind} up to {version}"),
             other => format!("{other:?}"),
         });
     }
@@ -48,7 +53,7 @@ async fn a_relist_says_what_is_gone_and_what_was_replaced() {
     for event in [Event::Init, Event::InitApply(pod("x", "1")), Event::InitApply(pod("y", "2")), Event::InitDone] {
         assert!(known.event(event).await);
     }
-    assert_eq!(drain(&mut inputs), ["+Pod a/x", "+Pod a/y", "synced Pod"]);
+    assert_eq!(drain(&mut inputs), ["+Pod a/x", "+Pod a/y", "Pod up to 1", "synced Pod"]);
     for event in [Event::Apply(pod("z", "3")), Event::Delete(pod("z", "3")), Event::Delete(pod("z", "3"))] {
         known.event(event).await;
     }
@@ -60,6 +65,28 @@ async fn a_relist_says_what_is_gone_and_what_was_replaced() {
     assert_eq!(drain(&mut inputs), ["-Pod a/x", "+Pod a/x", "-Pod a/y"]);
     known.absent().await;
     assert_eq!(drain(&mut inputs), Vec::<String>::new(), "nothing is gone because it was not heard of");
+}
+
+#[tokio::test]
+async fn how_new_things_are_is_said_behind_them() {
+    let (sink, mut inputs) = mpsc::unbounded_channel();
+    let (problems, _) = mpsc::unbounded_channel();
+    let mut known = Known::<pod::Pod, _>::new(sink, problems);
+    for event in [Event::Init, Event::InitApply(pod_of("x", "1", 7)), Event::InitApply(pod_of("y", "2", 5))] {
+        known.event(event).await;
+    }
+    assert_eq!(drain(&mut inputs), ["+Pod a/x", "+Pod a/y"], "something older may follow");
+    known.event(Event::InitDone).await;
+    assert_eq!(drain(&mut inputs), ["Pod up to 7", "synced Pod"]);
+    known.event(Event::Apply(pod_of("z", "3", 8))).await;
+    known.event(Event::Delete(pod_of("z", "3", 9))).await;
+    assert_eq!(drain(&mut inputs), ["+Pod a/z", "Pod up to 8", "-Pod a/z", "Pod up to 9"]);
+    // A list that was asked for, after versions went back.
+    known.asked = Some(12);
+    for event in [Event::Init, Event::InitApply(pod_of("x", "1", 4)), Event::InitDone] {
+        known.event(event).await;
+    }
+    assert_eq!(drain(&mut inputs), ["+Pod a/x", "-Pod a/y", "Listed(Pod, 12)"]);
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
-//! The operator's words with a real API server: definitions, and objects that nothing is done with yet.
+//! The operator's words with a real API server: definitions, objects that nothing is done with yet, and how new its watches are.
 //!
 //! `cargo test -p axoneme-operator --test api_server` starts an API server of its own for each test.
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod definitions;
+mod freshness;
 mod unimplemented;
 
 use std::fs;

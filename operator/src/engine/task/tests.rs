@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use axoneme_proto::nodesync::Detached;
+use axoneme_proto::nodesync::{Cursor, Detached, InputVersion};
 use axoneme_proto::tables::Settings;
 use prost::Message;
 
@@ -104,6 +104,45 @@ async fn nobody_is_served_before_every_kind_is_synced() {
     handle.send(Input::Synced(Kind::ALL[0])).await.unwrap();
     handle.complete().await.unwrap();
     assert!(handle.open(&"n1".into(), &hello()).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_knows_more_waits_until_that_is_known_here_too() {
+    let (handle, _outputs) = start();
+    tell(&handle, [node()]).await;
+    handle.send(Input::Seen(Kind::Node, 5)).await.unwrap();
+    synced(&handle).await;
+    let says = |kind: &str, version| {
+        let inputs = vec![InputVersion { kind: kind.into(), version }];
+        Hello { inputs, cursor: Some(Cursor { epoch: vec![9; 16], revision: 3 }), ..hello() }
+    };
+    // As old, or of what nobody here watches.
+    for known in [hello(), says("Node", 5), says("CiliumSomething", 9)] {
+        assert_eq!(handle.catch_up(&known).await, CaughtUp::AtOnce);
+    }
+    // This very journal has told it so.
+    let own = Hello { cursor: Some(Cursor { epoch: vec![7; 16], revision: 1 }), ..says("Node", 6) };
+    assert_eq!(handle.catch_up(&own).await, CaughtUp::AtOnce);
+
+    let waiting = tokio::spawn({
+        let (handle, hello) = (handle.clone(), says("Node", 6));
+        async move { handle.catch_up(&hello).await }
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!waiting.is_finished());
+    assert_eq!(handle.wanted().borrow().of(Kind::Node), 6, "the watch knows what it is waited for");
+    handle.send(Input::Seen(Kind::Node, 7)).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), CaughtUp::Waited);
+
+    // Of an etcd that was restored: it will never be reached, and a list is as good.
+    let start = Instant::now();
+    assert_eq!(handle.catch_up(&says("Node", 100)).await, CaughtUp::Behind(vec![Kind::Node]));
+    assert_eq!(start.elapsed().as_secs(), 10);
+    handle.send(Input::Listed(Kind::Node, 100)).await.unwrap();
+    assert_eq!(handle.catch_up(&says("Node", 100)).await, CaughtUp::Waited);
+    assert_eq!(handle.catch_up(&says("Node", 100)).await, CaughtUp::AtOnce);
+    let mut session = handle.open(&"n1".into(), &says("Node", 100)).unwrap();
+    assert_eq!(delta(&mut session).await.inputs, [InputVersion { kind: "Node".into(), version: 5 }]);
 }
 
 #[tokio::test(start_paused = true)]

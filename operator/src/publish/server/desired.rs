@@ -13,10 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Status;
-use tracing::{Instrument, info, info_span};
+use tracing::{Instrument, info, info_span, warn};
 
 use super::sessions::Sessions;
-use crate::engine::{Handle, News, Session, SessionEnded};
+use crate::engine::{CaughtUp, Handle, News, Session, SessionEnded};
 use crate::publish::join::{Registrar, Vouch};
 use crate::publish::session::{Refused, Rung};
 use crate::publish::tls::NodeName;
@@ -146,10 +146,19 @@ impl<V: Vouch> Desired<V> {
         Ok(())
     }
 
-    /// Waits until this replica knows everything, and the node.
+    /// Waits until this replica knows everything, the node, and what that knows.
     async fn begin(&self, hello: &Hello) -> Result<Session, Status> {
         let node: Arc<str> = Arc::from(self.node.name.as_str());
         self.engine.complete().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let caught_up = self.engine.catch_up(hello).await;
+        self.sessions.metrics().caught_up(&caught_up);
+        match caught_up {
+            CaughtUp::AtOnce => {}
+            CaughtUp::Waited => info!("the node knew more than this operator, which has caught up"),
+            CaughtUp::Behind(kinds) => {
+                warn!(?kinds, "the node knows more than this operator, and is served all the same")
+            }
+        }
         for _ in 0..UNKNOWN_NODE.1 {
             match self.engine.open(&node, hello) {
                 Err(Refused::UnknownNode(_)) => tokio::time::sleep(UNKNOWN_NODE.0).await,

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry as Metrics;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::CaughtUp;
 use crate::publish::session::Rung;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -22,6 +23,8 @@ struct RungLabel {
 pub struct SessionMetrics {
     open: Gauge,
     opened: Family<RungLabel, Counter>,
+    held: Counter,
+    behind: Counter,
     rows: Counter,
     bytes: Counter,
 }
@@ -32,9 +35,23 @@ impl SessionMetrics {
         let own = Self::default();
         metrics.register("nodesync_sessions", "Nodes that are served", own.open.clone());
         metrics.register("nodesync_sessions_opened", "Sessions by how they resumed", own.opened.clone());
+        let held = "Sessions that waited until inputs were as new as what their nodes held";
+        metrics.register("nodesync_sessions_held", held, own.held.clone());
+        let behind = "Sessions that were served from inputs older than what their nodes held";
+        metrics.register("nodesync_sessions_behind", behind, own.behind.clone());
         metrics.register("nodesync_rows_sent", "Rows and removals sent to nodes", own.rows.clone());
         metrics.register("nodesync_bytes_sent", "Bytes of rows sent to nodes", own.bytes.clone());
         own
+    }
+
+    /// Counts what came of a node that knew more.
+    pub(super) fn caught_up(&self, caught_up: &CaughtUp) {
+        let counter = match caught_up {
+            CaughtUp::AtOnce => return,
+            CaughtUp::Waited => &self.held,
+            CaughtUp::Behind(_) => &self.behind,
+        };
+        counter.inc();
     }
 
     /// Counts a delta.

@@ -8,6 +8,7 @@ use axoneme_proto::tables;
 use prost::Message;
 
 use super::*;
+use crate::object::Kind;
 use crate::publish::journal::Batch;
 use crate::table::{EncodedRow, RowId};
 
@@ -307,6 +308,33 @@ fn a_large_scope_that_has_nothing_in_common_or_an_old_node_is_sent_whole() {
     strange.scopes[1].buckets.push(0);
     let (mut session, ..) = SessionState::open(&other, &NODE.into(), &strange).unwrap();
     assert_eq!(session.next(&other).unwrap().unwrap().snapshots, ["services"]);
+}
+
+#[test]
+fn a_node_is_told_what_its_rows_are_made_of_once() {
+    let (mut journal, mut node, _) = started();
+    let seen = |journal: &mut Journal, pods, rows: &[(&str, &str)]| {
+        let mut batch = Batch::default();
+        batch.inputs.raise(Kind::Pod, pods);
+        batch.inputs.raise(Kind::Service, 4);
+        for (key, value) in rows {
+            let id = RowId::new(Scope::Cluster, Table::Namespace, *key);
+            let row = EncodedRow::new(&id, &tables::Namespace { name: (*value).into(), has_policy: false }, 0);
+            batch.rows.insert(id, Some(row));
+        }
+        journal.commit(batch);
+    };
+    let told = |delta: Delta| delta.inputs.into_iter().map(|input| (input.kind, input.version)).collect::<Vec<_>>();
+    seen(&mut journal, 7, &[]);
+    let (mut session, _) = open(&journal, &mut node);
+    assert_eq!(session.next(&journal), Ok(None), "no row depends on it");
+    seen(&mut journal, 8, &[("a", "2")]);
+    let delta = session.next(&journal).unwrap().unwrap();
+    assert_eq!(told(delta), [("Pod".to_owned(), 8), ("Service".to_owned(), 4)]);
+    seen(&mut journal, 9, &[("a", "3")]);
+    assert_eq!(told(session.next(&journal).unwrap().unwrap()), [("Pod".to_owned(), 9)]);
+    seen(&mut journal, 9, &[("a", "4")]);
+    assert_eq!(told(session.next(&journal).unwrap().unwrap()), []);
 }
 
 #[test]
