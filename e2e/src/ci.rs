@@ -22,8 +22,8 @@ const VALUES: &str = "e2e/tests/cluster/values.yaml";
 /// Scenarios whose way through the data path depends on families and routing: they run on a second cluster too.
 const PATHS: [&str; 6] = ["pods::", "services::", "outside::", "packets::", "host::", "bandwidth::"];
 
-/// The operator's tests with an API server, which has to be built for them.
-const API_SERVER: &str = "api_server";
+/// Tests with an API server, which has to be built for them: package and name.
+const API_SERVER: [(&str, &str); 2] = [("axoneme-operator", "api_server"), ("axoneme-e2e", "authority")];
 
 /// A sample of upstream's specs, one of each kind; all of them are `make conformance SUITE=netpol`.
 const SAMPLE: &str = "should enforce policy based on Ports|default-deny-all|should allow egress access on one named port|\
@@ -36,7 +36,7 @@ pub fn lint(cluster: &Cluster) -> Result<()> {
     let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     task("cargo clippy", cargo(cluster).args(clippy))?;
     // Not among all targets, because a plain `cargo test` shall not run them.
-    for (package, test) in [("axoneme-e2e", "cluster"), ("axoneme-e2e", "skew"), ("axoneme-operator", API_SERVER)] {
+    for (package, test) in [("axoneme-e2e", "cluster"), ("axoneme-e2e", "skew")].into_iter().chain(API_SERVER) {
         let clippy = ["clippy", "--quiet", "--package", package, "--test", test, "--locked", "--", "-D", "warnings"];
         task(&format!("cargo clippy, {test}"), cargo(cluster).args(clippy))?;
     }
@@ -64,8 +64,10 @@ pub fn test(cluster: &Cluster) -> Result<()> {
     heading("End to end: what is needed");
     gobuild::build_all(&cluster.paths, &gobuild::ALL)?;
     images::dns_image(&cluster.paths)?;
-    let api_server = ["test", "--quiet", "--locked", "--package", "axoneme-operator", "--test", API_SERVER];
-    task("operator and API server", cargo(cluster).args(api_server))?;
+    for (package, test) in API_SERVER {
+        let arguments = ["test", "--quiet", "--locked", "--package", package, "--test", test];
+        task(&format!("with an API server: {test}"), cargo(cluster).args(arguments))?;
+    }
     images::axoneme_images(&cluster.paths)?;
     cluster.down()?;
     if let Err(error) = end_to_end(cluster) {

@@ -10,7 +10,7 @@ mod election;
 mod lease;
 mod rival;
 
-pub use authority::{CA_SECRET, CaError, ensure_authority, follow_authority};
+pub use authority::{CA_INTERVAL, CA_SECRET, CaError, ensure_authority, follow_authority};
 pub use definitions::{DefinitionError, apply_definitions};
 pub use directory::{Directory, DirectoryError, OPERATORS_CONFIG_MAP, keep_directory};
 pub use election::{Candidate, Held, LEASE, Lost, Tenure};

@@ -211,7 +211,8 @@ impl Leader {
             self.metrics.sessions.clone(),
             drained.clone(),
         );
-        tasks.spawn(leader::follow_authority(client.clone(), self.flags.pod_namespace.clone(), authority));
+        let namespace = self.flags.pod_namespace.clone();
+        tasks.spawn(leader::follow_authority(client.clone(), namespace, leader::CA_INTERVAL, authority));
         // Not one of the tasks: sessions are told of the end after the writers have ended.
         let server = tokio::spawn(service.serve(listener, tls));
         self.health.enter(Phase::Leading);

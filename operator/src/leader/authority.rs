@@ -1,5 +1,5 @@
 //! The CA's Secret: created once by the first leader, never overwritten. A user replaces the CA in three steps, each of which the
-//! leader follows within [`INTERVAL`]: the new certificate into `trusted.crt`, until every node has it; then the new pair into
+//! leader follows within [`CA_INTERVAL`]: the new certificate into `trusted.crt`, until every node has it; then the new pair into
 //! `tls.crt` and `tls.key` and the old certificate into `trusted.crt`, until every node's certificate is of the new one; then
 //! `trusted.crt` out. No session ends. Deleting the Secret is how a user asks for a new CA at once, with a new leader.
 
@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::publish::tls::{Authority, AuthorityError};
 
 /// How often the Secret is looked at.
-const INTERVAL: Duration = Duration::from_secs(30);
+pub const CA_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Name of the Secret: `tls.crt` and `tls.key`, PEM, and where there is another CA to be trusted, its certificate in
 /// `trusted.crt`.
@@ -63,12 +63,13 @@ pub async fn ensure_authority(client: &Client, namespace: &str) -> Result<Author
     }
 }
 
-/// Tells `known` when there is another CA, or another one that is trusted. What cannot be used changes nothing.
-pub async fn follow_authority(client: Client, namespace: String, known: watch::Sender<Authority>) {
+/// Tells `known` when there is another CA, or another one that is trusted; looks `every` so often. What cannot be used changes
+/// nothing.
+pub async fn follow_authority(client: Client, namespace: String, every: Duration, known: watch::Sender<Authority>) {
     let api: Api<Secret> = Api::namespaced(client, &namespace);
     let mut said = String::new();
     loop {
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(every).await;
         let found = match api.get_opt(CA_SECRET).await {
             Ok(Some(secret)) => authority(&secret),
             // Whoever deletes it means the next leader.
