@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use axoneme_operator::engine::{Config, Engine, Handle, Input};
+use axoneme_operator::memory;
 use axoneme_operator::object::{Kind, Object};
 use axoneme_operator::publish::join::{Registrar, TokenVerdict, Vouch};
 use axoneme_operator::publish::server::{Service, SessionMetrics};
@@ -221,8 +222,9 @@ async fn measure() -> Result<()> {
     let revision = one.engine.revision();
     say_reconnect("rung 3, everything", &order(format!("connect {} {revision}", one.address)).await?);
 
-    // What was in flight has been given back to the system when this is over.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // What was in flight has been given back to the system when this is over, as the operator does it.
+    tokio::spawn(memory::give_back());
+    tokio::time::sleep(2 * memory::INTERVAL).await;
     say("memory a session, at rest", (memory()? - before) / 1000.0 / SESSIONS as f64, "KB", Some(50.0));
 
     let start = Instant::now();

@@ -18,6 +18,7 @@ use crate::config::Flags;
 use crate::engine::{Engine, Handle, Input};
 use crate::identity::IdentityMetrics;
 use crate::ipam::IpamMetrics;
+use crate::memory;
 use crate::publish::server::SessionMetrics;
 use crate::status::{self, Feeds, KubernetesEndpoints, NoticeMetrics, Notices, StatusMetrics};
 use crate::telemetry::{self, Health, Phase};
@@ -73,6 +74,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
 
     admin::start(&flags, handle.clone(), health.clone())?;
 
+    tokio::spawn(memory::give_back());
     let (watching, client) = clients().await?;
     let engine = tokio::spawn(engine.run());
     let (problems, problems_out) = mpsc::unbounded_channel();

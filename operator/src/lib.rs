@@ -14,6 +14,7 @@ pub mod index;
 pub mod ipam;
 pub mod leader;
 pub mod marks;
+pub mod memory;
 pub mod object;
 pub mod publish;
 pub mod status;

@@ -88,6 +88,8 @@ impl<V: Vouch> Desired<V> {
         };
         let place = self.sessions.enter(&Arc::from(self.node.name.as_str()), session.rung());
         info!(rung = ?session.rung(), version = hello.version, "session");
+        // It names all scopes of a node, and a session lasts.
+        drop(hello);
         let mut welcome = session.welcome();
         let mut operators = self.operators.clone();
         welcome.operators.clone_from(&operators.borrow_and_update());
