@@ -165,7 +165,7 @@ impl Place<'_> {
         }
         match self.cluster.run(self.namespace, from, &command).await {
             Ok((_, name)) => Ok(name.trim().to_owned()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(said(&error)),
         }
     }
 
@@ -173,8 +173,17 @@ impl Place<'_> {
     pub(super) async fn resolve(&self, from: &str, name: &str) -> Result<Vec<IpAddr>, String> {
         match self.cluster.run(self.namespace, from, &[NODE_BINARY, "probe", "resolve", name]).await {
             Ok((_, lines)) => Ok(lines.lines().filter_map(|line| line.trim().parse().ok()).collect()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(said(&error)),
         }
+    }
+}
+
+/// What the probe says of its failure, if it could be run: who asked whom stands beside it.
+fn said(error: &anyhow::Error) -> String {
+    let line = crate::error::line(error);
+    match line.rsplit_once("axoneme-node: ") {
+        Some((_, said)) => said.to_owned(),
+        None => line,
     }
 }
 

@@ -120,6 +120,13 @@ fn daemons_in_trouble() {
     let problems = change(|status| status.stream = stream);
     only(&problems, Level::Bad, &["node n2 has no operator: connection refused", "TCP port 4246"]);
 
+    let mut facts = good();
+    facts.operators.clear();
+    for (_, status) in &mut facts.daemons {
+        status.as_mut().unwrap().stream = Stream::default();
+    }
+    only(&judge(facts).problems, Level::Bad, &["there is no operator", "describe deployment"]);
+
     let failure = |code: &str| Failure {
         table: "service".into(),
         key: "shop/web".into(),

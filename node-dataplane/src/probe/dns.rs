@@ -57,7 +57,7 @@ pub enum LookupError {
     #[error("{0} answers something that is not DNS")]
     Malformed(SocketAddr),
     /// Nobody answers.
-    #[error("{server} (DNS): {source}")]
+    #[error("{server} does not answer DNS")]
     Io {
         /// Who was asked.
         server: SocketAddr,
