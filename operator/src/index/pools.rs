@@ -9,7 +9,7 @@ use super::labels::NAMESPACE;
 use super::{Index, PodEntry};
 use crate::config::IpamMode;
 use crate::engine::{Diagnostic, Reason};
-use crate::object::{DEFAULT_POOL, Labels, PodIpPool, PoolCidrs};
+use crate::object::{DEFAULT_POOL, Labels, PodIpPool, PoolCidrs, REQUIRE_POOL_MATCH};
 
 /// Label that `spec.podSelector` may ask for: the pod's name. The other one is its namespace.
 const POD_NAME: &str = "io.kubernetes.pod.name";
@@ -58,6 +58,14 @@ pub enum NoPool {
     /// There is no default one.
     #[error("no CiliumPodIPPool is named for it or selects it, and there is none with the name {DEFAULT_POOL}")]
     NoDefault,
+    /// There may be a default one, and it is not wanted.
+    #[error(
+        "no CiliumPodIPPool is named for it or selects it, and {said_by} keeps it from the one with the name {DEFAULT_POOL}"
+    )]
+    NotDefault {
+        /// Field of which object.
+        said_by: String,
+    },
     /// The pool has no CIDR of the family.
     #[error("CiliumPodIPPool {pool} has no {family} CIDR that can be used")]
     Family {
@@ -157,7 +165,7 @@ impl Index {
     }
 
     /// The pool from which a pod gets its address of a family: named by its annotations, else by its namespace's, else one that
-    /// selects it, else the default.
+    /// selects it, else the default unless an annotation of either says that it shall wait for another one.
     ///
     /// # Errors
     /// When there is no such pool, or not one alone.
@@ -174,7 +182,10 @@ impl Index {
                 true => Arc::clone(pool),
                 false => return Err(NoPool::Unknown { pool: Arc::clone(pool), named_by }),
             },
-            None => self.selected_pool(entry, v6)?,
+            None => match self.selected_pool(entry, v6)? {
+                Some(pool) => pool,
+                None => self.default_pool(entry)?,
+            },
         };
         match self.ip_pools.specs.get(&pool).is_some_and(|spec| !spec.family(v6).cidrs.is_empty()) {
             true => Ok(pool),
@@ -182,7 +193,7 @@ impl Index {
         }
     }
 
-    fn selected_pool(&self, entry: &PodEntry, v6: bool) -> Result<Arc<str>, NoPool> {
+    fn selected_pool(&self, entry: &PodEntry, v6: bool) -> Result<Option<Arc<str>>, NoPool> {
         let pod = &entry.pod;
         let own = pod.labels.iter().filter(|(key, _)| *key != NAMESPACE && *key != POD_NAME);
         let added = [(NAMESPACE, &*pod.name.namespace), (POD_NAME, &*pod.name.name)];
@@ -193,10 +204,23 @@ impl Index {
         let mut pools: Vec<Arc<str>> =
             selecting.filter(|pool| !pool.family(v6).cidrs.is_empty()).map(|pool| Arc::clone(&pool.name)).collect();
         match pools.len() {
-            0 if self.ip_pools.pools.contains_key(DEFAULT_POOL) => Ok(Arc::from(DEFAULT_POOL)),
-            0 => Err(NoPool::NoDefault),
-            1 => Ok(pools.remove(0)),
+            0 | 1 => Ok(pools.pop()),
             _ => Err(NoPool::Ambiguous { pools }),
+        }
+    }
+
+    fn default_pool(&self, entry: &PodEntry) -> Result<Arc<str>, NoPool> {
+        let (pod, namespace) = (&entry.pod, &entry.pod.name.namespace);
+        let annotation = format!("metadata.annotations[{REQUIRE_POOL_MATCH}]");
+        if pod.pools.match_required {
+            return Err(NoPool::NotDefault { said_by: annotation });
+        }
+        if self.namespaces.get(namespace).is_some_and(|namespace| namespace.pools.match_required) {
+            return Err(NoPool::NotDefault { said_by: format!("{annotation} of Namespace {namespace}") });
+        }
+        match self.ip_pools.pools.contains_key(DEFAULT_POOL) {
+            true => Ok(Arc::from(DEFAULT_POOL)),
+            false => Err(NoPool::NoDefault),
         }
     }
 

@@ -10,7 +10,7 @@ use proptest::sample::select;
 
 use super::{
     Bandwidth, ContainerPort, IpBlock, Labels, Name, Namespace, NetworkPolicy, Node, Operator, Peer, Pod, PolicyPort,
-    PolicyRule, PolicyType, PoolNames, PortRef, Protocol, Requirement, Selector,
+    PolicyRule, PolicyType, PoolChoice, PortRef, Protocol, Requirement, Selector,
 };
 
 pub const NAMESPACES: [&str; 3] = ["red", "green", "blue"];
@@ -70,7 +70,8 @@ pub fn pod() -> impl Strategy<Value = Pod> {
         ports.dedup_by(|a, b| (&a.name, a.protocol) == (&b.name, b.protocol));
         ports
     });
-    let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::bool::weighted(0.1), of(2..4_u8));
+    let rarely = prop::bool::weighted(0.1);
+    let flags = (rarely, prop::bool::weighted(0.2), rarely, of(2..4_u8), rarely);
     (pod_uid(), labels(), of(select(NODES.to_vec())), ports, flags).prop_map(|(name, labels, node, ports, flags)| {
         let (namespace, number, generation) = name;
         Pod {
@@ -83,7 +84,7 @@ pub fn pod() -> impl Strategy<Value = Pod> {
             service_account: "default".into(),
             ports: ports.into(),
             bandwidth: Bandwidth::default(),
-            pools: PoolNames::default(),
+            pools: PoolChoice { match_required: flags.4, ..PoolChoice::default() },
             ips: flags.3.map(|host| IpAddr::from([10, 0, 1, host])).into_iter().collect(),
             deleting: false,
             finished: flags.1,

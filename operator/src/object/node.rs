@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{Labels, PoolNames};
+use super::{Labels, PoolChoice};
 
 /// What the operator needs of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,6 @@ pub struct Namespace {
     pub name: Arc<str>,
     /// Its labels; the API server always sets `kubernetes.io/metadata.name`.
     pub labels: Labels,
-    /// Pools that its annotations name.
-    pub pools: PoolNames,
+    /// What its annotations say of the pools of its pods.
+    pub pools: PoolChoice,
 }

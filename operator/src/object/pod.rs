@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Labels, Name, PoolNames, Protocol};
+use super::{Labels, Name, PoolChoice, Protocol};
 
 /// What the operator needs of a pod. The default is one of which nothing is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub struct Pod {
     pub ports: Box<[ContainerPort]>,
     /// Limits that its annotations ask for.
     pub bandwidth: Bandwidth,
-    /// Pools that its annotations name.
-    pub pools: PoolNames,
+    /// What its annotations say of pools.
+    pub pools: PoolChoice,
     /// `status.podIPs`: what it was attached with, as the kubelet reports it.
     pub ips: Box<[IpAddr]>,
     /// `metadata.deletionTimestamp` is set.

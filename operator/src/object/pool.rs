@@ -47,18 +47,20 @@ pub struct PoolCidrs {
     pub mask: u8,
 }
 
-/// Pools that a pod or a namespace names by annotations.
+/// What annotations of a pod or a namespace say of pools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PoolNames {
+pub struct PoolChoice {
     /// `ipam.cilium.io/ip-pool`.
     pub any: Option<Arc<str>>,
     /// `ipam.cilium.io/ipv4-pool`.
     pub ipv4: Option<Arc<str>>,
     /// `ipam.cilium.io/ipv6-pool`.
     pub ipv6: Option<Arc<str>>,
+    /// `ipam.cilium.io/require-pool-match`: where none is named and none selects the pod, the default one is not taken.
+    pub match_required: bool,
 }
 
-impl PoolNames {
+impl PoolChoice {
     /// The pool that is named for a family, and the annotation that does.
     #[must_use]
     pub fn of(&self, v6: bool) -> Option<(&Arc<str>, &'static str)> {
@@ -73,3 +75,5 @@ pub const IP_POOL: &str = "ipam.cilium.io/ip-pool";
 pub const IPV4_POOL: &str = "ipam.cilium.io/ipv4-pool";
 /// The pool of IPv6 addresses alone.
 pub const IPV6_POOL: &str = "ipam.cilium.io/ipv6-pool";
+/// Whether the default pool is no choice: `true` or `false`.
+pub const REQUIRE_POOL_MATCH: &str = "ipam.cilium.io/require-pool-match";

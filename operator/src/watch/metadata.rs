@@ -9,7 +9,8 @@ use kube::api::ObjectMeta;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::object::{IP_POOL, IPV4_POOL, IPV6_POOL, PoolNames};
+use super::context::Context;
+use crate::object::{IP_POOL, IPV4_POOL, IPV6_POOL, PoolChoice, REQUIRE_POOL_MATCH};
 
 /// Annotation of a static pod's mirror.
 pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -24,7 +25,8 @@ pub(super) const INGRESS_BANDWIDTH: &str = "kubernetes.io/ingress-bandwidth";
 pub(super) const DO_NOT_GC: &str = "cilium.io/do-not-gc";
 
 /// Annotations that are read; all others are skipped while parsing.
-const ANNOTATIONS: [&str; 7] = [MIRROR, EGRESS_BANDWIDTH, INGRESS_BANDWIDTH, IP_POOL, IPV4_POOL, IPV6_POOL, DO_NOT_GC];
+const ANNOTATIONS: [&str; 8] =
+    [MIRROR, EGRESS_BANDWIDTH, INGRESS_BANDWIDTH, IP_POOL, IPV4_POOL, IPV6_POOL, REQUIRE_POOL_MATCH, DO_NOT_GC];
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -58,10 +60,17 @@ pub(super) fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectM
     })
 }
 
-/// Pools that annotations name.
-pub(super) fn pool_names(annotations: &mut BTreeMap<String, String>) -> PoolNames {
+/// What annotations say of pools.
+pub(super) fn pool_choice(annotations: &mut BTreeMap<String, String>, context: &mut Context) -> PoolChoice {
+    let match_required = annotations.remove(REQUIRE_POOL_MATCH).is_some_and(|value| {
+        value.parse().unwrap_or_else(|_| {
+            let problem = format!("{value:?} is neither true nor false: the default pool may be taken");
+            context.problem(format!("metadata.annotations[{REQUIRE_POOL_MATCH}]"), problem);
+            false
+        })
+    });
     let mut name = |key: &str| annotations.remove(key).filter(|name| !name.is_empty()).map(Arc::from);
-    PoolNames { any: name(IP_POOL), ipv4: name(IPV4_POOL), ipv6: name(IPV6_POOL) }
+    PoolChoice { any: name(IP_POOL), ipv4: name(IPV4_POOL), ipv6: name(IPV6_POOL), match_required }
 }
 
 fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeMap<String, String>>, D::Error> {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::Watched;
 use super::context::{Context, labels, text};
-use super::metadata::{pool_names, slim};
+use super::metadata::{pool_choice, slim};
 use crate::object::{self, Kind, Object};
 
 #[derive(Clone, Debug, Deserialize, Resource)]
@@ -22,9 +22,9 @@ pub(super) struct Namespace {
 impl Watched for Namespace {
     const KIND: Kind = Kind::Namespace;
 
-    fn convert(mut self, _: &mut Context) -> Option<Object> {
+    fn convert(mut self, context: &mut Context) -> Option<Object> {
         let name = text(self.metadata.name.as_deref());
-        let pools = pool_names(&mut self.metadata.annotations.take().unwrap_or_default());
+        let pools = pool_choice(&mut self.metadata.annotations.take().unwrap_or_default(), context);
         Some(Object::Namespace(Arc::new(object::Namespace { name, labels: labels(&mut self.metadata), pools })))
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::Watched;
 use super::context::{Context, labels, text};
-use super::metadata::{EGRESS_BANDWIDTH, INGRESS_BANDWIDTH, MIRROR, pool_names, slim};
+use super::metadata::{EGRESS_BANDWIDTH, INGRESS_BANDWIDTH, MIRROR, pool_choice, slim};
 use super::quantity::quantity;
 use crate::object::{self, Bandwidth, ContainerPort, Kind, Object, Protocol};
 
@@ -84,7 +84,7 @@ impl Watched for Pod {
             ingress: bandwidth(INGRESS_BANDWIDTH).unwrap_or(0),
         };
         let mirror = annotations.remove(MIRROR);
-        let pools = pool_names(&mut annotations);
+        let pools = pool_choice(&mut annotations, context);
         let ips = self.status.pod_ips.unwrap_or_default();
         let ips = context.addresses("status.podIPs", ips.iter().map(|entry| &*entry.ip));
         Some(Object::Pod(Arc::new(object::Pod {
