@@ -4,7 +4,7 @@
 //! same labels and the loser of the creation adopts what the winner made. Nothing here is used by the compiler: it sees the
 //! echo of the watch.
 //!
-//! What nobody uses any more, and every node has forgotten, is deleted ([`collect_identities`]).
+//! One that somebody deletes while pods use it is made anew with the same number, and its pods keep it meanwhile. What nobody uses any more, and every node has forgotten, is deleted ([`collect_identities`]).
 
 mod allocate;
 mod collect;
@@ -111,7 +111,7 @@ pub async fn allocate_identities<R: Registry>(
             let demand = demand.clone();
             tasks.spawn(async move {
                 let _permit = permits.acquire().await;
-                let result = allocate::allocate(&*registry, &demand.labels, cluster_id, &tenure).await;
+                let result = allocate::allocate(&*registry, &demand.labels, demand.lost, cluster_id, &tenure).await;
                 (demand, failures, result)
             });
         }
@@ -136,6 +136,9 @@ fn settled(
     match result {
         Ok(allocated) => {
             let (counter, how) = match allocated {
+                Allocated::Created(id) if demand.lost == Some(id) => {
+                    (&metrics.created, "made anew: somebody had deleted it")
+                }
                 Allocated::Created(_) => (&metrics.created, "created"),
                 Allocated::Adopted(_) => (&metrics.adopted, "adopted"),
             };

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::ledger::{self, LedgerView};
 use super::pools::MultiPool;
 use super::release::{Released, Releases};
-use crate::index::{Index, NoPool};
+use crate::index::{Index, NoPool, Unnumbered};
 use crate::object::{CiliumIdentity, CiliumNode, Labels, Name, Node, ObjectKey};
 
 /// More waiting things than this are not told one by one.
@@ -24,7 +24,7 @@ const MAX_UNMET: usize = 1_000;
 pub struct Demands {
     /// All inputs are complete. Before that everything else is empty.
     pub complete: bool,
-    /// Security labels of pods for which there is no `CiliumIdentity`.
+    /// Security labels of pods for which there is no `CiliumIdentity`: not yet, or not any more.
     pub identities: Vec<IdentityDemand>,
     /// Identities that no pod has had for the grace period and that every node has forgotten: may be deleted, guarded by the
     /// UID and resourceVersion given here.
@@ -43,7 +43,11 @@ pub struct Demands {
 impl Demands {
     /// What complete inputs demand. `ledgers` is what each node's ledger lacks, `released` what may be given back.
     pub(super) fn of(index: &Index, ledgers: &BTreeMap<Arc<str>, LedgerView>, released: &Released) -> Self {
-        let demand = |(labels, pod): (&Arc<_>, &Name)| IdentityDemand { labels: Arc::clone(labels), pod: pod.clone() };
+        let demand = |one: Unnumbered<'_>| IdentityDemand {
+            labels: Arc::clone(one.labels),
+            pod: one.pod.clone(),
+            lost: one.lost,
+        };
         let mut unmet: Vec<Unmet> = ledgers.values().flat_map(|view| view.unmet.iter().cloned()).collect();
         unmet.extend(released.unmet.iter().cloned());
         unmet.sort();
@@ -85,13 +89,15 @@ fn nodes(index: &Index, ledgers: &BTreeMap<Arc<str>, LedgerView>, released: &Rel
     nodes.into_values().collect()
 }
 
-/// A label set without a number.
+/// A label set without a `CiliumIdentity`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityDemand {
     /// `source:key` to value, as `CiliumIdentity.security-labels` has them.
     pub labels: Arc<Labels>,
     /// One of the pods that need it, for people.
     pub pod: Name,
+    /// Its number, where somebody has deleted the object while pods used it: to be made anew with the same one.
+    pub lost: Option<u32>,
 }
 
 /// A node whose ledger (`CiliumNode`) is not what it should be.

@@ -23,6 +23,8 @@ use crate::publish::session::SessionState;
 use crate::publish::session::tests::TestNode;
 use crate::table::{EncodedRow, RowId};
 
+mod identities;
+
 #[derive(Clone, Debug)]
 enum Event {
     Upsert(Object),
@@ -322,7 +324,7 @@ fn play(run: &mut Run, events: Vec<Event>, complete_at: usize) -> State {
                 }
             }
             Event::Number(id, pick) => {
-                let unnumbered: Vec<_> = run.core.index().unnumbered().map(|(labels, _)| Arc::clone(labels)).collect();
+                let unnumbered: Vec<_> = run.core.index().unnumbered().map(|one| Arc::clone(one.labels)).collect();
                 if !unnumbered.is_empty() {
                     let labels = Arc::clone(&unnumbered[pick.index(unnumbered.len())]);
                     let (uid, resource_version) = ("u".into(), "1".into());
@@ -344,10 +346,12 @@ fn play(run: &mut Run, events: Vec<Event>, complete_at: usize) -> State {
             }
         }
     }
-    // What a pod was before it was relabelled counts until its new labels have a number; a fresh engine does not know it.
+    // What a pod was before it was relabelled, or before its identity was deleted, counts until there is another one; a fresh
+    // engine does not know it.
     for id in 264.. {
-        let unnumbered = run.core.index().unnumbered().next().map(|(labels, _)| Arc::clone(labels));
-        let Some(labels) = unnumbered.filter(|_| run.core.index().is_changing()) else { break };
+        let index = run.core.index();
+        let due = index.unnumbered().find(|one| one.lost.is_some() || index.is_changing());
+        let Some((labels, id)) = due.map(|one| (Arc::clone(one.labels), one.lost.unwrap_or(id))) else { break };
         let (uid, resource_version) = ("u".into(), "1".into());
         let object = Object::CiliumIdentity(Arc::new(CiliumIdentity { id, labels, uid, resource_version }));
         state.upsert(&object);

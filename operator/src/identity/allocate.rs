@@ -43,15 +43,15 @@ pub enum AllocateError {
     NotLeading,
 }
 
-/// Probes until the label set has a number.
+/// Probes until the label set has a number. The one that it has `lost` comes first: its pods are known by it.
 pub(super) async fn allocate<R: Registry>(
     registry: &R,
     labels: &Labels,
+    lost: Option<u32>,
     cluster_id: u32,
     tenure: &Tenure,
 ) -> Result<Allocated, AllocateError> {
-    for attempt in 0..COUNT {
-        let id = number(labels, attempt, cluster_id);
+    for id in lost.into_iter().chain((0..COUNT).map(|attempt| number(labels, attempt, cluster_id))) {
         loop {
             if !tenure.holds() {
                 return Err(AllocateError::NotLeading);

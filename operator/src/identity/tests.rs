@@ -43,7 +43,7 @@ fn labels(app: &str) -> Arc<Labels> {
 }
 
 fn demand(app: &str) -> IdentityDemand {
-    IdentityDemand { labels: labels(app), pod: Name::new("a", app) }
+    IdentityDemand { labels: labels(app), pod: Name::new("a", app), lost: None }
 }
 
 #[tokio::test]
@@ -52,18 +52,28 @@ async fn a_taken_number_is_adopted_if_labels_agree_and_passed_over_if_not() {
     let first = number::number(&labels("web"), 0, 0);
     fake.objects.lock().unwrap().insert(first, (*labels("other")).clone());
     let second = number::number(&labels("web"), 1, 0);
-    let allocated = allocate::allocate(&fake, &labels("web"), 0, &tenure).await.unwrap();
+    let allocated = allocate::allocate(&fake, &labels("web"), None, 0, &tenure).await.unwrap();
     assert_eq!(allocated, Allocated::Created(second));
     // A rival with the same labels finds it.
-    let allocated = allocate::allocate(&fake, &labels("web"), 0, &tenure).await.unwrap();
+    let allocated = allocate::allocate(&fake, &labels("web"), None, 0, &tenure).await.unwrap();
     assert_eq!(allocated, Allocated::Adopted(second));
+}
+
+#[tokio::test]
+async fn a_lost_number_is_taken_again_unless_another_label_set_has_it() {
+    let (fake, tenure) = (Fake::default(), Tenure::fresh());
+    let allocated = allocate::allocate(&fake, &labels("web"), Some(700), 0, &tenure).await.unwrap();
+    assert_eq!(allocated, Allocated::Created(700));
+    fake.objects.lock().unwrap().insert(701, (*labels("other")).clone());
+    let allocated = allocate::allocate(&fake, &labels("db"), Some(701), 0, &tenure).await.unwrap();
+    assert_eq!(allocated, Allocated::Created(number::number(&labels("db"), 0, 0)));
 }
 
 #[tokio::test]
 async fn all_numbers_taken_is_an_error_and_not_a_loop() {
     let (fake, tenure) = (Fake::default(), Tenure::fresh());
     *fake.objects.lock().unwrap() = (256..=65_535).map(|id| (id, (*labels("other")).clone())).collect();
-    let error = allocate::allocate(&fake, &labels("web"), 0, &tenure).await.unwrap_err();
+    let error = allocate::allocate(&fake, &labels("web"), None, 0, &tenure).await.unwrap_err();
     assert!(matches!(error, AllocateError::Exhausted));
 }
 

@@ -16,6 +16,8 @@ pub struct LabelSet {
     pub next: BTreeSet<Name>,
     /// Numbers given to it. Rival allocators may have given several; the lowest counts.
     pub ids: BTreeSet<u32>,
+    /// The number that its pods go on with although its object is gone: somebody has deleted it, and it has to be made anew.
+    pub lost: Option<u32>,
     /// Named ports of its pods, with the number of pods that have each.
     pub ports: BTreeMap<ContainerPort, u32>,
 }
@@ -24,13 +26,24 @@ impl LabelSet {
     /// The number that counts.
     #[must_use]
     pub fn identity(&self) -> Option<u32> {
-        self.ids.first().copied()
+        self.ids.first().copied().or(self.lost)
     }
 
     /// Whether no pod has these labels or will have them.
     fn is_unused(&self) -> bool {
         self.pods.is_empty() && self.next.is_empty()
     }
+}
+
+/// A label set of pods for which there is no identity object.
+#[derive(Clone, Copy, Debug)]
+pub struct Unnumbered<'a> {
+    /// Security labels.
+    pub labels: &'a Arc<Labels>,
+    /// One of the pods.
+    pub pod: &'a Name,
+    /// The number that it has had and still has for its pods.
+    pub lost: Option<u32>,
 }
 
 /// Handle of a label set; used again after the set is gone.
@@ -88,11 +101,11 @@ impl LabelSets {
         self.by_identity(identity).is_some_and(|(_, set)| !set.pods.is_empty())
     }
 
-    /// Label sets of pods that have no number, with one of the pods each.
-    pub fn unnumbered(&self) -> impl Iterator<Item = (&Arc<Labels>, &Name)> {
+    /// Label sets of pods for which there is no identity object.
+    pub fn unnumbered(&self) -> impl Iterator<Item = Unnumbered<'_>> {
         self.unnumbered.iter().filter_map(|labels| {
             let set = self.sets.get(self.by_labels.get(labels)?)?;
-            Some((labels, set.pods.first().or(set.next.first())?))
+            Some(Unnumbered { labels, pod: set.pods.first().or(set.next.first())?, lost: set.lost })
         })
     }
 
@@ -108,6 +121,7 @@ impl LabelSets {
             pods: BTreeSet::new(),
             next: BTreeSet::new(),
             ids: BTreeSet::new(),
+            lost: None,
             ports: BTreeMap::new(),
         };
         self.sets.insert(id, set);
@@ -115,10 +129,16 @@ impl LabelSets {
         (id, true)
     }
 
+    /// The number that a set has lost and for which no pod is left.
+    #[must_use]
+    pub fn forsaken(&self, id: SetId) -> Option<u32> {
+        self.sets.get(&id).filter(|set| set.is_unused())?.lost
+    }
+
     /// Forgets a set that has neither pods nor numbers; gives it back if it is forgotten.
     pub fn forget_if_unused(&mut self, id: SetId) -> Option<LabelSet> {
         let set = self.sets.get(&id)?;
-        if !set.is_unused() || !set.ids.is_empty() {
+        if !set.is_unused() || set.identity().is_some() {
             return None;
         }
         self.by_labels.remove(&set.labels);
@@ -179,20 +199,38 @@ impl LabelSets {
         }
     }
 
-    /// Gives `object`'s number to a set.
+    /// Gives `object`'s number to a set, in place of one that it has lost.
     pub fn add_identity(&mut self, id: SetId, object: Arc<CiliumIdentity>) {
         if let Some(set) = self.sets.get_mut(&id) {
             set.ids.insert(object.id);
+            if let Some(lost) = set.lost.take() {
+                self.by_identity.remove(&lost);
+            }
             self.unnumbered.remove(&set.labels);
         }
         self.by_identity.insert(object.id, (id, object));
     }
 
-    /// Replaces an object whose labels are the same.
+    /// Replaces an object whose labels are the same, be it one that was lost.
     pub fn refresh_identity(&mut self, object: Arc<CiliumIdentity>) {
-        if let Some((_, old)) = self.by_identity.get_mut(&object.id) {
-            *old = object;
+        let Some((id, old)) = self.by_identity.get_mut(&object.id) else { return };
+        if let Some(set) = self.sets.get_mut(id).filter(|set| set.lost == Some(object.id)) {
+            set.lost = None;
+            set.ids.insert(object.id);
+            self.unnumbered.remove(&set.labels);
         }
+        *old = object;
+    }
+
+    /// An object is gone. Pods whose number it was keep it, unless they have another one: false then, and where there are none.
+    pub fn lose_identity(&mut self, identity: u32) -> bool {
+        let set = self.by_identity.get(&identity).and_then(|(id, _)| self.sets.get_mut(id));
+        let only = |set: &&mut LabelSet| set.ids.len() == 1 && set.ids.contains(&identity);
+        let Some(set) = set.filter(|set| !set.pods.is_empty()).filter(only) else { return false };
+        set.ids.clear();
+        set.lost = Some(identity);
+        self.unnumbered.insert(Arc::clone(&set.labels));
+        true
     }
 
     /// Takes a number away; gives back the set that had it.
@@ -200,6 +238,7 @@ impl LabelSets {
         let (id, _) = self.by_identity.remove(&identity)?;
         let set = self.sets.get_mut(&id)?;
         set.ids.remove(&identity);
+        set.lost = set.lost.filter(|lost| *lost != identity);
         if set.ids.is_empty() && !set.is_unused() {
             self.unnumbered.insert(Arc::clone(&set.labels));
         }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use attachments::Attachment;
 pub use dirty::Dirty;
-pub use identities::{LabelSet, SetId};
+pub use identities::{LabelSet, SetId, Unnumbered};
 pub use ledger::Entry;
 pub use pods::PodEntry;
 pub use policies::PolicyEntry;
@@ -289,6 +289,10 @@ impl Index {
             self.sets.refresh_identity(Arc::clone(new));
             return;
         }
+        // Somebody has deleted what pods use: nothing changes for them until it is there again.
+        if object.is_none() && self.sets.lose_identity(id) {
+            return;
+        }
         if let Some(set) = self.change_numbers(None, id) {
             self.drop_set_if_unused(set);
         }
@@ -340,6 +344,9 @@ impl Index {
     }
 
     fn drop_set_if_unused(&mut self, set: SetId) {
+        if let Some(lost) = self.sets.forsaken(set) {
+            self.change_numbers(None, lost);
+        }
         if let Some(gone) = self.sets.forget_if_unused(set) {
             self.selectors.remove_set(set, &gone);
         }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::identities::LabelSets;
 use super::selectors::{Role, Selectors};
-use super::{CLUSTER_IDENTITIES, Dirty, Index};
+use super::{CLUSTER_IDENTITIES, Dirty, Index, Unnumbered};
 use crate::compile::policy::{NamedPort, ParsedPolicy, PeerView, Subject, SubjectPolicy, parse};
 use crate::engine::Diagnostic;
-use crate::object::{CiliumIdentity, Labels, Name, NetworkPolicy, Selector};
+use crate::object::{CiliumIdentity, Name, NetworkPolicy, Selector};
 
 /// A policy, read once.
 #[derive(Debug)]
@@ -167,7 +167,7 @@ impl Index {
     }
 
     /// Label sets without a number, with a pod that has it; sorted.
-    pub fn unnumbered(&self) -> impl Iterator<Item = (&Arc<Labels>, &Name)> {
+    pub fn unnumbered(&self) -> impl Iterator<Item = Unnumbered<'_>> {
         self.sets.unnumbered()
     }
 }

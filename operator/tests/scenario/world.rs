@@ -271,13 +271,10 @@ impl World {
                 self.identities_left -= 1;
                 met = true;
                 let (uid, resource_version) = ("".into(), "".into());
-                let object = CiliumIdentity {
-                    id: self.next_identity,
-                    labels: Arc::clone(&demand.labels),
-                    uid,
-                    resource_version,
-                };
-                self.next_identity += 1;
+                let id = demand.lost.unwrap_or(self.next_identity);
+                self.next_identity += u32::from(demand.lost.is_none());
+                self.manifests.insert(format!("CiliumIdentity {id}"), Value::Null);
+                let object = CiliumIdentity { id, labels: Arc::clone(&demand.labels), uid, resource_version };
                 self.tell(Input::Upsert(Object::CiliumIdentity(Arc::new(object))));
             }
             for demand in &demands.nodes {

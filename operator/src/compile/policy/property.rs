@@ -49,7 +49,7 @@ fn index(world: &World) -> Index {
     world.namespaces.iter().for_each(|n| index.upsert(Object::Namespace(Arc::new(n.clone()))));
     world.pods.iter().for_each(|p| index.upsert(Object::Pod(Arc::new(p.clone()))));
     world.policies.iter().for_each(|p| index.upsert(Object::NetworkPolicy(Arc::new(p.clone()))));
-    let unnumbered: Vec<_> = index.unnumbered().map(|(labels, _)| Arc::clone(labels)).collect();
+    let unnumbered: Vec<_> = index.unnumbered().map(|one| Arc::clone(one.labels)).collect();
     for (id, labels) in (256..).zip(unnumbered) {
         let (uid, resource_version) = ("".into(), "".into());
         index.upsert(Object::CiliumIdentity(Arc::new(CiliumIdentity { id, labels, uid, resource_version })));
