@@ -4,13 +4,14 @@
 //! object of such a kind gets the event `NotImplemented`, again every hour for as long as it exists, and where its kind has
 //! conditions, the condition `Implemented: False`. Only the leader says so, and only the leader watches these kinds.
 //!
-//! A kind that something is done with is in `kinds::WORKING`. Who adds one there takes the condition away from objects that
-//! have it, by applying an empty status as `condition::MANAGER`.
+//! A kind that something is done with is in `kinds::WORKING`. Conditions that an earlier release has written on its objects are
+//! taken away by whoever leads first.
 
 mod condition;
 mod kinds;
 mod object;
 mod report;
+mod withdraw;
 
 #[cfg(test)]
 mod tests;
@@ -26,9 +27,11 @@ use tracing::{info, warn};
 
 use super::notice::{Notice, Notices, Regarding};
 pub use condition::CONDITION;
-pub use kinds::{Unimplemented, unimplemented};
+use kinds::working;
+pub use kinds::{CustomKind, unimplemented};
 use object::Slim;
 use report::{Report, Told};
+pub use withdraw::withdraw_conditions;
 
 /// Reason of the event and of the condition.
 pub const REASON: &str = "NotImplemented";
@@ -45,8 +48,13 @@ pub fn message(kind: &str) -> String {
     format!("Axoneme {} does nothing with {kind} objects yet: this one has no effect", env!("CARGO_PKG_VERSION"))
 }
 
-/// Tells owners until it is dropped. `watching` is for requests that last.
+/// Tells owners until it is dropped, and takes back what is not true any more. `watching` is for requests that last.
 pub async fn report_unimplemented(client: Client, watching: Client, notices: Notices) {
+    let earlier = working();
+    tokio::join!(withdraw_conditions(&client, &earlier), tell_owners(&client, watching, notices));
+}
+
+async fn tell_owners(client: &Client, watching: Client, notices: Notices) {
     let kinds = unimplemented();
     info!(kinds = kinds.len(), "watching kinds that nothing is done with yet");
     let streams = kinds.iter().enumerate().map(|(index, kind)| {
@@ -66,7 +74,7 @@ pub async fn report_unimplemented(client: Client, watching: Client, notices: Not
             },
             _ = pace.tick(), if report.waits() => {
                 if let Some(told) = report.next(Instant::now()) {
-                    tell(&client, &kinds[told.kind], told, &notices).await;
+                    tell(client, &kinds[told.kind], told, &notices).await;
                 }
             }
             _ = look.tick() => report.look(Instant::now()),
@@ -74,7 +82,7 @@ pub async fn report_unimplemented(client: Client, watching: Client, notices: Not
     }
 }
 
-async fn tell(client: &Client, kind: &Unimplemented, told: Told, notices: &Notices) {
+async fn tell(client: &Client, kind: &CustomKind, told: Told, notices: &Notices) {
     let Told { about, condition, since, .. } = told;
     if condition && let Err(error) = condition::write(client, kind, &about, since).await {
         // It is tried again, because the object still has none.

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use axoneme_operator::leader::apply_definitions;
-use axoneme_operator::status::unimplemented::{CONDITION, REASON, message};
+use axoneme_operator::status::unimplemented::{CONDITION, REASON, message, unimplemented, withdraw_conditions};
 use axoneme_operator::status::{NoticeMetrics, Notices, publish_notices, report_unimplemented};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -65,6 +65,47 @@ fn owners_of_objects_that_nothing_is_done_with_are_told() {
         assert_eq!(last.resource_version(), found.resource_version());
         reporting.abort();
         publishing.abort();
+    });
+}
+
+#[test]
+fn what_was_said_of_objects_of_a_kind_that_works_now_is_taken_back() {
+    with_api_server(async |client, operator| {
+        apply_definitions(&operator).await.unwrap();
+        let samples = samples();
+        let of_kind = |object: &&DynamicObject| object.types.as_ref().unwrap().kind == "CiliumNetworkPolicy";
+        let sample = samples.iter().find(of_kind).unwrap();
+        let policies = api(&client, sample);
+        for name in ["one", "two"] {
+            let mut policy = sample.clone();
+            policy.metadata.name = Some(name.to_owned());
+            policies.create(&PostParams::default(), &policy).await.unwrap();
+        }
+        let valid = json!({"type": "Valid", "status": "True", "lastTransitionTime": "2026-11-21T00:00:00Z"});
+        let patch = Patch::Merge(json!({"status": {"conditions": [valid]}}));
+        policies.patch_status("one", &PatchParams::default(), &patch).await.unwrap();
+
+        // What an earlier release has said.
+        let reporting = tokio::spawn(report_unimplemented(operator.clone(), operator.clone(), Notices::channel().0));
+        for name in ["one", "two"] {
+            until("a condition", async || {
+                let found = conditions(&policies.get(name).await.unwrap());
+                found.into_iter().find(|condition| condition["type"] == CONDITION)
+            })
+            .await;
+        }
+        reporting.abort();
+
+        // The kind works now.
+        let kinds: Vec<_> =
+            unimplemented().into_iter().filter(|kind| kind.resource.kind == "CiliumNetworkPolicy").collect();
+        withdraw_conditions(&operator, &kinds).await;
+        assert_eq!(conditions(&policies.get("one").await.unwrap()), [valid], "somebody else's stays");
+        let two = policies.get("two").await.unwrap();
+        assert_eq!(conditions(&two), [] as [Value; 0]);
+        withdraw_conditions(&operator, &kinds).await;
+        let again = policies.get("two").await.unwrap();
+        assert_eq!(again.resource_version(), two.resource_version(), "nothing is written where nothing is said");
     });
 }
 

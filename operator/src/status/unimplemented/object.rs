@@ -40,6 +40,11 @@ impl Slim {
             .is_some_and(|condition| condition["reason"] == REASON && condition["message"] == message(&resource.kind))
     }
 
+    /// Whether its conditions say that nothing is done with it, in whichever words of ours.
+    pub(super) fn is_marked(&self) -> bool {
+        self.condition().is_some_and(|condition| condition["reason"] == REASON)
+    }
+
     /// Since when its conditions say that nothing is done with it, in whichever words.
     pub(super) fn since(&self) -> Option<String> {
         self.condition()?["lastTransitionTime"].as_str().map(str::to_owned)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::runtime::watcher::Event;
 use tokio::time::Instant;
 
-use super::kinds::Unimplemented;
+use super::kinds::CustomKind;
 use super::object::Slim;
 use crate::status::notice::Reference;
 
@@ -40,7 +40,7 @@ struct Known {
 /// All objects of all kinds.
 #[derive(Debug)]
 pub(super) struct Report<'a> {
-    kinds: &'a [Unimplemented],
+    kinds: &'a [CustomKind],
     objects: HashMap<Key, Known>,
     /// Objects of which something is to be said, each once; some may be gone.
     queue: VecDeque<Key>,
@@ -50,7 +50,7 @@ pub(super) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(kinds: &'a [Unimplemented]) -> Self {
+    pub(super) fn new(kinds: &'a [CustomKind]) -> Self {
         let (objects, queued, unseen) = (HashMap::new(), HashSet::new(), HashMap::new());
         Self { kinds, objects, queue: VecDeque::new(), queued, unseen }
     }
@@ -79,7 +79,7 @@ impl<'a> Report<'a> {
         if let Some(unseen) = self.unseen.get_mut(&kind) {
             unseen.remove(&key);
         }
-        let Unimplemented { resource, conditions, .. } = &self.kinds[kind];
+        let CustomKind { resource, conditions, .. } = &self.kinds[kind];
         let lacks = *conditions && !object.says_so(resource);
         let about = object.reference(resource);
         // One of the same name may be another object.

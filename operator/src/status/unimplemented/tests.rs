@@ -21,7 +21,7 @@ fn conditions(kind: &str) -> Value {
     ]})
 }
 
-fn index(kinds: &[Unimplemented], kind: &str) -> usize {
+fn index(kinds: &[CustomKind], kind: &str) -> usize {
     kinds.iter().position(|known| known.resource.kind == kind).unwrap()
 }
 
