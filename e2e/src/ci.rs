@@ -19,8 +19,11 @@ const NODES: u8 = 3;
 /// Values of that cluster.
 const VALUES: &str = "e2e/tests/cluster/values.yaml";
 
-/// Scenarios whose way through the data path depends on families and routing: they run on a second cluster too.
-const PATHS: [&str; 6] = ["pods::", "services::", "outside::", "packets::", "host::", "bandwidth::"];
+/// Values of a second one, whose addresses are of several pools.
+const POOLS: &str = "e2e/tests/cluster/multi-pool.yaml";
+
+/// Scenarios that run on the second one: of pools, and those whose way through the data path depends on families and routing.
+const PATHS: [&str; 7] = ["pools::", "pods::", "services::", "outside::", "packets::", "host::", "bandwidth::"];
 
 /// Tests with an API server, which has to be built for them: package and name.
 const API_SERVER: [(&str, &str); 2] = [("axoneme-operator", "api_server"), ("axoneme-e2e", "authority")];
@@ -86,9 +89,9 @@ pub fn test(cluster: &Cluster) -> Result<()> {
 
 fn end_to_end(cluster: &Cluster) -> Result<()> {
     let dual = Shape { family: Family::Dual, routing: Routing::Native, ..Shape::of(NODES) };
-    scenarios(cluster, dual, &PATHS)?;
+    scenarios(cluster, dual, POOLS, &PATHS)?;
     cluster.down()?;
-    scenarios(cluster, Shape::of(NODES), &[])?;
+    scenarios(cluster, Shape::of(NODES), VALUES, &[])?;
     E2E_TEST.build(&cluster.paths)?;
     let verdict = conformance::run(cluster, Suite::Netpol, Some(SAMPLE))?;
     if !verdict.failed.is_empty() {
@@ -98,9 +101,9 @@ fn end_to_end(cluster: &Cluster) -> Result<()> {
 }
 
 /// Runs the scenarios whose names contain one of `names`, all if there are none, on a new cluster.
-fn scenarios(cluster: &Cluster, shape: Shape, names: &[&str]) -> Result<()> {
+fn scenarios(cluster: &Cluster, shape: Shape, values: &str, names: &[&str]) -> Result<()> {
     cluster.up(shape)?;
-    helm::deploy(cluster, &[], Some(&cluster.paths.repository.join(VALUES)))?;
+    helm::deploy(cluster, &[], Some(&cluster.paths.repository.join(values)))?;
     let mut tests = cargo(cluster);
     tests.args(["test", "--quiet", "--locked", "--package", "axoneme-e2e", "--test", "cluster", "--"]);
     tests.args(["--test-threads", "1"]).args(names).env("AXONEME_E2E_CLUSTER", &cluster.folder.name);

@@ -57,9 +57,7 @@ fn native_routing_has_a_route_to_each_node_and_leaves_those_of_others_alone() {
         return;
     }
     assert!(!lab.on_node(0, "ip -o link show").contains("axoneme_vxlan"), "no overlay device");
-    let ledger = lab.api.get(&format!("/apis/cilium.io/v2/ciliumnodes/{}", lab.node(1))).unwrap();
-    for cidr in ledger["spec"]["ipam"]["podCIDRs"].as_array().unwrap() {
-        let cidr: ipnet::IpNet = cidr.as_str().unwrap().parse().unwrap();
+    for cidr in lab.pod_cidrs(1) {
         let via = of_family(&lab.node_ips(1), cidr.addr()).unwrap();
         let family = if via.is_ipv4() { "-4" } else { "-6" };
         let route = lab.on_node(0, &format!("ip {family} route show {cidr}"));

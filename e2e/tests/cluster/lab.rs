@@ -15,6 +15,7 @@ use axoneme_e2e::reach::{self, Outcome};
 use axoneme_e2e::state::State;
 use axoneme_e2e::workload::{Workload, pod_ip, pod_ips};
 use axoneme_e2e::{helm, images, load};
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 pub(crate) const HTTP: u16 = 8080;
@@ -230,6 +231,15 @@ impl Lab {
     /// The addresses of the `n`th node, one a family.
     pub(crate) fn node_ips(&self, n: usize) -> Vec<IpAddr> {
         self.state().addresses().node(self.index(n)).iter().map(ipnet::IpNet::addr).collect()
+    }
+
+    /// What the `n`th node's pods have addresses of, of all pools.
+    pub(crate) fn pod_cidrs(&self, n: usize) -> Vec<IpNet> {
+        let ledger = self.api.get(&format!("/apis/cilium.io/v2/ciliumnodes/{}", self.node(n))).unwrap();
+        let ipam = &ledger["spec"]["ipam"];
+        let pools = ipam["pools"]["allocated"].as_array().into_iter().flatten().map(|pool| &pool["cidrs"]);
+        let cidrs = pools.chain([&ipam["podCIDRs"]]).filter_map(Value::as_array).flatten();
+        cidrs.map(|cidr| cidr.as_str().unwrap().parse().unwrap()).collect()
     }
 
     /// Runs a command on the `n`th node; fails when it does.

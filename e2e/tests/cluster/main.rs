@@ -3,7 +3,8 @@
 //!
 //!     make cluster VALUES=e2e/tests/cluster/values.yaml && AXONEME_E2E_CLUSTER=dev cargo test -p axoneme-e2e --test cluster -- --test-threads 1
 //!
-//! `make test` does that with a cluster of its own, and once more on a dual-stack one with native routing.
+//! `make test` does that with a cluster of its own, and once more on a dual-stack one with native routing and several pools of
+//! addresses (`make cluster FAMILY=dual ROUTING=native VALUES=e2e/tests/cluster/multi-pool.yaml`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -17,12 +18,15 @@ mod host_network;
 mod lab;
 mod lies;
 mod lifecycle;
+mod marks;
 mod namespaces;
 mod neighbours;
+mod node_config;
 mod operators;
 mod outside;
 mod packets;
 mod pods;
 mod policy;
+mod pools;
 mod resources;
 mod services;

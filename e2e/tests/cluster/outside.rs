@@ -40,9 +40,7 @@ impl Drop for OnNode {
 /// Tells the machine outside the way to each node's pods, as the network's routers would.
 pub(crate) fn teach(lab: &Lab, outside: &Outside) {
     for n in 0..lab.cluster.nodes().unwrap().len() {
-        let ledger = lab.api.get(&format!("/apis/cilium.io/v2/ciliumnodes/{}", lab.node(n))).unwrap();
-        for cidr in ledger["spec"]["ipam"]["podCIDRs"].as_array().unwrap() {
-            let cidr: ipnet::IpNet = cidr.as_str().unwrap().parse().unwrap();
+        for cidr in lab.pod_cidrs(n) {
             let via = of_family(&lab.node_ips(n), cidr.addr()).unwrap();
             outside.ip(&format!("route replace {cidr} via {via}")).unwrap();
         }
