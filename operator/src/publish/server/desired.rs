@@ -53,7 +53,8 @@ pub(super) struct Desired<V> {
     pub(super) stop: CancellationToken,
 }
 
-type Sender = mpsc::Sender<Result<OperatorMessage, Status>>;
+/// Boxed, because a channel has room for 32 from the start.
+type Sender = mpsc::Sender<Result<Box<OperatorMessage>, Status>>;
 
 impl<V: Vouch> Desired<V> {
     /// Begins the session; it ends with the stream.
@@ -71,7 +72,7 @@ impl<V: Vouch> Desired<V> {
             }
         };
         tokio::spawn(run.instrument(span));
-        ReceiverStream::new(receiver)
+        ReceiverStream::new(receiver).map(|message| message.map(|message| *message))
     }
 
     async fn run(
@@ -144,7 +145,7 @@ impl<V: Vouch> Desired<V> {
                 News::Told(told) => ToNode::Told(told),
             },
         };
-        place.send(Ok(OperatorMessage { message: Some(message) }));
+        place.send(Ok(Box::new(OperatorMessage { message: Some(message) })));
         Ok(())
     }
 
@@ -188,7 +189,7 @@ impl<V: Vouch> Desired<V> {
     }
 
     async fn send(&self, sender: &Sender, message: ToNode) -> Result<(), Status> {
-        let message = OperatorMessage { message: Some(message) };
+        let message = Box::new(OperatorMessage { message: Some(message) });
         sender.send(Ok(message)).await.map_err(|_| Status::cancelled("the node has hung up"))
     }
 
