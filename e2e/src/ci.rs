@@ -11,6 +11,7 @@ use crate::conformance::{self, Suite};
 use crate::gobuild::{self, E2E_TEST};
 use crate::progress::{Colour, duration, heading, note, paint};
 use crate::state::Routing;
+use crate::version::Version;
 use crate::{helm, images, leaks, machine, state};
 
 /// Nodes of the cluster that scenarios share.
@@ -71,7 +72,7 @@ pub fn test(cluster: &Cluster) -> Result<()> {
         let arguments = ["test", "--quiet", "--locked", "--package", package, "--test", test];
         task(&format!("with an API server: {test}"), cargo(cluster).args(arguments))?;
     }
-    images::axoneme_images(&cluster.paths)?;
+    Version::this(&cluster.paths)?;
     cluster.down()?;
     if let Err(error) = end_to_end(cluster) {
         note(&format!("the cluster is left up to be looked at: KUBECONFIG={}", cluster.folder.kubeconfig().display()));

@@ -12,6 +12,7 @@ use axoneme_e2e::conformance::{self, Suite};
 use axoneme_e2e::paths::Paths;
 use axoneme_e2e::progress::{heading, note};
 use axoneme_e2e::state::Cni;
+use axoneme_e2e::version::Version;
 use axoneme_e2e::{ci, demo, gobuild, helm, images, leaks};
 use clap::{Parser, Subcommand};
 
@@ -151,7 +152,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         Command::Build => gobuild::build_all(&cluster.paths, &gobuild::ALL)?,
         Command::Images => {
-            let ours = images::axoneme_images(&cluster.paths)?;
+            let ours = Version::this(&cluster.paths)?.archives;
             ours.iter().chain(&images::test_images(&cluster.paths)?).for_each(|a| println!("{}", a.display()));
         }
         Command::Deploy { values } => helm::deploy(&cluster, &[], values.as_deref())?,

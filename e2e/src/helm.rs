@@ -1,6 +1,6 @@
 //! Installing this project into a cluster: images into the nodes, then the chart, as a user would.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -9,9 +9,10 @@ use serde_json::Value;
 use crate::address::Family;
 use crate::cluster::Cluster;
 use crate::kubectl::run;
+use crate::node;
 use crate::progress::{note, slow_step, step};
 use crate::state::{Routing, State};
-use crate::{images, node};
+use crate::version::Version;
 
 const RELEASE: &str = "axoneme";
 const NAMESPACE: &str = "kube-system";
@@ -19,25 +20,26 @@ const NAMESPACE: &str = "kube-system";
 /// Builds and loads the images, and installs or upgrades the release with values of a file, and `name=value` as helm's `--set`
 /// takes them.
 pub fn deploy(cluster: &Cluster, set: &[&str], values: Option<&Path>) -> Result<()> {
-    install(cluster, &images::axoneme_images(&cluster.paths)?, set, values)
+    install(cluster, &Version::this(&cluster.paths)?, set, values)
 }
 
-/// Like [`deploy`], with these archives of the operator and the node.
-pub fn install(cluster: &Cluster, archives: &[PathBuf; 2], set: &[&str], values: Option<&Path>) -> Result<()> {
-    cluster.load(archives)?;
+/// Like [`deploy`], with a version that is built already.
+pub fn install(cluster: &Cluster, version: &Version, set: &[&str], values: Option<&Path>) -> Result<()> {
+    cluster.load(&version.archives)?;
     discard_unfinished(cluster)?;
     let state = cluster.folder.expect()?;
     let host = state.addresses().api_server().to_string();
     let mut helm = cluster.helm()?;
-    helm.args(["upgrade", "--install", RELEASE]).arg(cluster.paths.repository.join("charts/axoneme"));
+    helm.args(["upgrade", "--install", RELEASE]).arg(&version.chart);
     helm.args(["--namespace", NAMESPACE, "--wait", "--timeout", "3m"]);
+    helm.arg("--set").arg(format!("image.tag={0},operator.image.tag={0}", version.tag));
     helm.arg("--set").arg(format!("k8sServiceHost={host},k8sServicePort=6443"));
     helm.arg("--set").arg(format!("cgroup.hostRoot={}", node::CGROUP_ROOT));
     shape_values(&state).iter().for_each(|value| {
         helm.args(["--set", value]);
     });
-    // The images' names stay the same; this makes pods new when what is in them is.
-    for (component, archive) in ["operator.podAnnotations", "podAnnotations"].iter().zip(archives) {
+    // A tag stays the same from build to build; this makes pods new when what is in their image is.
+    for (component, archive) in ["operator.podAnnotations", "podAnnotations"].iter().zip(&version.archives) {
         let content = archive.file_stem().unwrap_or_default().to_string_lossy();
         helm.arg("--set-string").arg(format!("{component}.image={content}"));
     }
@@ -47,7 +49,8 @@ pub fn install(cluster: &Cluster, archives: &[PathBuf; 2], set: &[&str], values:
     if let Some(values) = values {
         helm.arg("--values").arg(values);
     }
-    let installed = slow_step("helm install axoneme charts/axoneme --wait", || run(&mut helm));
+    let installed =
+        slow_step(&format!("helm upgrade --install axoneme, images' tag {} --wait", version.tag), || run(&mut helm));
     if installed.is_err() {
         explain(cluster);
     }

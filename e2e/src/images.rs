@@ -21,10 +21,8 @@ pub const PAUSE: &str = "localhost/axoneme/pause:dev";
 pub const TOOLS: &str = "localhost/axoneme/tools:dev";
 /// A cluster's DNS, for the scenario that needs one.
 pub const DNS: &str = "localhost/axoneme/coredns:dev";
-/// The operator.
-pub const OPERATOR: &str = "localhost/axoneme/operator:dev";
-/// The node daemon, its loader and the CNI plugin.
-pub const NODE: &str = "localhost/axoneme/node:dev";
+/// What the images of the operator and the node hold.
+pub const BINARIES: [&str; 3] = ["axoneme-operator", "axoneme-node", "axoneme-cni"];
 
 /// The platform that static binaries are built for; musl is not needed, glibc links statically too.
 const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -35,18 +33,14 @@ pub fn test_images(paths: &Paths) -> Result<Vec<PathBuf>> {
     images.iter().map(|image| image.write(&paths.images())).collect()
 }
 
-/// Builds the operator and the node daemon as static binaries, writes their images, and gives the archives.
-pub fn axoneme_images(paths: &Paths) -> Result<[PathBuf; 2]> {
-    progress::slow_step("build axoneme-operator, axoneme-node and axoneme-cni (static)", || static_binaries(paths))?;
-    let built = |name: &str| Content::File(paths.target.join(STATIC_TARGET).join("release").join(name));
+/// Writes the images of the operator and the node with the binaries in a folder, and gives their archives.
+pub fn write_images(paths: &Paths, binaries: &Path, tag: &str) -> Result<[PathBuf; 2]> {
+    let binary = |image: Image, name: &str| image.entry(format!("usr/bin/{name}"), Content::File(binaries.join(name)));
+    let [operator, node, cni] = BINARIES;
+    let named = |component: &str| Image::new(format!("localhost/axoneme/{component}:{tag}"));
     let images = [
-        Image::new(OPERATOR)
-            .entry("usr/bin/axoneme-operator", built("axoneme-operator"))
-            .entrypoint("/usr/bin/axoneme-operator"),
-        Image::new(NODE)
-            .entry("usr/bin/axoneme-node", built("axoneme-node"))
-            .entry("usr/bin/axoneme-cni", built("axoneme-cni"))
-            .entrypoint("/usr/bin/axoneme-node"),
+        binary(named("operator"), operator).entrypoint("/usr/bin/axoneme-operator"),
+        binary(binary(named("node"), node), cni).entrypoint("/usr/bin/axoneme-node"),
     ];
     progress::step("write the images operator and node", || {
         let [operator, node] = images.map(|image| image.write(&paths.images()));
@@ -54,7 +48,9 @@ pub fn axoneme_images(paths: &Paths) -> Result<[PathBuf; 2]> {
     })
 }
 
-fn static_binaries(paths: &Paths) -> Result<()> {
+/// Builds the operator, the node daemon and the CNI plugin as static binaries from a workspace's sources; gives the folder that
+/// holds them.
+pub fn static_binaries(sources: &Path, target: &Path) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args([
         "build",
@@ -67,13 +63,13 @@ fn static_binaries(paths: &Paths) -> Result<()> {
         "-p",
         "axoneme-node",
     ]);
-    cargo.current_dir(&paths.repository).env("CARGO_TARGET_DIR", &paths.target);
+    cargo.current_dir(sources).env("CARGO_TARGET_DIR", target);
     cargo.env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
     let output = cargo.output().context("cannot run cargo")?;
     if !output.status.success() {
         bail!("cargo could not build the images' binaries:\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    Ok(())
+    Ok(target.join(STATIC_TARGET).join("release"))
 }
 
 fn pause(paths: &Paths) -> Result<Image> {

@@ -39,4 +39,5 @@ pub mod state;
 pub mod table;
 mod thread;
 pub mod traces;
+pub mod version;
 pub mod workload;

@@ -35,6 +35,9 @@ const CONFIGURATIONS: &str = "/etc/cni/net.d";
 /// Folders of which nothing but the folder itself may stay: a container cannot remove what it has mounted.
 const MOUNTED: [&str; 2] = ["/var/lib/axoneme", "/run/axoneme"];
 
+/// Of nodes, set by this project's operator.
+const CONDITION: &str = "NetworkUnavailable";
+
 /// Kinds of which this project has objects.
 const KINDS: &str = "deployments,daemonsets,jobs,pods,configmaps,secrets,serviceaccounts,roles,rolebindings,clusterroles,\
     clusterrolebindings,poddisruptionbudgets,leases";
@@ -74,6 +77,14 @@ impl Traces {
         Ok(traces)
     }
 
+    /// These, with what of `other` a version that does not know it cannot take away: nodes' conditions, and rules of nftables, which
+    /// stay until this project is uninstalled.
+    pub fn and_lasting(&self, other: &Self) -> Self {
+        let lasts = |line: &&String| line.contains(CONDITION) || line.contains(": nft ");
+        let lasting = other.lines.iter().filter(lasts).cloned();
+        Self { lines: self.lines.iter().cloned().chain(lasting).collect(), pinned: self.pinned.clone() }
+    }
+
     /// What is here and was not `before`.
     pub fn since(&self, before: &Self) -> Vec<String> {
         self.lines.difference(&before.lines).cloned().collect()
@@ -96,9 +107,11 @@ fn steady(line: &str) -> String {
     all.next_if(|word| word.bytes().all(|byte| byte.is_ascii_digit()));
     while let Some(word) = all.next() {
         match word {
-            // How long a route or an address lives on; which number a program got.
-            "expires" | "id" | "prog_id" | "link_id" => drop(all.next()),
+            // How long a route or an address lives on; which number a program got; where a neighbour is found.
+            "expires" | "id" | "prog_id" | "link_id" | "lladdr" => drop(all.next()),
             "offload" | "linkdown" => {}
+            // How a neighbour is just now.
+            "INCOMPLETE" | "REACHABLE" | "STALE" | "DELAY" | "PROBE" | "FAILED" | "router" => {}
             _ => words.push(word),
         }
     }
@@ -121,12 +134,12 @@ fn marks(api: &Api) -> Result<Vec<String>> {
         let taints = list(&node["spec"]["taints"]).into_iter().filter_map(|t| Some(t["key"].as_str()?.to_owned()));
         // Those of Kubernetes say how the node is.
         found.extend(taints.filter(|key| !key.contains("kubernetes.io")).map(|key| format!("{name}: taint {key}")));
-        let unavailable = |c: &Value| c["type"] == "NetworkUnavailable";
+        let unavailable = |c: &Value| c["type"] == CONDITION;
         found.extend(
             list(&node["status"]["conditions"])
                 .into_iter()
                 .filter(unavailable)
-                .map(|c| format!("{name}: NetworkUnavailable={} ({})", c["status"], c["reason"])),
+                .map(|c| format!("{name}: {CONDITION}={} ({})", c["status"], c["reason"])),
         );
     }
     Ok(found)
@@ -185,6 +198,10 @@ mod tests {
             (
                 "default via fe80::1 dev eth0 proto ra metric 1024 expires 1799sec",
                 "default via fe80::1 dev eth0 proto ra metric 1024",
+            ),
+            (
+                "fd30::66 dev eth0 lladdr 02:42:00:00:00:02 router managed extern_learn DELAY proto 201",
+                "fd30::66 dev eth0 managed extern_learn proto 201",
             ),
             ("eth0(2) tcx/ingress from_uplink prog_id 771 link_id 40", "eth0(2) tcx/ingress from_uplink"),
             ("771 cgroup_inet4_connect multi sock_connect4", "cgroup_inet4_connect multi sock_connect4"),

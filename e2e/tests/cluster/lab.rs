@@ -13,6 +13,7 @@ use axoneme_e2e::metrics::Source;
 use axoneme_e2e::paths::Paths;
 use axoneme_e2e::reach::{self, Outcome};
 use axoneme_e2e::state::State;
+use axoneme_e2e::version::Version;
 use axoneme_e2e::workload::{Workload, pod_ip, pod_ips};
 use axoneme_e2e::{helm, images, load};
 use ipnet::IpNet;
@@ -32,8 +33,8 @@ pub(crate) struct Lab {
 /// A cluster of a scenario's own, beside the shared one; removed when dropped.
 pub(crate) struct OwnCluster {
     pub(crate) lab: Lab,
-    /// Of the operator and the node, as the shared cluster has them.
-    archives: [PathBuf; 2],
+    /// What the shared cluster runs.
+    version: Version,
 }
 
 impl OwnCluster {
@@ -49,16 +50,16 @@ impl OwnCluster {
             let age = |path: &&PathBuf| path.metadata().and_then(|m| m.modified()).ok();
             loaded.iter().filter(named).max_by_key(age).expect("the shared cluster runs this project").clone()
         };
-        let archives = [archive("operator-"), archive("node-")];
+        let version = Version::of_archives(&shared.paths, [archive("operator-"), archive("node-")]);
         let cluster = Cluster::new(paths(), &format!("{name}{letter}")).unwrap();
         cluster.down().unwrap();
         cluster.up(shape).unwrap();
-        Self { lab: Lab::of(cluster, guard), archives }
+        Self { lab: Lab::of(cluster, guard), version }
     }
 
     /// Installs this project with these values.
     pub(crate) fn install(&self, set: &[&str]) {
-        helm::install(&self.lab.cluster, &self.archives, set, None).unwrap();
+        helm::install(&self.lab.cluster, &self.version, set, None).unwrap();
     }
 }
 
