@@ -70,6 +70,9 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     tracing::info!("stopping; the kernel stays as it is");
     daemon.endpoints.finish().await;
     daemon.state.stop().await;
+    // Nobody answers there any more, and a version before may follow that knows nothing of it. The next daemon cannot have made its
+    // own yet: it waits for this one's port. That it is not there is no harm.
+    let _ = std::fs::remove_file(daemon::admin_socket(&config));
     Ok(())
 }
 

@@ -152,6 +152,7 @@ fn a_daemon_joins_attaches_pods_and_lives_on_alone() {
             nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
             assert!(daemon.process.wait().await.unwrap().success());
         });
+        assert!(!folder.join("run/admin.sock").exists(), "nobody answers there any more");
         assert!(ip_output("-o link").contains(" axo"), "the kernel stays as it is");
         ip_command("route add 198.51.100.0/24 via 192.0.2.254");
         for time in ["once", "twice"] {

@@ -44,7 +44,7 @@ pub(super) fn socket(config: &Config) -> PathBuf {
     config.run_directory.join("cni.sock")
 }
 
-fn admin_socket(config: &Config) -> PathBuf {
+pub(super) fn admin_socket(config: &Config) -> PathBuf {
     config.run_directory.join(axoneme_admin::SOCKET)
 }
 
