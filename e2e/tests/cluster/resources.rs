@@ -49,8 +49,54 @@ fn a_pod_has_an_endpoint_and_pods_with_the_same_labels_share_an_identity() {
     eventually("the endpoint goes with its pod", || identity("other").is_none());
 }
 
+const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
+const POLICIES: [&str; 2] = ["validatingadmissionpolicybindings", "validatingadmissionpolicies"];
+
+/// The API server takes no new CiliumIdentities until this is dropped.
+struct Refused<'a>(&'a Lab);
+
+impl<'a> Refused<'a> {
+    const NAME: &'static str = "scenario-no-identities";
+
+    fn identities(lab: &'a Lab) -> Self {
+        let rule = json!({
+            "apiGroups": ["cilium.io"], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["ciliumidentities"],
+        });
+        let policy = json!({
+            "metadata": {"name": Self::NAME},
+            "spec": {
+                "matchConstraints": {"resourceRules": [rule]},
+                "validations": [{"expression": "false", "message": "the scenario takes none"}],
+            },
+        });
+        let binding = json!({
+            "metadata": {"name": Self::NAME},
+            "spec": {"policyName": Self::NAME, "validationActions": ["Deny"]},
+        });
+        let refused = Self(lab);
+        for (kind, object) in POLICIES.iter().zip([binding, policy]) {
+            lab.api.create(&format!("{ADMISSION}/{kind}"), &object).unwrap();
+        }
+        let one = json!({
+            "apiVersion": CILIUM, "kind": "CiliumIdentity", "metadata": {"name": Self::NAME}, "security-labels": {},
+        });
+        eventually("the API server takes none", || {
+            lab.api.create(&format!("/apis/{CILIUM}/ciliumidentities?dryRun=All"), &one).is_err()
+        });
+        refused
+    }
+}
+
+impl Drop for Refused<'_> {
+    fn drop(&mut self) {
+        for kind in POLICIES {
+            let _ = self.0.api.delete(&format!("{ADMISSION}/{kind}/{}", Self::NAME));
+        }
+    }
+}
+
 #[test]
-fn an_identity_that_is_deleted_in_use_is_made_anew_and_nobody_notices() {
+fn nobody_notices_that_an_identity_in_use_is_deleted_until_it_is_made_anew() {
     let lab = Lab::open();
     let workload = lab.workload("identity-deleted");
     // In force before anybody talks, so that no connection is cut, whose ends would send again for long.
@@ -71,11 +117,15 @@ fn an_identity_that_is_deleted_in_use_is_made_anew_and_nobody_notices() {
     let drops = || dropped(&lab, 0, "Policy denied");
     let so_far = drops();
     assert!(so_far > 0.0, "strangers' are counted");
+    let refused = Refused::identities(&lab);
     identities.iter().for_each(|path| lab.api.delete(path).unwrap());
     steadily("a new connection of a friend comes about", || friend.ask(server.http()).reached());
     assert_eq!(drops(), so_far, "and nothing of them is dropped");
     assert!(!stranger.ask(server.http()).reached(), "the policy holds");
     assert!(conversation.ask(Duration::from_secs(2)).is_ok(), "what talked goes on");
+    assert!(identities.iter().all(|path| lab.api.find(path).unwrap().is_none()), "they are still gone");
+
+    drop(refused);
     for (path, before) in identities.iter().zip(&before) {
         eventually("it is there again", || lab.api.find(path).unwrap().is_some());
         let now = lab.api.get(path).unwrap();
