@@ -8,7 +8,7 @@ mod pods;
 mod report;
 mod run;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Namespace, Node};
@@ -17,6 +17,9 @@ use serde_json::json;
 
 use crate::cluster::{Cluster, DAEMONS};
 pub use report::{Report, render};
+
+/// Between two looks at what has to come about.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// What is checked, and how.
 #[derive(Clone, Debug, clap::Args)]
@@ -51,7 +54,7 @@ pub async fn check(cluster: &Cluster, options: &Options) -> Result<Report> {
             members.into_iter().next().context("no daemon runs: give the image of the pods with --image")?.image
         }
     };
-    make_namespace(cluster, &options.test_namespace).await?;
+    make_namespace(cluster, &options.test_namespace, options.timeout).await?;
     let checked = tokio::select! {
         checked = run::run(cluster, options, &nodes, &image) => checked,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
@@ -85,18 +88,30 @@ async fn nodes(cluster: &Cluster) -> Result<Vec<String>> {
     Ok(names)
 }
 
-async fn make_namespace(cluster: &Cluster, name: &str) -> Result<()> {
+/// Makes the namespace, when that of an earlier check is gone.
+async fn make_namespace(cluster: &Cluster, name: &str, patience: Duration) -> Result<()> {
     let namespaces = cluster.all::<Namespace>();
     // Hosts are asked, too: pods on their network are not for every namespace.
     let labels =
         json!({"pod-security.kubernetes.io/enforce": "privileged", "app.kubernetes.io/name": "axoneme-connectivity"});
     let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}}))?;
-    match namespaces.create(&PostParams::default(), &namespace).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 => bail!(
-            "namespace {name} is there already: another check runs, or was kept (kubectl delete namespace {name}); or choose \
-             another one with --test-namespace"
-        ),
-        Err(error) => Err(error).with_context(|| format!("cannot make namespace {name}")),
+    let deadline = Instant::now() + patience;
+    loop {
+        match namespaces.create(&PostParams::default(), &namespace).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot make namespace {name}")),
+        }
+        let other = namespaces.get_opt(name).await.with_context(|| format!("cannot read namespace {name}"))?;
+        if other.is_some_and(|other| other.metadata.deletion_timestamp.is_none()) {
+            bail!(
+                "namespace {name} is there already: another check runs, or was kept (kubectl delete namespace {name}); or \
+                 choose another one with --test-namespace"
+            );
+        }
+        if Instant::now() > deadline {
+            bail!("namespace {name} of an earlier check does not go; see: kubectl get namespace {name} -o yaml");
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -10,6 +10,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::json;
 
+use super::PAUSE;
 use crate::cluster::{Cluster, NODE_BINARY};
 
 /// Where pods serve; hosts do at another port, which is hardly anybody's.
@@ -19,7 +20,6 @@ pub(super) const HOST_PORT: u16 = 41_680;
 /// The service's port.
 pub(super) const SERVICE_PORT: u16 = 80;
 const POLICY: &str = "only-client";
-const PAUSE: Duration = Duration::from_millis(300);
 
 /// A pod that shall be.
 #[derive(Clone, Copy, Debug)]
