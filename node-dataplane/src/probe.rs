@@ -6,10 +6,12 @@ mod dns;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::ConfigError;
 
+/// How long a server waits for a port that is taken.
+const TAKEN: Duration = Duration::from_secs(30);
 /// How long a client waits for each step.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// What the kubelet writes for a pod.
@@ -91,10 +93,21 @@ impl Probe {
     }
 }
 
-/// Both families at once; without IPv6, the other one alone.
+/// Both families at once; without IPv6, the other one alone. On a host's network, the server of an earlier check may take a moment to
+/// end when its pod is gone already.
 fn either<T>(port: u16, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
     let address = |ip: IpAddr| SocketAddr::new(ip, port);
-    bind(address(Ipv6Addr::UNSPECIFIED.into())).or_else(|_| bind(address(Ipv4Addr::UNSPECIFIED.into())))
+    let deadline = Instant::now() + TAKEN;
+    loop {
+        let bound =
+            bind(address(Ipv6Addr::UNSPECIFIED.into())).or_else(|_| bind(address(Ipv4Addr::UNSPECIFIED.into())));
+        match bound {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            bound => return bound,
+        }
+    }
 }
 
 fn serve(port: u16, name: &str) -> io::Result<()> {
@@ -150,11 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn a_server_tells_its_name() {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    fn a_server_tells_its_name_when_the_one_before_it_has_ended() {
+        let before = TcpListener::bind("[::]:0").or_else(|_| TcpListener::bind("0.0.0.0:0")).unwrap();
+        let free = before.local_addr().unwrap().port();
         std::thread::spawn(move || serve(free, "somebody"));
         let target = SocketAddr::from(([127, 0, 0, 1], free));
-        let start = std::time::Instant::now();
+        std::thread::sleep(Duration::from_millis(300));
+        drop(before);
+        let start = Instant::now();
         while ask_tcp(target).is_err() {
             assert!(start.elapsed() < Duration::from_secs(10));
         }
