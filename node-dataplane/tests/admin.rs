@@ -14,9 +14,10 @@ use axoneme_bpf::policy::{Policy as Entry, PolicyFlags};
 use axoneme_bpf::service::ServiceKey;
 use axoneme_node::maps::Pinned;
 use axoneme_node::reconcile::ops::MapOps;
+use common::host::Cgroup;
 use common::{Bottle, Pod, block_on, ip, on_node, privileged};
 use daemon::operator::{Authority, Behaviour, Network};
-use daemon::{Cgroup, Daemon, OPERATOR, everything, prepare};
+use daemon::{Daemon, OPERATOR, everything, prepare};
 use serde::de::DeserializeOwned;
 
 async fn run(folder: &Path, arguments: &str) -> (bool, String) {

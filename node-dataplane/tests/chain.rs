@@ -19,9 +19,10 @@ use axoneme_node::link::filter::Direction;
 use axoneme_node::maps::Pinned;
 use axoneme_node::reconcile::ops::MapOps;
 use axoneme_proto::{Scope, Table, tables};
+use common::host::Cgroup;
 use common::{Bottle, Pod, block_on, names, on_node, privileged};
 use daemon::operator::{Authority, Behaviour, Network};
-use daemon::{Cgroup, Daemon, OPERATOR, everything, prepare, row};
+use daemon::{Daemon, OPERATOR, everything, prepare, row};
 use serde_json::{Value, json};
 
 /// A node with a daemon that an operator has told of these pods, who have no addresses of its.

@@ -24,9 +24,10 @@ use axoneme_node::reconcile::ops::MapOps;
 use axoneme_proto::nodesync::Delta;
 use axoneme_proto::nodesync::observation::Event;
 use axoneme_proto::{Scope, Table, tables};
+use common::host::Cgroup;
 use common::{Bottle, Pod, block_on, ip, on_node, privileged};
 use daemon::operator::{Authority, Behaviour, Network, Operator};
-use daemon::{Cgroup, Daemon, OPERATOR, everything, get, ip_command, prepare, row};
+use daemon::{Daemon, OPERATOR, everything, get, ip_command, prepare, row};
 
 fn ip_output(arguments: &str) -> String {
     let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();

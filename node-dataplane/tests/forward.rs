@@ -15,9 +15,10 @@ use axoneme_node::link::{Links, Mac};
 use axoneme_proto::address::to_bytes;
 use axoneme_proto::nodesync::Delta;
 use axoneme_proto::{Scope, Table, tables};
+use common::host::Cgroup;
 use common::{Pod, block_on, ip, on_node, privileged};
 use daemon::operator::{Authority, Behaviour, Network};
-use daemon::{Cgroup, Daemon, OPERATOR, everything, ip_command, prepare, row};
+use daemon::{Daemon, OPERATOR, everything, ip_command, prepare, row};
 
 /// Two pods without policies; native routing.
 fn delta() -> Delta {

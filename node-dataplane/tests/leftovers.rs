@@ -7,7 +7,7 @@
 mod common;
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,27 +17,10 @@ use axoneme_node::programs::syscall;
 use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 
+use common::host::{CGROUP_SOCK, Cgroup, GO_ON, SCHED_CLS, program};
 use common::{Bottle, on_node, privileged};
 
 const PINS: &str = "/sys/fs/bpf";
-
-/// A cgroup, as the root of the node's.
-struct Cgroup(PathBuf);
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
-fn cgroup(test: &str) -> Cgroup {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    let cgroup2 = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup v2");
-    let name = format!("axoneme-{test}-{}", std::process::id());
-    let path = Path::new(cgroup2.split(' ').nth(1).unwrap()).join(name);
-    fs::create_dir(&path).unwrap();
-    Cgroup(path)
-}
 
 /// Gives the node the mounts of a host: its own devices, pins and cgroup.
 fn host(bottle: &Bottle, cgroup: &Cgroup) -> PathBuf {
@@ -113,36 +96,12 @@ fn follow(findings: &[Value]) {
     }
 }
 
-fn load(kind: u32, name: &str, answer: u32) -> OwnedFd {
-    #[repr(C)]
-    #[derive(Default)]
-    struct Load {
-        kind: u32,
-        count: u32,
-        instructions: u64,
-        license: u64,
-        log_level: u32,
-        log_size: u32,
-        log: u64,
-        kernel_version: u32,
-        flags: u32,
-        name: [u8; 16],
-    }
-    // r0 = answer; exit
-    let instructions: [u64; 2] = [u64::from(answer) << 32 | 0xb7, 0x95];
-    let (instructions, license) = (instructions.as_ptr() as u64, c"GPL".as_ptr() as u64);
-    let mut attr = Load { kind, count: 2, instructions, license, ..Load::default() };
-    attr.name[..name.len()].copy_from_slice(name.as_bytes());
-    // SAFETY: the attributes are those of PROG_LOAD, and what they point to lives through the call, which returns a descriptor.
-    unsafe { bpf::descriptor(bpf::call(5, &mut attr).unwrap()).unwrap() }
-}
-
 #[test]
 fn a_node_that_had_a_bridge_network_and_cilium_is_told_of_everything_and_how_to_get_rid_of_it() {
     if !privileged("leftovers") {
         return;
     }
-    let root = cgroup("leftovers");
+    let root = Cgroup::new("leftovers");
     on_node(move |bottle| {
         let conflists = host(bottle, &root);
         assert_eq!(findings(bottle), Vec::<Value>::new(), "nobody was here");
@@ -176,7 +135,7 @@ fn a_node_that_had_a_bridge_network_and_cilium_is_told_of_everything_and_how_to_
             "mkdir -p {PINS}/tc/globals {PINS}/cilium/devices && bpftool map create {PINS}/tc/globals/cilium_ipcache_v2 \
              type hash key 4 value 4 entries 8 name cilium_ipcache"
         ));
-        let (filter, link) = (load(3, "cil_from_netdev", u32::MAX), load(3, "cil_to_netdev", u32::MAX));
+        let (filter, link) = (program(SCHED_CLS, "cil_from_netdev", GO_ON), program(SCHED_CLS, "cil_to_netdev", GO_ON));
         bpf::pin(filter.as_fd(), Path::new(&format!("{PINS}/tc/globals/cilium_calls"))).unwrap();
         sh(&format!(
             "tc qdisc add dev eth0 clsact && tc filter add dev eth0 ingress bpf da pinned {PINS}/tc/globals/cilium_calls"
@@ -185,7 +144,7 @@ fn a_node_that_had_a_bridge_network_and_cilium_is_told_of_everything_and_how_to_
         {
             let attached = syscall::attach_tcx(link.as_fd(), eth0, Direction::Egress).unwrap();
             bpf::pin(attached.as_fd(), Path::new(&format!("{PINS}/cilium/devices/cil_to_netdev"))).unwrap();
-            let sock = load(9, "cil_sock_create", 1);
+            let sock = program(CGROUP_SOCK, "cil_sock_create", 1);
             let root = fs::File::open("/sys/fs/cgroup").unwrap();
             let attached = syscall::attach_cgroup(sock.as_fd(), root.as_fd(), 2).unwrap();
             bpf::pin(attached.as_fd(), Path::new(&format!("{PINS}/cilium/cil_sock_create"))).unwrap();

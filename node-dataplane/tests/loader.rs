@@ -29,28 +29,8 @@ use axoneme_node::programs::attach::{Attacher, UPLINK};
 use axoneme_node::programs::sizes::Sizes;
 use axoneme_node::programs::{LoadConfig, LoadError, Paths, is_loaded, load, syscall};
 use axoneme_node::reconcile::ops::{MapError, MapOps};
+use common::host::Cgroup;
 use common::{Bottle, FakePods, FakeReports, Pod, SharedPods, block_on, ip, names, on_node, privileged};
-
-/// A cgroup that goes with the test.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn new(name: &str) -> Self {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let cgroup2 =
-            mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup v2 is mounted");
-        let path =
-            PathBuf::from(cgroup2.split(' ').nth(1).unwrap()).join(format!("axoneme-{name}-{}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
-}
 
 fn with_loaded(test: &'static str, scenario: fn(&Bottle, LoadConfig)) {
     if !privileged(test) {

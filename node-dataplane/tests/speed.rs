@@ -12,9 +12,10 @@ mod daemon;
 use std::time::{Duration, Instant};
 
 use axoneme_proto::{Scope, Table, tables};
+use common::host::Cgroup;
 use common::{Pod, block_on, ip, on_node, privileged};
 use daemon::operator::{Authority, Behaviour, Network};
-use daemon::{Cgroup, Daemon, OPERATOR, everything, get, prepare, row};
+use daemon::{Daemon, OPERATOR, everything, get, prepare, row};
 
 const PODS: u8 = 50;
 

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use self::operator::Authority;
+use crate::common::host::Cgroup;
 use crate::common::plugin::{self, Call};
 use crate::common::{Bottle, ip};
 
@@ -101,26 +102,6 @@ pub async fn get(port: u16, path: &str) -> String {
         }
     }
     answer
-}
-
-/// A cgroup that goes with the test.
-pub struct Cgroup(PathBuf);
-
-impl Cgroup {
-    pub fn new(test: &str) -> Self {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let cgroup2 = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup v2");
-        let path = PathBuf::from(cgroup2.split(' ').nth(1).unwrap());
-        let path = path.join(format!("axoneme-{test}-{}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
 }
 
 pub fn ip_command(arguments: &str) {

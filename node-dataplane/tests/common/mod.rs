@@ -2,13 +2,14 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod host;
 pub mod plugin;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::future::Future;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -28,6 +29,8 @@ use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use self::host::{GO_ON, SCHED_CLS, program};
 
 /// Says whether this test may run. Without root it fails, unless somebody said that privileged tests are to be skipped.
 pub fn privileged(test: &str) -> bool {
@@ -85,35 +88,8 @@ pub fn pin_trivial_programs(paths: &Paths) {
     for name in ["from_pod", "to_pod", "from_uplink", "to_uplink", "from_overlay", "to_overlay"] {
         let path = paths.programs().join(name);
         let _ = fs::remove_file(&path);
-        bpf::pin(std::os::fd::AsFd::as_fd(&trivial_classifier()), &path).unwrap();
+        bpf::pin(program(SCHED_CLS, name, GO_ON).as_fd(), &path).unwrap();
     }
-}
-
-/// r0 = TC_ACT_UNSPEC; exit
-fn trivial_classifier() -> OwnedFd {
-    #[repr(C)]
-    #[derive(Default)]
-    struct Load {
-        kind: u32,
-        count: u32,
-        instructions: u64,
-        license: u64,
-        log_level: u32,
-        log_size: u32,
-        log: u64,
-        kernel_version: u32,
-        flags: u32,
-    }
-    let instructions: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
-    let mut attr = Load {
-        kind: 3,
-        count: 2,
-        instructions: instructions.as_ptr() as u64,
-        license: c"GPL".as_ptr() as u64,
-        ..Load::default()
-    };
-    // SAFETY: the attributes are those of PROG_LOAD, and what they point to lives through the call, which returns a descriptor.
-    unsafe { bpf::descriptor(bpf::call(5, &mut attr).unwrap()).unwrap() }
 }
 
 /// A pod's network namespace.
