@@ -1,21 +1,92 @@
-//! The format of netlink's messages and attributes, see `linux/netlink.h`, and how the kernel is asked for a list.
+//! The format of netlink's messages and attributes, see `linux/netlink.h`, and how the kernel is asked.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
-/// `NLM_F_REQUEST | NLM_F_DUMP`
-const DUMP: u16 = 0x1 | 0x300;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST: u16 = 0x1;
+/// Flags of a request: an acknowledgement is asked for; a list; what is not there is made; it is made at the end of a list.
+pub const NLM_F_ACK: u16 = 0x4;
+pub const NLM_F_DUMP: u16 = 0x300;
+pub const NLM_F_CREATE: u16 = 0x400;
+pub const NLM_F_APPEND: u16 = 0x800;
 /// Of a message: length, type, flags, sequence, sender.
 const HEADER: usize = 16;
 /// In an attribute's type: it holds attributes, or big-endian numbers.
 const FLAGS: u16 = 0xc000;
 
-/// Asks for a list, and takes the bodies of all messages of type `answer`. `header` follows the message's own.
+/// What is asked for.
+pub struct Request {
+    /// Type of the message.
+    pub kind: u16,
+    /// `NLM_F_*`.
+    pub flags: u16,
+    /// What follows the message's header: the protocol's own, and attributes.
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    fn write(&self, sequence: u32, out: &mut Vec<u8>) {
+        out.extend(((HEADER + self.body.len()) as u32).to_ne_bytes());
+        out.extend(self.kind.to_ne_bytes());
+        out.extend((NLM_F_REQUEST | self.flags).to_ne_bytes());
+        out.extend(sequence.to_ne_bytes());
+        out.extend([0; 4]);
+        out.extend(&self.body);
+        out.resize(out.len().next_multiple_of(4), 0);
+    }
+}
+
+/// A connection to the kernel, in the network namespace of the thread that made it.
+pub struct Socket(OwnedFd);
+
+impl Socket {
+    /// # Errors
+    /// `EPROTONOSUPPORT` when the kernel does not speak this protocol.
+    pub fn open(protocol: SockProtocol) -> io::Result<Self> {
+        Ok(Self(socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?))
+    }
+
+    /// Sends requests as one, and shows what is answered: types, and what follows the messages' headers. Each request has either
+    /// an answer that ends with "done", or an acknowledgement: it has `NLM_F_DUMP`, or `NLM_F_ACK`, or none of both.
+    ///
+    /// # Errors
+    /// What the kernel refuses first.
+    pub fn ask(&self, requests: &[Request], mut answer: impl FnMut(u16, &[u8])) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for (sequence, request) in requests.iter().enumerate() {
+            request.write(sequence as u32, &mut bytes);
+        }
+        let mut awaited = requests.iter().filter(|request| request.flags & (NLM_F_ACK | NLM_F_DUMP) != 0).count();
+        send(self.0.as_raw_fd(), &bytes, MsgFlags::empty())?;
+        let mut buffer = vec![0; 64 << 10];
+        while awaited > 0 {
+            let length = match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Err(Errno::EINTR) => continue,
+                length => length?,
+            };
+            let mut rest = &buffer[..length];
+            while let Some((kind, body, after)) = split(rest) {
+                match kind {
+                    NLMSG_DONE => awaited = awaited.saturating_sub(1),
+                    NLMSG_ERROR => match i32::from_ne_bytes(first(body).unwrap_or_default()) {
+                        0 => awaited = awaited.saturating_sub(1),
+                        errno => return Err(io::Error::from_raw_os_error(errno.saturating_neg())),
+                    },
+                    kind => answer(kind, body),
+                }
+                rest = after;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Asks for a list, and takes the bodies of all messages of type `answer`. `header` is the protocol's own.
 ///
 /// # Errors
 /// What the kernel answers.
@@ -26,35 +97,12 @@ pub fn list(
     answer: u16,
     mut take: impl FnMut(&[u8]),
 ) -> io::Result<()> {
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-    let mut message = Vec::with_capacity(HEADER + header.len());
-    message.extend(((HEADER + header.len()) as u32).to_ne_bytes());
-    message.extend(request.to_ne_bytes());
-    message.extend(DUMP.to_ne_bytes());
-    message.extend([0; 8]);
-    message.extend(header);
-    send(socket.as_raw_fd(), &message, MsgFlags::empty())?;
-
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let length = match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            Err(Errno::EINTR) => continue,
-            length => length?,
-        };
-        let mut rest = &buffer[..length];
-        while let Some((kind, body, after)) = split(rest) {
-            match kind {
-                DONE => return Ok(()),
-                ERROR => match i32::from_ne_bytes(first(body).unwrap_or_default()) {
-                    0 => return Ok(()),
-                    errno => return Err(io::Error::from_raw_os_error(errno.saturating_neg())),
-                },
-                kind if kind == answer => take(body),
-                _ => {}
-            }
-            rest = after;
+    let request = Request { kind: request, flags: NLM_F_DUMP, body: header.to_vec() };
+    Socket::open(protocol)?.ask(&[request], |kind, body| {
+        if kind == answer {
+            take(body);
         }
-    }
+    })
 }
 
 /// Type and body of the first message, and what follows it.

@@ -4,7 +4,7 @@ use std::io;
 
 use nix::sys::socket::SockProtocol;
 
-use super::message::NFNL_SUBSYS_NFTABLES;
+use super::message::{HEADER, NFNL_SUBSYS_NFTABLES};
 use crate::check::{Chain, Tool};
 use crate::netlink::{attributes, list, text};
 
@@ -12,8 +12,6 @@ const NFT_MSG_NEWCHAIN: u16 = 3;
 const NFT_MSG_GETCHAIN: u16 = 4;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
-/// Of a message of nftables: family, version, resource.
-const HEADER: usize = 4;
 /// Tables that iptables makes.
 const IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
 

@@ -8,10 +8,10 @@
 use std::io;
 use std::net::IpAddr;
 
-use super::message::{
-    NFNL_SUBSYS_NFTABLES, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, Request, Socket, as_text, attribute, attributes,
-    nested, text,
-};
+use nix::sys::socket::SockProtocol;
+
+use super::message::{HEADER, attribute, end_of_batch, nested, request, text};
+use crate::netlink::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, Request, Socket, attributes, text as as_text};
 
 /// The table, of the family `inet`.
 pub const TABLE: &str = "axoneme";
@@ -37,7 +37,7 @@ const UDATA_TABLE_COMMENT: u8 = 0;
 /// # Errors
 /// When the kernel refuses, or has no nftables.
 pub fn ensure(end: IpAddr, port: u16) -> io::Result<()> {
-    let socket = Socket::open()?;
+    let socket = Socket::open(SockProtocol::NetlinkNetFilter)?;
     let comment = format!("VXLAN to {end} port {port} needs no connection tracking");
     if find(&socket)?.is_some_and(|table| table.comment.as_deref() == Some(&comment)) {
         return Ok(());
@@ -53,7 +53,7 @@ pub fn ensure(end: IpAddr, port: u16) -> io::Result<()> {
 /// # Errors
 /// When the kernel refuses.
 pub fn remove() -> io::Result<()> {
-    let socket = match Socket::open() {
+    let socket = match Socket::open(SockProtocol::NetlinkNetFilter) {
         Err(error) if is_unsupported(&error) => return Ok(()),
         socket => socket?,
     };
@@ -73,16 +73,11 @@ struct Table {
 
 /// None also where the kernel has no nftables.
 fn find(socket: &Socket) -> io::Result<Option<Table>> {
-    let request = Request {
-        kind: NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE,
-        flags: NLM_F_ACK,
-        family: NFPROTO_INET,
-        resource: 0,
-        attributes: vec![text(NFTA_TABLE_NAME, TABLE)],
-    };
+    let request = request(NFT_MSG_GETTABLE, NLM_F_ACK, NFPROTO_INET, &[text(NFTA_TABLE_NAME, TABLE)]);
     let mut found = None;
     let asked = socket.ask(&[request], |_, body| {
-        let userdata = attributes(body).find(|(kind, _)| *kind == NFTA_TABLE_USERDATA);
+        let userdata =
+            attributes(body.get(HEADER..).unwrap_or_default()).find(|(kind, _)| *kind == NFTA_TABLE_USERDATA);
         found = Some(Table { comment: userdata.and_then(|(_, value)| comment(value)) });
     });
     match asked {
@@ -101,20 +96,14 @@ fn comment(userdata: &[u8]) -> Option<String> {
 
 /// All of it or nothing.
 fn change(socket: &Socket, requests: Vec<Request>) -> io::Result<()> {
-    let end = |kind| Request { kind, flags: 0, family: 0, resource: NFNL_SUBSYS_NFTABLES, attributes: Vec::new() };
-    let mut batch = vec![end(NFNL_MSG_BATCH_BEGIN)];
+    let mut batch = vec![end_of_batch(NFNL_MSG_BATCH_BEGIN)];
     batch.extend(requests);
-    batch.push(end(NFNL_MSG_BATCH_END));
+    batch.push(end_of_batch(NFNL_MSG_BATCH_END));
     socket.ask(&batch, |_, _| {})
 }
 
-fn request(kind: u16, flags: u16, attributes: Vec<Vec<u8>>) -> Request {
-    let kind = NFNL_SUBSYS_NFTABLES << 8 | kind;
-    Request { kind, flags: NLM_F_ACK | flags, family: NFPROTO_INET, resource: 0, attributes }
-}
-
 fn table(kind: u16, comment: Option<&str>) -> Request {
-    let flags = if kind == NFT_MSG_NEWTABLE { NLM_F_CREATE } else { 0 };
+    let flags = if kind == NFT_MSG_NEWTABLE { NLM_F_ACK | NLM_F_CREATE } else { NLM_F_ACK };
     let mut attributes = vec![text(NFTA_TABLE_NAME, TABLE)];
     attributes.extend(comment.map(|comment| {
         let mut value = vec![UDATA_TABLE_COMMENT, comment.len() as u8 + 1];
@@ -122,7 +111,7 @@ fn table(kind: u16, comment: Option<&str>) -> Request {
         value.push(0);
         attribute(NFTA_TABLE_USERDATA, value)
     }));
-    request(kind, flags, attributes)
+    request(kind, flags, NFPROTO_INET, &attributes)
 }
 
 /// `type filter hook prerouting priority raw; policy accept`: before connections are tracked.
@@ -141,14 +130,14 @@ fn chain() -> Request {
         attribute(HOOK_NUMBER, NF_INET_PRE_ROUTING.to_be_bytes()),
         attribute(HOOK_PRIORITY, NF_IP_PRI_RAW.to_be_bytes()),
     ];
-    let attributes = vec![
+    let attributes = [
         text(TABLE_OF, TABLE),
         text(NAME, CHAIN),
         nested(HOOK, &hook),
         attribute(POLICY, NF_ACCEPT.to_be_bytes()),
         text(TYPE, "filter"),
     ];
-    request(NFT_MSG_NEWCHAIN, NLM_F_CREATE, attributes)
+    request(NFT_MSG_NEWCHAIN, NLM_F_ACK | NLM_F_CREATE, NFPROTO_INET, &attributes)
 }
 
 /// `ip daddr END udp dport PORT notrack`, or `ip6`.
@@ -179,8 +168,8 @@ fn rule(end: IpAddr, port: u16) -> Request {
         equals(&port.to_be_bytes()),
         expression("notrack", &[]),
     ];
-    let attributes = vec![text(TABLE_OF, TABLE), text(CHAIN_OF, CHAIN), nested(EXPRESSIONS, &expressions)];
-    request(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, attributes)
+    let attributes = [text(TABLE_OF, TABLE), text(CHAIN_OF, CHAIN), nested(EXPRESSIONS, &expressions)];
+    request(NFT_MSG_NEWRULE, NLM_F_ACK | NLM_F_CREATE | NLM_F_APPEND, NFPROTO_INET, &attributes)
 }
 
 /// The register that expressions hand a value on in.
