@@ -2,29 +2,19 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
 use thiserror::Error;
 
 /// How long a server may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PORT: u16 = 53;
-/// Of a message: id, flags, four counts.
-const HEADER: usize = 12;
-/// The longest label, and the longest answer without an extension; servers cut longer ones.
-const LABEL: usize = 63;
+/// The longest answer without an extension; servers cut longer ones.
 const ANSWER: usize = 512;
-/// `recursion desired`, in a question's flags, and `this is an answer`.
-const RECURSE: u16 = 0x0100;
-const IS_ANSWER: u16 = 0x8000;
-const INTERNET: u16 = 1;
-const NO_ERROR: u8 = 0;
-const NO_SUCH_NAME: u8 = 3;
-
-/// Kinds of records.
-const KINDS: [u16; 2] = [A, AAAA];
-const A: u16 = 1;
-const AAAA: u16 = 28;
+/// Records with addresses.
+const KINDS: [RecordType; 2] = [RecordType::A, RecordType::AAAA];
 
 /// Why a name has no addresses.
 #[derive(Debug, Error)]
@@ -51,7 +41,7 @@ pub enum LookupError {
         /// For what.
         name: String,
         /// RCODE.
-        code: u8,
+        code: u16,
     },
     /// It was no DNS message.
     #[error("{0} answers something that is not DNS")]
@@ -132,9 +122,11 @@ impl Resolver {
 
     /// Asks the first server that answers.
     fn ask(&self, name: &str) -> Result<(SocketAddr, Vec<IpAddr>), LookupError> {
+        let no_name = || LookupError::NoName(name.to_owned());
+        let name = Name::from_ascii(name).ok().filter(|name| !name.is_root()).ok_or_else(no_name)?;
         let mut last = LookupError::NoServer;
         for server in &self.servers {
-            let of_both = KINDS.iter().map(|kind| ask(*server, name, *kind)).collect::<Result<Vec<_>, _>>();
+            let of_both = KINDS.iter().map(|kind| ask(*server, &name, *kind)).collect::<Result<Vec<_>, _>>();
             match of_both {
                 Ok(addresses) => return Ok((*server, addresses.concat())),
                 Err(error) => last = error,
@@ -144,10 +136,9 @@ impl Resolver {
     }
 }
 
-fn ask(server: SocketAddr, name: &str, kind: u16) -> Result<Vec<IpAddr>, LookupError> {
-    // Told apart from late answers to others; nothing that anybody could gain from guessing depends on it.
-    let id = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_nanos() as u16);
-    let question = question(id, name, kind).ok_or_else(|| LookupError::NoName(name.to_owned()))?;
+fn ask(server: SocketAddr, name: &Name, kind: RecordType) -> Result<Vec<IpAddr>, LookupError> {
+    let question = question(name, kind);
+    let bytes = question.to_vec().map_err(|_| LookupError::NoName(name.to_string()))?;
     let io = |source: io::Error| {
         // What a socket says when its patience ends.
         let silent = source.kind() == io::ErrorKind::WouldBlock;
@@ -157,75 +148,35 @@ fn ask(server: SocketAddr, name: &str, kind: u16) -> Result<Vec<IpAddr>, LookupE
     let socket = UdpSocket::bind((any, 0)).map_err(io)?;
     socket.connect(server).map_err(io)?;
     socket.set_read_timeout(Some(PATIENCE)).map_err(io)?;
-    socket.send(&question).map_err(io)?;
+    socket.send(&bytes).map_err(io)?;
     let mut answer = [0; ANSWER];
     let length = socket.recv(&mut answer).map_err(io)?;
-    let (code, addresses) = read(id, &answer[..length]).ok_or(LookupError::Malformed(server))?;
-    match code {
-        NO_ERROR | NO_SUCH_NAME => Ok(addresses),
-        code => Err(LookupError::Refused { server, name: name.to_owned(), code }),
+    let answer = read(question.metadata.id, &answer[..length]).ok_or(LookupError::Malformed(server))?;
+    match answer.metadata.response_code {
+        // Other records lead to those with addresses.
+        ResponseCode::NoError => Ok(answer.answers.iter().filter_map(|record| record.data.ip_addr()).collect()),
+        ResponseCode::NXDomain => Ok(Vec::new()),
+        code => Err(LookupError::Refused { server, name: name.to_string(), code: code.into() }),
     }
 }
 
-/// None: there is no such name.
-fn question(id: u16, name: &str, kind: u16) -> Option<Vec<u8>> {
-    let mut message = Vec::with_capacity(HEADER + name.len() + 6);
-    for number in [id, RECURSE, 1, 0, 0, 0] {
-        message.extend(number.to_be_bytes());
-    }
-    for label in name.split('.') {
-        let length = u8::try_from(label.len()).ok().filter(|length| (1..=LABEL as u8).contains(length))?;
-        message.push(length);
-        message.extend(label.bytes());
-    }
-    message.push(0);
-    message.extend(kind.to_be_bytes());
-    message.extend(INTERNET.to_be_bytes());
-    Some(message)
+fn question(name: &Name, kind: RecordType) -> Message {
+    let mut question = Message::query();
+    question.metadata.recursion_desired = true;
+    question.add_query(Query::query(name.clone(), kind));
+    question
 }
 
-/// Result code and addresses of an answer to the question with this id. None: it is none.
-fn read(id: u16, message: &[u8]) -> Option<(u8, Vec<IpAddr>)> {
-    let number = |at: usize| Some(u16::from_be_bytes(message.get(at..at + 2)?.try_into().ok()?));
-    let flags = number(2)?;
-    if number(0)? != id || flags & IS_ANSWER == 0 {
-        return None;
-    }
-    let (questions, answers) = (number(4)?, number(6)?);
-    let mut at = HEADER;
-    for _ in 0..questions {
-        at = after_name(message, at)? + 4;
-    }
-    let mut addresses = Vec::new();
-    for _ in 0..answers {
-        // Type, class, time to live, length.
-        let record = after_name(message, at)?;
-        let (kind, length) = (number(record)?, usize::from(number(record + 8)?));
-        at = record + 10 + length;
-        let data = message.get(record + 10..at)?;
-        match kind {
-            A => addresses.push(IpAddr::from(<[u8; 4]>::try_from(data).ok()?)),
-            AAAA => addresses.push(IpAddr::from(<[u8; 16]>::try_from(data).ok()?)),
-            // What leads to them.
-            _ => {}
-        }
-    }
-    Some((flags as u8 & 0xf, addresses))
-}
-
-/// Where a name ends: at an empty label, or where it refers to the rest elsewhere.
-fn after_name(message: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        match *message.get(at)? {
-            0 => return Some(at + 1),
-            length if length & 0xc0 == 0xc0 => return Some(at + 2),
-            length => at += 1 + usize::from(length),
-        }
-    }
+/// The answer to the question with this id. None: it is none.
+fn read(id: u16, message: &[u8]) -> Option<Message> {
+    let of_this = |answer: &Message| answer.metadata.id == id && answer.metadata.message_type == MessageType::Response;
+    Message::from_vec(message).ok().filter(of_this)
 }
 
 #[cfg(test)]
 mod tests {
+    use hickory_proto::rr::rdata::{A, CNAME};
+    use hickory_proto::rr::{RData, Record};
     use proptest::prelude::*;
 
     use super::*;
@@ -248,19 +199,26 @@ mod tests {
         assert_eq!(resolver.lookup("a..b").unwrap_err().to_string(), "\"a..b.shop.svc.cluster.local\" is no name");
     }
 
-    /// An answer with the question, an alias, and an address that refers to its name.
-    fn answer(question: &[u8], code: u8, records: &[(u16, &[u8])]) -> Vec<u8> {
-        let mut message = question.to_vec();
-        message[2..4].copy_from_slice(&(IS_ANSWER | RECURSE | u16::from(code)).to_be_bytes());
-        message[6..8].copy_from_slice(&(records.len() as u16).to_be_bytes());
-        for (kind, data) in records {
-            message.extend([0xc0, HEADER as u8]);
-            message.extend(kind.to_be_bytes());
-            message.extend([0, 1, 0, 0, 0, 30]);
-            message.extend((data.len() as u16).to_be_bytes());
-            message.extend(*data);
-        }
-        message
+    fn record(data: RData) -> Record {
+        Record::from_rdata(Name::from_ascii("web.shop.test").unwrap(), 30, data)
+    }
+
+    /// What a server says to a question. None: it makes no sense of it.
+    fn answer(question: &Message) -> Option<Message> {
+        let query = &question.queries[0];
+        let alias = || record(RData::CNAME(CNAME(Name::from_ascii("x").unwrap())));
+        let (code, records) = match (query.name().to_string().trim_end_matches('.'), query.query_type()) {
+            ("web.shop.test", RecordType::A) => {
+                (ResponseCode::NoError, vec![alias(), record(RData::A(A::new(192, 0, 2, 7)))])
+            }
+            ("web.shop.test", _) => (ResponseCode::NoError, vec![]),
+            ("broken.shop.test", _) => (ResponseCode::ServFail, vec![]),
+            ("odd.shop.test", _) => return None,
+            _ => (ResponseCode::NXDomain, vec![]),
+        };
+        let mut answer = Message::error_msg(question.metadata.id, question.metadata.op_code, code);
+        answer.add_queries(question.queries.clone()).add_answers(records);
+        Some(answer)
     }
 
     /// A server that knows `web.shop.test` by IPv4, and answers for ever.
@@ -270,20 +228,8 @@ mod tests {
         std::thread::spawn(move || {
             let mut buffer = [0; ANSWER];
             while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-                let question = &buffer[..length];
-                let asked_for =
-                    |name: &str, kind| question[HEADER..] == super::question(0, name, kind).unwrap()[HEADER..];
-                let answer = if asked_for("web.shop.test", A) {
-                    answer(question, NO_ERROR, &[(5, &[1, b'x', 0]), (A, &[192, 0, 2, 7])])
-                } else if asked_for("web.shop.test", AAAA) {
-                    answer(question, NO_ERROR, &[])
-                } else if asked_for("broken.shop.test", A) {
-                    answer(question, 2, &[])
-                } else if asked_for("odd.shop.test", A) {
-                    b"?".to_vec()
-                } else {
-                    answer(question, NO_SUCH_NAME, &[])
-                };
+                let question = Message::from_vec(&buffer[..length]).unwrap();
+                let answer = answer(&question).map_or(b"?".to_vec(), |answer| answer.to_vec().unwrap());
                 socket.send_to(&answer, from).unwrap();
             }
         });
@@ -312,6 +258,15 @@ mod tests {
         assert!(matches!(resolver.lookup("web"), Err(LookupError::Io { server, .. }) if server == gone));
     }
 
+    #[test]
+    fn only_the_answer_to_the_question_counts() {
+        let question = question(&Name::from_ascii("web.shop.test").unwrap(), RecordType::A);
+        let (id, answer) = (question.metadata.id, answer(&question).unwrap().to_vec().unwrap());
+        assert_eq!(read(id, &answer).unwrap().answers.len(), 2);
+        assert!(read(id.wrapping_add(1), &answer).is_none(), "an answer to somebody else");
+        assert!(read(id, &question.to_vec().unwrap()).is_none(), "the question itself");
+    }
+
     proptest! {
         #[test]
         fn no_answer_makes_it_fail(
@@ -320,15 +275,15 @@ mod tests {
             length in any::<prop::sample::Index>(),
         ) {
             read(7, &bytes);
-            let whole = answer(&question(7, "web.shop.test", A).unwrap(), NO_ERROR, &[(A, &[192, 0, 2, 7])]);
-            let mut almost = whole.clone();
+            let question = question(&Name::from_ascii("web.shop.test").unwrap(), RecordType::A);
+            let mut almost = answer(&question).unwrap().to_vec().unwrap();
+            let whole = almost.len();
             for (at, byte) in changes {
-                let at = at.index(almost.len());
-                almost[at] = byte;
+                almost[at.index(whole)] = byte;
             }
-            almost.truncate(length.index(whole.len() + 1));
-            if let Some((_, addresses)) = read(7, &almost) {
-                prop_assert!(addresses.len() * 4 <= almost.len());
+            almost.truncate(length.index(whole + 1));
+            if let Some(answer) = read(question.metadata.id, &almost) {
+                prop_assert!(answer.answers.len() <= almost.len());
             }
         }
     }
