@@ -1,8 +1,9 @@
 //! Label sets, the pods that have them, and their numbers.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::{CLUSTER_IDENTITIES, Index};
 use crate::object::{CiliumIdentity, ContainerPort, Labels, Name};
 
 /// A label set that some pod has, or that has a number.
@@ -243,5 +244,93 @@ impl LabelSets {
             self.unnumbered.insert(Arc::clone(&set.labels));
         }
         Some(id)
+    }
+}
+
+impl Index {
+    pub(super) fn set_identity(&mut self, id: u32, object: Option<Arc<CiliumIdentity>>) {
+        // Other numbers are reserved, or would mean something else in the kernel's keys.
+        if !CLUSTER_IDENTITIES.contains(&id) {
+            return;
+        }
+        self.dirty.usage.insert(id);
+        let old = self.sets.object(id);
+        if let (Some(old), Some(new)) = (old, &object)
+            && old.labels == new.labels
+        {
+            self.sets.refresh_identity(Arc::clone(new));
+            return;
+        }
+        // Somebody has deleted what pods use: nothing changes for them until it is there again.
+        if object.is_none() && self.sets.lose_identity(id) {
+            return;
+        }
+        if let Some(set) = self.change_numbers(None, id) {
+            self.drop_set_if_unused(set);
+        }
+        if let Some(object) = object {
+            let set = self.intern_set(&object.labels);
+            self.change_numbers(Some((set, object)), id);
+        }
+    }
+
+    /// Adds (to the given set) or removes a number, and marks what that touches. Gives back the set.
+    fn change_numbers(&mut self, add: Option<(SetId, Arc<CiliumIdentity>)>, id: u32) -> Option<SetId> {
+        let set = match &add {
+            Some((set, _)) => *set,
+            None => self.sets.set_of(id)?,
+        };
+        let before = self.sets.get(set).and_then(LabelSet::identity);
+        match add {
+            Some((set, object)) => self.sets.add_identity(set, object),
+            None => drop(self.sets.remove_identity(id)),
+        }
+        let after = self.sets.get(set).and_then(LabelSet::identity);
+        self.dirty.usage.extend(before.iter().chain(&after));
+        if before != after {
+            self.dirty.identities.extend(before.iter().chain(&after));
+            self.set_changed_as_peer(set);
+            if self.sets.get(set).is_some_and(|set| !set.ports.is_empty()) {
+                self.mark_policies_naming_ports();
+            }
+            let pods: Vec<Name> = self.sets.get(set).map(|set| set.pods.iter().cloned().collect()).unwrap_or_default();
+            for pod in pods {
+                self.dirty.scopes.extend(self.pods.get(&pod).and_then(|entry| entry.pod.node.clone()));
+                self.mark_pod(&pod);
+            }
+            let next = self.sets.get(set).map(|set| set.next.clone()).unwrap_or_default();
+            for namespace in next.iter().map(|pod| &pod.namespace).collect::<HashSet<_>>() {
+                self.change_over(namespace);
+            }
+        }
+        Some(set)
+    }
+
+    /// The set of these labels; a new one is shown to all selectors.
+    pub(super) fn intern_set(&mut self, labels: &Arc<Labels>) -> SetId {
+        let (set, new) = self.sets.intern(labels);
+        if new {
+            self.selectors.add_set(set, labels);
+        }
+        set
+    }
+
+    pub(super) fn drop_set_if_unused(&mut self, set: SetId) {
+        if let Some(lost) = self.sets.forsaken(set) {
+            self.change_numbers(None, lost);
+        }
+        if let Some(gone) = self.sets.forget_if_unused(set) {
+            self.selectors.remove_set(set, &gone);
+        }
+    }
+
+    /// The set came, went, or has other numbers or ports: policies that have it as a peer compile again.
+    pub(super) fn set_changed_as_peer(&mut self, id: SetId) {
+        let Some(set) = self.sets.get(id) else { return };
+        let policies: HashSet<&Name> =
+            self.selectors.matching(&set.labels).flat_map(|selected| &selected.peers).collect();
+        for policy in policies {
+            Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, policy);
+        }
     }
 }

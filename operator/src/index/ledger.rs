@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Index;
 use crate::object::CiliumNode;
 
 /// An entry of some node's ledger.
@@ -100,6 +101,22 @@ impl Ledgers {
             if addresses.is_empty() {
                 self.by_resource.remove(&entry.resource);
             }
+        }
+    }
+}
+
+impl Index {
+    pub(super) fn set_ledger(&mut self, name: &Arc<str>, ledger: Option<Arc<CiliumNode>>) {
+        if self.ledgers.get(name) == ledger.as_ref() {
+            return;
+        }
+        self.dirty.nodes.insert(Arc::clone(name));
+        self.dirty.ledgers.insert(Arc::clone(name));
+        let pools = self.ledgers.get(name).into_iter().chain(&ledger).flat_map(|ledger| &ledger.pools);
+        self.dirty.pools.extend(pools.map(|pool| Arc::clone(&pool.name)));
+        for entry in self.ledgers.set(name, ledger) {
+            self.dirty.pods.extend(self.pods.holder(&entry.resource).map(|pod| pod.pod.name.clone()));
+            self.mark_claimants(entry.address);
         }
     }
 }

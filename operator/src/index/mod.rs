@@ -15,7 +15,7 @@ mod pools;
 mod selectors;
 mod services;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use attachments::Attachment;
@@ -29,9 +29,7 @@ pub use pools::{NoPool, PoolSpec, PoolSpecs};
 use crate::config::IpamMode;
 use crate::engine::{Families, Observed, PreAllocation};
 use crate::identity::Reserved;
-use crate::object::{
-    CiliumIdentity, CiliumNode, Kind, MasqueradeAgent, Name, Namespace, Node, Object, ObjectKey, PodIpPool,
-};
+use crate::object::{CiliumNode, Kind, MasqueradeAgent, Name, Namespace, Node, Object, ObjectKey};
 use attachments::Attachments;
 use identities::LabelSets;
 use ledger::Ledgers;
@@ -196,15 +194,6 @@ impl Index {
         }
     }
 
-    fn set_pool(&mut self, name: &Arc<str>, pool: Option<Arc<PodIpPool>>) {
-        let said = self.ip_pools.set(name, pool);
-        self.dirty.pools.extend(said);
-        self.dirty.pools.insert(Arc::clone(name));
-        if self.config.ipam == IpamMode::MultiPool {
-            self.dirty.ledgers.extend(self.nodes.keys().cloned());
-        }
-    }
-
     fn set_masquerade(&mut self, agent: Option<Arc<MasqueradeAgent>>) {
         self.dirty.settings |= self.masquerade != agent;
         self.masquerade = agent;
@@ -260,106 +249,6 @@ impl Index {
             return;
         }
         self.refresh_namespace(name);
-    }
-
-    fn set_ledger(&mut self, name: &Arc<str>, ledger: Option<Arc<CiliumNode>>) {
-        if self.ledgers.get(name) == ledger.as_ref() {
-            return;
-        }
-        self.dirty.nodes.insert(Arc::clone(name));
-        self.dirty.ledgers.insert(Arc::clone(name));
-        let pools = self.ledgers.get(name).into_iter().chain(&ledger).flat_map(|ledger| &ledger.pools);
-        self.dirty.pools.extend(pools.map(|pool| Arc::clone(&pool.name)));
-        for entry in self.ledgers.set(name, ledger) {
-            self.dirty.pods.extend(self.pods.holder(&entry.resource).map(|pod| pod.pod.name.clone()));
-            self.mark_claimants(entry.address);
-        }
-    }
-
-    fn set_identity(&mut self, id: u32, object: Option<Arc<CiliumIdentity>>) {
-        // Other numbers are reserved, or would mean something else in the kernel's keys.
-        if !CLUSTER_IDENTITIES.contains(&id) {
-            return;
-        }
-        self.dirty.usage.insert(id);
-        let old = self.sets.object(id);
-        if let (Some(old), Some(new)) = (old, &object)
-            && old.labels == new.labels
-        {
-            self.sets.refresh_identity(Arc::clone(new));
-            return;
-        }
-        // Somebody has deleted what pods use: nothing changes for them until it is there again.
-        if object.is_none() && self.sets.lose_identity(id) {
-            return;
-        }
-        if let Some(set) = self.change_numbers(None, id) {
-            self.drop_set_if_unused(set);
-        }
-        if let Some(object) = object {
-            let set = self.intern_set(&object.labels);
-            self.change_numbers(Some((set, object)), id);
-        }
-    }
-
-    /// Adds (to the given set) or removes a number, and marks what that touches. Gives back the set.
-    fn change_numbers(&mut self, add: Option<(SetId, Arc<CiliumIdentity>)>, id: u32) -> Option<SetId> {
-        let set = match &add {
-            Some((set, _)) => *set,
-            None => self.sets.set_of(id)?,
-        };
-        let before = self.sets.get(set).and_then(LabelSet::identity);
-        match add {
-            Some((set, object)) => self.sets.add_identity(set, object),
-            None => drop(self.sets.remove_identity(id)),
-        }
-        let after = self.sets.get(set).and_then(LabelSet::identity);
-        self.dirty.usage.extend(before.iter().chain(&after));
-        if before != after {
-            self.dirty.identities.extend(before.iter().chain(&after));
-            self.set_changed_as_peer(set);
-            if self.sets.get(set).is_some_and(|set| !set.ports.is_empty()) {
-                self.mark_policies_naming_ports();
-            }
-            let pods: Vec<Name> = self.sets.get(set).map(|set| set.pods.iter().cloned().collect()).unwrap_or_default();
-            for pod in pods {
-                self.dirty.scopes.extend(self.pods.get(&pod).and_then(|entry| entry.pod.node.clone()));
-                self.mark_pod(&pod);
-            }
-            let next = self.sets.get(set).map(|set| set.next.clone()).unwrap_or_default();
-            for namespace in next.iter().map(|pod| &pod.namespace).collect::<HashSet<_>>() {
-                self.change_over(namespace);
-            }
-        }
-        Some(set)
-    }
-
-    /// The set of these labels; a new one is shown to all selectors.
-    fn intern_set(&mut self, labels: &Arc<crate::object::Labels>) -> SetId {
-        let (set, new) = self.sets.intern(labels);
-        if new {
-            self.selectors.add_set(set, labels);
-        }
-        set
-    }
-
-    fn drop_set_if_unused(&mut self, set: SetId) {
-        if let Some(lost) = self.sets.forsaken(set) {
-            self.change_numbers(None, lost);
-        }
-        if let Some(gone) = self.sets.forget_if_unused(set) {
-            self.selectors.remove_set(set, &gone);
-        }
-    }
-
-    /// The set came, went, or has other numbers or ports: policies that have it as a peer compile again.
-    fn set_changed_as_peer(&mut self, id: SetId) {
-        let Some(set) = self.sets.get(id) else { return };
-        let policies: HashSet<&Name> =
-            self.selectors.matching(&set.labels).flat_map(|selected| &selected.peers).collect();
-        for policy in policies {
-            Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, policy);
-        }
     }
 }
 

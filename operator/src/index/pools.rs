@@ -158,6 +158,15 @@ impl Pools {
 
 /// What IPAM asks.
 impl Index {
+    pub(super) fn set_pool(&mut self, name: &Arc<str>, pool: Option<Arc<PodIpPool>>) {
+        let said = self.ip_pools.set(name, pool);
+        self.dirty.pools.extend(said);
+        self.dirty.pools.insert(Arc::clone(name));
+        if self.config.ipam == IpamMode::MultiPool {
+            self.dirty.ledgers.extend(self.nodes.keys().cloned());
+        }
+    }
+
     /// All pools.
     #[must_use]
     pub fn pools(&self) -> &Pools {
