@@ -195,6 +195,7 @@ fn the_operator_understands_its_settings() {
     };
     assert_eq!(read(CASES[0].1), Default::default(), "the chart's defaults are the program's");
     let everything = read(CASES[1].1);
+    assert_eq!(everything.unknown, Vec::<String>::new());
     assert_eq!((everything.cluster.name.as_str(), everything.cluster.id), ("north", 7));
     assert_eq!(everything.ipam.operator.ipv4_cidrs.len(), 2);
     assert_eq!((everything.tunnel_port, everything.mtu, everything.operator.port), (4789, 1400, 14246));
@@ -227,6 +228,7 @@ fn a_chained_plugin_and_a_cluster_without_ipv4_can_be_asked_for() {
         helm.settings("operator.yaml", &chained, |file| axoneme_operator::config::ConfigFile::read(file).unwrap());
     assert_eq!(config.ipam.mode, axoneme_operator::config::IpamMode::DelegatedPlugin);
     let node = helm.settings("node.yaml", &chained, |file| axoneme_node::config::Config::read(file).unwrap());
+    assert_eq!((config.unknown.len(), node.unknown.len()), (0, 0));
     assert_eq!(node.cni.chaining_mode, axoneme_node::config::ChainingMode::GenericVeth);
     let ipv6 = ["--set", "ipv4.enabled=false,ipv6.enabled=true,underlayProtocol=ipv6"];
     helm.settings("operator.yaml", &ipv6, |file| axoneme_operator::config::ConfigFile::read(file).unwrap());
@@ -238,6 +240,7 @@ fn the_node_understands_its_settings_and_finds_what_they_name() {
     let read =
         |arguments| helm.settings("node.yaml", arguments, |file| axoneme_node::config::Config::read(file).unwrap());
     let everything = read(CASES[1].1);
+    assert_eq!(everything.unknown, Vec::<String>::new());
     assert_eq!((everything.health_port, everything.metrics_port), (19879, 19962));
     assert_eq!(everything.devices, ["eth0", "bond+"]);
     assert!(!everything.cni.exclusive && everything.cni.custom_conf);

@@ -35,6 +35,9 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let config = Config::read(&flags.config)?;
     let node = &flags.node_name;
     tracing::info!(node, version = env!("CARGO_PKG_VERSION"), "starting");
+    for key in &config.unknown {
+        tracing::warn!(key, "a setting that this version does not know changes nothing");
+    }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     mount_sysctls(&config.sysctl_root)?;

@@ -217,7 +217,7 @@ impl Command {
 
 /// `node.yaml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Config {
     /// TCP port of /healthz and /readyz, on all of the host's addresses.
     pub health_port: u16,
@@ -243,6 +243,9 @@ pub struct Config {
     pub devices: Vec<String>,
     /// Entries of the maps whose need grows with traffic.
     pub sizes: Sizes,
+    /// Keys that this version does not know, by their paths: they are another version's, or misspelt.
+    #[serde(skip)]
+    pub unknown: Vec<String>,
 }
 
 /// Who makes the pods' devices.
@@ -258,7 +261,7 @@ pub enum ChainingMode {
 
 /// Where the runtime looks for its plugins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Cni {
     /// Directory of plugins.
     pub bin_directory: PathBuf,
@@ -306,6 +309,7 @@ impl Default for Config {
             cni: Cni::default(),
             devices: Vec::new(),
             sizes: Sizes::default(),
+            unknown: Vec::new(),
         }
     }
 }
@@ -329,12 +333,16 @@ impl Config {
     /// Reads the file.
     ///
     /// # Errors
-    /// When it cannot be read, has unknown keys, or makes no sense.
+    /// When it cannot be read, or makes no sense.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let config: Option<Self> =
-            serde_yaml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
-        let config = config.unwrap_or_default();
+        let mut config = Self::default();
+        if !text.trim().is_empty() {
+            let (yaml, mut unknown) = (serde_yaml::Deserializer::from_str(&text), Vec::new());
+            config = serde_ignored::deserialize(yaml, |key| unknown.push(key.to_string()))
+                .map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
+            config.unknown = unknown;
+        }
         if config.health_port == config.metrics_port {
             return Err(ConfigError::Ports(config.health_port));
         }
@@ -389,8 +397,10 @@ mod tests {
         let conflist = |text: &str| read(&format!("cni: {{{text}}}")).unwrap().cni.conflist();
         assert_eq!(conflist("chainingMode: generic-veth"), Conflist::Custom);
         assert_eq!(conflist("chainingTarget: bridge"), Conflist::After("bridge".into()));
+        // A daemon of another version that starts in the middle of an upgrade reads the same file.
+        let config = read("{helthPort: 1, metricsPort: 7, cni: {fast: true}}").unwrap();
+        assert_eq!((config.unknown, config.metrics_port), (vec!["helthPort".to_owned(), "cni.fast".to_owned()], 7));
         let error = |text: &str| anyhow::Error::from(read(text).unwrap_err()).root_cause().to_string();
-        assert!(error("helthPort: 1").contains("unknown field `helthPort`"), "{}", error("helthPort: 1"));
         assert_eq!(error("healthPort: 7\nmetricsPort: 7"), "healthPort and metricsPort are both 7");
     }
 }

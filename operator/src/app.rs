@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::Flags;
 use crate::engine::{Engine, Handle, Input};
@@ -63,6 +63,9 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let config = flags.read_config()?;
     telemetry::init(&flags.log)?;
     info!(version = env!("CARGO_PKG_VERSION"), pod = flags.pod_name, node = flags.node_name, "axoneme-operator");
+    for key in &config.unknown {
+        warn!(key, "a setting that this version does not know changes nothing");
+    }
     let stop = stop_on_signals()?;
     let health = Health::default();
     let (engine, handle, outputs) = Engine::new(settings::engine(&config, &flags.pod_namespace), random()?);

@@ -1,7 +1,8 @@
 //! What the operator is told: its flags, and `operator.yaml`, which the chart renders from Helm values.
 //!
-//! Keys are named as the chart's values, and those as Cilium names the same thing. Every key has a default; a key that is not
-//! known is an error, because a misspelt setting that is silently ignored is found much later. The file:
+//! Keys are named as the chart's values, and those as Cilium names the same thing. Every key has a default. A key that is not
+//! known is logged: during an upgrade both versions read one file, and the older one must be able to start again. The chart's schema
+//! refuses what is misspelt. The file:
 //!
 //! ```yaml
 //! cluster: {name: default, id: 0}

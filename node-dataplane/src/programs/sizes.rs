@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Entries as configured; what is absent follows from the node's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Sizes {
     /// Tracked TCP connections' ends.
     pub ct_tcp: Option<u32>,

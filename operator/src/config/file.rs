@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
+use serde_path_to_error::Track;
 
 use super::check::problem;
 use super::ipam::Ipam;
@@ -47,7 +48,7 @@ pub enum ConfigError {
 
 /// The settings.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ConfigFile {
     /// This cluster among others.
     pub cluster: Cluster,
@@ -98,6 +99,9 @@ pub struct ConfigFile {
     pub agent_not_ready_taint_key: String,
     /// The operator itself.
     pub operator: Operator,
+    /// Keys that this version does not know, by their paths: they are another version's, or misspelt.
+    #[serde(skip)]
+    pub unknown: Vec<String>,
 }
 
 impl Default for ConfigFile {
@@ -125,13 +129,13 @@ impl Default for ConfigFile {
             fixed_identity_mapping: BTreeMap::new(),
             agent_not_ready_taint_key: "node.cilium.io/agent-not-ready".into(),
             operator: Operator::default(),
+            unknown: Vec::new(),
         }
     }
 }
 
 /// Whether something (an address family, a feature) is used.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
 pub struct Switch {
     /// It is.
     pub enabled: bool,
@@ -139,7 +143,7 @@ pub struct Switch {
 
 /// What of Kubernetes nodes is relied upon. Both are implied by the mode `kubernetes` of IPAM for each family that is enabled.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Kubernetes {
     /// Nodes have an IPv4 prefix in `spec.podCIDRs`.
     #[serde(rename = "requireIPv4PodCIDR")]
@@ -151,7 +155,7 @@ pub struct Kubernetes {
 
 /// A cluster's name and number.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Cluster {
     /// Its name, at most 32 characters of a DNS label.
     pub name: String,
@@ -211,14 +215,14 @@ impl ConfigFile {
     }
 
     fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let config: Self = if text.trim().is_empty() {
-            Self::default()
-        } else {
-            serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
-                let field = error.path().to_string();
-                ConfigError::Parse { file: file.into(), field, source: error.into_inner() }
-            })?
-        };
+        let mut config = Self::default();
+        if !text.trim().is_empty() {
+            let (mut at, mut unknown) = (Track::new(), Vec::new());
+            let yaml = serde_path_to_error::Deserializer::new(serde_yaml::Deserializer::from_str(text), &mut at);
+            let read = serde_ignored::deserialize(yaml, |key| unknown.push(key.to_string()));
+            let wrong = |source| ConfigError::Parse { file: file.into(), field: at.path().to_string(), source };
+            config = Self { unknown, ..read.map_err(wrong)? };
+        }
         match problem(&config) {
             Some((field, problem)) => Err(ConfigError::Value { file: file.into(), field, problem }),
             None => Ok(config),
@@ -258,10 +262,17 @@ mod tests {
         assert_eq!((config.ipam.operator.ipv4_mask, config.mtu), (24, 1400));
     }
 
+    /// An operator of another version that starts in the middle of an upgrade reads the same file.
+    #[test]
+    fn keys_of_another_version_are_told_and_change_nothing() {
+        let config = parse("{routingMod: native, MTU: 1400, ipam: {operator: {newPools: [{a: 1}]}}}").unwrap();
+        assert_eq!(config.unknown, ["routingMod", "ipam.operator.newPools"]);
+        assert_eq!(config, ConfigFile { mtu: 1400, unknown: config.unknown.clone(), ..ConfigFile::default() });
+    }
+
     #[test]
     fn errors_name_file_and_field() {
         for (text, expected) in [
-            ("routingMod: native", "operator.yaml: routingMod: unknown field `routingMod`"),
             ("routingMode: geneve", "operator.yaml: routingMode: routingMode: unknown variant `geneve`"),
             ("cluster: {id: 256}", "operator.yaml: cluster.id: 256 is not within 0 to 255"),
             ("ipv4: {enabled: false}", "operator.yaml: ipv4.enabled: one of"),

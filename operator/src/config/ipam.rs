@@ -12,7 +12,7 @@ use crate::object::DEFAULT_POOL;
 
 /// How pods get addresses.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Ipam {
     /// Who decides.
     pub mode: IpamMode,
@@ -47,7 +47,7 @@ pub enum IpamMode {
 
 /// Pools of the whole cluster.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct ClusterPool {
     /// IPv4 pools, used in this order; more may be added while the cluster runs.
     #[serde(rename = "clusterPoolIPv4PodCIDRList")]

@@ -8,7 +8,7 @@ use super::duration::duration;
 
 /// The operator itself.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Operator {
     /// TCP port of NodeSync.
     pub port: u16,
