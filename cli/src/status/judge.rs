@@ -1,6 +1,6 @@
 //! What is wrong, and what to do about it. Pure: facts in, an overview out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axoneme_admin::check::Level;
 use axoneme_admin::{node, operator};
@@ -10,11 +10,63 @@ use super::{NodeState, OperatorState, Overview, Problem};
 
 /// A map that is this full is worth a word, in percent.
 const FULL: u64 = 90;
-/// So many failing rows of a node are named.
+/// So many failing rows of a node are named, and so many nodes with the same trouble.
 const NAMED: usize = 3;
 
+/// Troubles that many nodes may have at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    Silent,
+    NotReady,
+    Pods,
+    NoOperator,
+    Unfollowing,
+    Failing,
+    Full,
+}
+
+impl Trouble {
+    /// Of the nodes that are not named.
+    fn of_more(self, nodes: usize) -> String {
+        let nodes = if nodes == 1 { "1 more node".to_owned() } else { format!("{nodes} more nodes") };
+        match self {
+            Self::Silent => format!("no answer from the daemons of {nodes}"),
+            Self::NotReady => format!("not ready for pods: {nodes}"),
+            Self::Pods => format!("trouble with pods on {nodes}"),
+            Self::NoOperator => format!("no operator for {nodes}"),
+            Self::Unfollowing => format!("not following the operator: {nodes}"),
+            Self::Failing => format!("entries that are not applied on {nodes}"),
+            Self::Full => format!("maps that are nearly full on {nodes}"),
+        }
+    }
+}
+
+/// What is wrong with nodes, trouble by trouble: problems of the first ones, and how many more there are.
+#[derive(Default)]
+struct OfNodes(BTreeMap<Trouble, (Vec<Problem>, BTreeSet<String>)>);
+
+impl OfNodes {
+    fn push(&mut self, trouble: Trouble, node: &str, problem: Problem) {
+        let (named, nodes) = self.0.entry(trouble).or_default();
+        nodes.insert(node.to_owned());
+        if nodes.len() <= NAMED {
+            named.push(problem);
+        }
+    }
+
+    fn problems(self) -> impl Iterator<Item = Problem> {
+        self.0.into_iter().flat_map(|(trouble, (named, nodes))| {
+            let more = nodes.len().saturating_sub(NAMED);
+            let level = named.first().map_or(Level::Bad, |problem| problem.level);
+            let advice = "see them all: axoneme node list".to_owned();
+            let rest = (more > 0).then(|| Problem { level, what: trouble.of_more(more), advice });
+            named.into_iter().chain(rest)
+        })
+    }
+}
+
 pub(super) fn judge(facts: Facts) -> Overview {
-    let mut problems = Vec::new();
+    let (mut problems, mut of_nodes) = (Vec::new(), OfNodes::default());
     let Facts { namespace, wanted, daemons, operators, holder } = facts;
     if wanted.is_none() && operators.is_empty() {
         let what = format!("Axoneme is not installed in namespace {namespace}");
@@ -23,7 +75,7 @@ pub(super) fn judge(facts: Facts) -> Overview {
         problems.push(bad(what, advice));
         return Overview { problems, ..Overview::default() };
     }
-    of_operators(&namespace, &operators, holder.as_deref(), &mut problems);
+    of_operators(&namespace, &operators, holder.as_deref(), &mut problems, &mut of_nodes);
     let missing = usize::try_from(wanted.unwrap_or(0)).unwrap_or(0).saturating_sub(daemons.len());
     if missing > 0 {
         let advice = format!("see why its pods are not made: kubectl -n {namespace} describe daemonset axoneme");
@@ -31,8 +83,9 @@ pub(super) fn judge(facts: Facts) -> Overview {
     }
     let leading = operators.iter().find(|(_, status)| status.as_ref().is_ok_and(|status| status.leads));
     for daemon in &daemons {
-        of_daemon(&namespace, daemon, leading.is_some(), &mut problems);
+        of_daemon(&namespace, daemon, leading.is_some(), &mut of_nodes);
     }
+    problems.extend(of_nodes.problems());
     of_versions(&daemons, &operators, &mut problems);
     problems.sort_by_key(|problem| std::cmp::Reverse(problem.level));
     Overview {
@@ -57,6 +110,7 @@ fn of_operators(
     operators: &[Answer<operator::Status>],
     holder: Option<&str>,
     problems: &mut Vec<Problem>,
+    of_nodes: &mut OfNodes,
 ) {
     let logs = |pod: &str| format!("kubectl -n {namespace} logs {pod}");
     let leader = operators.iter().find_map(|(_, status)| status.as_ref().ok().filter(|status| status.leads));
@@ -87,35 +141,34 @@ fn of_operators(
                  --field-selector spec.nodeName={}",
                 follower.node
             );
-            problems.push(bad(what, advice));
+            of_nodes.push(Trouble::Unfollowing, &follower.node, bad(what, advice));
         }
     }
 }
 
-fn of_daemon(namespace: &str, (member, status): &Answer<node::Status>, served: bool, problems: &mut Vec<Problem>) {
+fn of_daemon(namespace: &str, (member, status): &Answer<node::Status>, served: bool, of_nodes: &mut OfNodes) {
+    let mut push = |trouble, problem| of_nodes.push(trouble, &member.node, problem);
     let node = &member.node;
     let logs = format!("kubectl -n {namespace} logs {}", member.pod);
     let status = match status {
         Ok(status) => status,
         Err(error) => {
             let advice = if member.restarts > 0 { format!("{logs} --previous") } else { logs };
-            problems.push(bad(format!("the daemon of node {node} does not answer: {error}"), advice));
+            push(Trouble::Silent, bad(format!("the daemon of node {node} does not answer: {error}"), advice));
             return;
         }
     };
     if !status.ready {
         let said = status.problems.first().cloned().unwrap_or_else(|| "it is still starting".to_owned());
-        problems.push(bad(format!("node {node} is not ready for pods: {said}"), logs.clone()));
+        push(Trouble::NotReady, bad(format!("node {node} is not ready for pods: {said}"), logs.clone()));
     } else if let Some(problem) = status.problems.iter().find(|line| !line.starts_with("operator:")) {
-        problems.push(bad(
-            format!("node {node}: {problem}"),
-            format!("axoneme endpoint list --node {node} --differing; {logs}"),
-        ));
+        let advice = format!("axoneme endpoint list --node {node} --differing; {logs}");
+        push(Trouble::Pods, bad(format!("node {node}: {problem}"), advice));
     }
     // While nobody serves, that has been said, and on a thousand nodes it is not news on each.
     if !status.stream.connected && served {
         let advice = "the node must reach TCP port 4246 of the operators' nodes; what runs there goes on meanwhile";
-        problems.push(bad(format!("node {node} has no operator: {}", status.stream.error), advice));
+        push(Trouble::NoOperator, bad(format!("node {node} has no operator: {}", status.stream.error), advice));
     }
     for failure in status.failures.iter().take(NAMED) {
         let advice = match failure.code.as_str() {
@@ -125,12 +178,12 @@ fn of_daemon(namespace: &str, (member, status): &Answer<node::Status>, served: b
             _ => &logs,
         };
         let what = format!("node {node}: {} {} is not applied: {}", failure.table, failure.key, failure.message);
-        problems.push(bad(what, advice));
+        push(Trouble::Failing, bad(what, advice));
     }
     let full = status.maps.iter().filter(|map| u64::from(map.entries) * 100 >= u64::from(map.capacity) * FULL);
     for map in full {
         let what = format!("node {node}: map {} has {} of {} entries", map.name, map.entries, map.capacity);
-        problems.push(warning(what, "when it is full, what does not fit fails"));
+        push(Trouble::Full, warning(what, "when it is full, what does not fit fails"));
     }
 }
 

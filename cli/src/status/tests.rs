@@ -149,6 +149,20 @@ fn daemons_in_trouble() {
 }
 
 #[test]
+fn of_many_nodes_with_the_same_trouble_a_few_are_named() {
+    let mut facts = good();
+    let silent = |number| (member("axoneme", &format!("n{number}")), Err("no route".to_owned()));
+    facts.daemons = (0..1_000).map(silent).collect();
+    facts.wanted = Some(1_000);
+    let said: Vec<_> = judge(facts).problems.into_iter().map(|problem| problem.what).collect();
+    assert_eq!(said.len(), 4, "{said:?}");
+    assert_eq!(
+        said[2..],
+        ["the daemon of node n2 does not answer: no route", "no answer from the daemons of 997 more nodes"]
+    );
+}
+
+#[test]
 fn a_node_that_the_operator_misses() {
     let mut facts = good();
     facts.operators[0].1.as_mut().unwrap().nodes[1].connected = false;
