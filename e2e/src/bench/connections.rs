@@ -21,7 +21,7 @@ use crate::progress::step;
 use crate::reach::inside;
 use crate::workload::Workload;
 
-const ROUNDS: usize = 11;
+const ROUNDS: usize = 22;
 /// Nobody listens there: without a policy, connecting is refused at once; behind one, nothing comes back.
 const OTHER_PORT: u16 = 5299;
 const SILENCE: Duration = Duration::from_millis(200);

@@ -13,7 +13,7 @@ use crate::images::TOOLS;
 use crate::progress::step;
 use crate::workload::Workload;
 
-const ROUNDS: usize = 11;
+const ROUNDS: usize = 22;
 
 pub(super) fn measure(cluster: &Cluster, api: &Api, options: &Options) -> Result<Report> {
     let programs = Programs::new(&cluster.paths)?;

@@ -15,7 +15,7 @@ use crate::progress::step;
 use crate::state::Routing;
 use crate::workload::{Workload, pod_ip};
 
-const ROUNDS: usize = 11;
+const ROUNDS: usize = 22;
 
 /// The figures for one way of routing: stream and ping-pong against the host, and Cilium's.
 struct Figures {
