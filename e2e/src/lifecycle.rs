@@ -86,6 +86,9 @@ pub fn run_all(cluster: &Cluster) -> Result<()> {
     life.nothing_beyond(&empty, true)
 }
 
+/// What the plugin makes when it is called while there is no daemon.
+const ON_DEMAND: &str = " /run/axoneme/deferred";
+
 struct Life<'a> {
     cluster: &'a Cluster,
     api: &'a Api,
@@ -114,7 +117,8 @@ impl Life<'_> {
             let deadline = Instant::now() + Duration::from_secs(20);
             let (mut left, old) = loop {
                 let now = Traces::take(self.cluster, self.api)?;
-                let left = now.since(earlier);
+                let mut left = now.since(earlier);
+                left.retain(|line| uninstalled || !line.ends_with(ON_DEMAND));
                 let mut old = alive(&self.seen.difference(&now.pinned).cloned().collect())?;
                 self.seen.extend(now.pinned.iter().cloned());
                 if uninstalled && !now.pinned.is_empty() {
