@@ -75,7 +75,10 @@ pub(super) fn judge(facts: Facts) -> Overview {
         problems.push(bad(what, advice));
         return Overview { problems, ..Overview::default() };
     }
-    of_operators(&namespace, &operators, holder.as_deref(), &mut problems, &mut of_nodes);
+    let leader = of_operators(&namespace, &operators, holder.as_deref(), &mut problems);
+    for follower in leader.iter().flat_map(|leader| &leader.nodes).filter(|follower| !follower.connected) {
+        of_follower(&namespace, &follower.node, &daemons, &mut of_nodes);
+    }
     let missing = usize::try_from(wanted.unwrap_or(0)).unwrap_or(0).saturating_sub(daemons.len());
     if missing > 0 {
         let advice = format!("see why its pods are not made: kubectl -n {namespace} describe daemonset axoneme");
@@ -105,13 +108,13 @@ fn warning(what: impl Into<String>, advice: impl Into<String>) -> Problem {
     Problem { level: Level::Warning, what: what.into(), advice: advice.into() }
 }
 
-fn of_operators(
+/// Gives back what the one that leads says.
+fn of_operators<'a>(
     namespace: &str,
-    operators: &[Answer<operator::Status>],
+    operators: &'a [Answer<operator::Status>],
     holder: Option<&str>,
     problems: &mut Vec<Problem>,
-    of_nodes: &mut OfNodes,
-) {
+) -> Option<&'a operator::Status> {
     let logs = |pod: &str| format!("kubectl -n {namespace} logs {pod}");
     let leader = operators.iter().find_map(|(_, status)| status.as_ref().ok().filter(|status| status.leads));
     if operators.is_empty() {
@@ -133,17 +136,20 @@ fn of_operators(
             Ok(_) => {}
         }
     }
-    for follower in leader.iter().flat_map(|leader| &leader.nodes) {
-        if !follower.connected {
-            let what = format!("node {} does not follow the operator", follower.node);
-            let advice = format!(
-                "if the node is up, see what its daemon says: kubectl -n {namespace} logs -l app.kubernetes.io/name=axoneme \
-                 --field-selector spec.nodeName={}",
-                follower.node
-            );
-            of_nodes.push(Trouble::Unfollowing, &follower.node, bad(what, advice));
+    leader
+}
+
+/// The operator misses this node.
+fn of_follower(namespace: &str, node: &str, daemons: &[Answer<node::Status>], of_nodes: &mut OfNodes) {
+    let advice = match daemons.iter().find(|(member, _)| member.node == node) {
+        Some((member, _)) => {
+            format!("if the node is up, see what its daemon says: kubectl -n {namespace} logs {}", member.pod)
         }
-    }
+        None => {
+            format!("it has no daemon; if the node is up, see why: kubectl -n {namespace} describe daemonset axoneme")
+        }
+    };
+    of_nodes.push(Trouble::Unfollowing, node, bad(format!("node {node} does not follow the operator"), advice));
 }
 
 fn of_daemon(namespace: &str, (member, status): &Answer<node::Status>, served: bool, of_nodes: &mut OfNodes) {

@@ -166,5 +166,5 @@ fn of_many_nodes_with_the_same_trouble_a_few_are_named() {
 fn a_node_that_the_operator_misses() {
     let mut facts = good();
     facts.operators[0].1.as_mut().unwrap().nodes[1].connected = false;
-    only(&judge(facts).problems, Level::Bad, &["node n2 does not follow the operator", "spec.nodeName=n2"]);
+    only(&judge(facts).problems, Level::Bad, &["node n2 does not follow the operator", "logs axoneme-n2"]);
 }
