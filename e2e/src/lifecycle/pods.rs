@@ -12,7 +12,8 @@ use anyhow::{Result, bail, ensure};
 use crate::api::Api;
 use crate::cluster::Cluster;
 use crate::images;
-use crate::progress::{note, step};
+use crate::kubectl::run;
+use crate::progress::{duration, note, step};
 use crate::reach::{Conversation, Outcome, probe};
 use crate::workload::{Workload, pod_ip, pod_ips};
 
@@ -21,6 +22,9 @@ const CONVERSATIONS: usize = 20;
 
 /// An answer that takes longer counts as none.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A node that has lost all operators it knows has found those that are there.
+const FOUND_AGAIN: Duration = Duration::from_secs(90);
 
 /// The pods between which connections are open.
 pub(super) struct Pods<'a> {
@@ -84,12 +88,29 @@ impl<'a> Pods<'a> {
                 &["pause"],
             )?;
             let network = self.cluster.pod_network(&self.workload.ready("new")?)?;
-            let answer = probe(&network, self.server)?;
-            ensure!(answer.reached(), "it does not reach the server: {answer:?}");
+            self.reaches(&network, &node)?;
             let path = format!("{}/new", self.workload.path("", "pods"));
             self.api.delete(&path)?;
             self.api.wait("it to be gone", Duration::from_secs(60), |api| Ok(api.find(&path)?.is_none().then_some(())))
         })
+    }
+
+    /// Fails unless a new pod of a node reaches the server at once, and tells what is needed to see why: what the node's daemon
+    /// said, and whether the pod is let in later, as one that came while its node had no operator is.
+    fn reaches(&self, network: &File, node: &str) -> Result<()> {
+        let asked = Instant::now();
+        let first = probe(network, self.server)?;
+        if first.reached() {
+            return Ok(());
+        }
+        daemon_log(self.cluster, node)?.lines().for_each(note);
+        while asked.elapsed() < FOUND_AGAIN {
+            std::thread::sleep(Duration::from_millis(200));
+            if probe(network, self.server)?.reached() {
+                bail!("a new pod reaches the server only after {}: {first:?} before", duration(asked.elapsed()));
+            }
+        }
+        bail!("a new pod does not reach the server: {first:?}")
     }
 
     /// Does `work` while connections are open and asked all the time, new ones come about, and a stranger is kept out. Nothing of
@@ -188,4 +209,12 @@ fn facts(api: &Api, workload: &Workload<'_>) -> Result<BTreeMap<String, String>>
         }
     }
     Ok(facts)
+}
+
+/// The last lines of a node's daemon.
+fn daemon_log(cluster: &Cluster, node: &str) -> Result<String> {
+    let mut find = cluster.kubectl()?;
+    find.args(["-n", "kube-system", "get", "pods", "-l", "app.kubernetes.io/name=axoneme", "-o", "name"]);
+    let pod = run(find.args(["--field-selector", &format!("spec.nodeName={node}")]))?;
+    run(cluster.kubectl()?.args(["-n", "kube-system", "logs", "--tail=40", pod.trim()]))
 }
