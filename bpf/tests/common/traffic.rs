@@ -44,28 +44,38 @@ pub struct Exchange {
 /// One datagram there, one back. `port` is where the server listens, `destination` where the client sends to.
 /// `None`: nothing arrived.
 pub fn udp(client: &Netns, server: &Netns, port: u16, destination: SocketAddr) -> Option<Exchange> {
-    exchange(client, server, port, destination, 4)
+    match exchange(client, server, port, destination, 4) {
+        Ok(exchange) => Some(exchange),
+        Err(Lost::There) => None,
+        Err(Lost::Back) => panic!("{destination}: the answer is lost"),
+    }
 }
 
-/// As [`udp`], with this many bytes of payload, and some attempts: a busy machine may turn fragments around.
+/// As [`udp`], with this many bytes of payload, and some attempts: a busy machine may turn fragments around, or answer late.
 pub fn datagrams(client: &Netns, server: &Netns, port: u16, destination: SocketAddr, size: usize) -> Option<Exchange> {
-    (0..5).find_map(|_| exchange(client, server, port, destination, size))
+    (0..5).find_map(|_| exchange(client, server, port, destination, size).ok())
 }
 
-fn exchange(client: &Netns, server: &Netns, port: u16, destination: SocketAddr, size: usize) -> Option<Exchange> {
+/// Which of two datagrams did not arrive.
+enum Lost {
+    There,
+    Back,
+}
+
+fn exchange(client: &Netns, server: &Netns, port: u16, destination: SocketAddr, size: usize) -> Result<Exchange, Lost> {
     let sent: Vec<u8> = (0..size).map(|i| (i * 7 + i / 251) as u8).collect();
     let listener = listen(server, || UdpSocket::bind(any(destination, port)));
     let socket = client.run(|| UdpSocket::bind(any(destination, 0)).unwrap());
     listener.set_read_timeout(Some(SILENCE)).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut buffer = vec![0; size + 1];
-    socket.send_to(&sent, destination).ok()?;
-    let (length, seen_by_server) = listener.recv_from(&mut buffer).ok()?;
+    socket.send_to(&sent, destination).map_err(|_| Lost::There)?;
+    let (length, seen_by_server) = listener.recv_from(&mut buffer).map_err(|_| Lost::There)?;
     assert!(buffer[..length] == sent, "{length} of {size} bytes arrived");
     listener.send_to(&sent, seen_by_server).unwrap();
-    let (length, seen_by_client) = socket.recv_from(&mut buffer).expect("the answer");
+    let (length, seen_by_client) = socket.recv_from(&mut buffer).map_err(|_| Lost::Back)?;
     assert!(buffer[..length] == sent, "{length} of {size} bytes came back");
-    Some(Exchange { client: seen_by_server, server: seen_by_client })
+    Ok(Exchange { client: seen_by_server, server: seen_by_client })
 }
 
 /// A connection over which `bytes` go there and come back, so that segmentation offload is at work.
