@@ -75,8 +75,13 @@ pub(super) fn judge(facts: Facts) -> Overview {
         problems.push(bad(what, advice));
         return Overview { problems, ..Overview::default() };
     }
-    let leader = of_operators(&namespace, &operators, holder.as_deref(), &mut problems);
-    for follower in leader.iter().flat_map(|leader| &leader.nodes).filter(|follower| !follower.connected) {
+    let leading = operators.iter().find_map(|(member, status)| {
+        let status = status.as_ref().ok().filter(|status| status.leads)?;
+        Some((member.pod.clone(), &status.nodes))
+    });
+    of_operators(&namespace, &operators, leading.is_some(), holder.as_deref(), &mut problems);
+    let followers = leading.iter().flat_map(|(_, nodes)| *nodes);
+    for follower in followers.filter(|follower| !follower.connected) {
         of_follower(&namespace, &follower.node, &daemons, &mut of_nodes);
     }
     let missing = usize::try_from(wanted.unwrap_or(0)).unwrap_or(0).saturating_sub(daemons.len());
@@ -84,7 +89,6 @@ pub(super) fn judge(facts: Facts) -> Overview {
         let advice = format!("see why its pods are not made: kubectl -n {namespace} describe daemonset axoneme");
         problems.push(bad(format!("{missing} nodes have no daemon yet"), advice));
     }
-    let leading = operators.iter().find(|(_, status)| status.as_ref().is_ok_and(|status| status.leads));
     for daemon in &daemons {
         of_daemon(&namespace, daemon, leading.is_some(), &mut of_nodes);
     }
@@ -93,7 +97,7 @@ pub(super) fn judge(facts: Facts) -> Overview {
     problems.sort_by_key(|problem| std::cmp::Reverse(problem.level));
     Overview {
         healthy: !problems.iter().any(|problem| problem.level == Level::Bad),
-        leader: leading.map(|(member, _)| member.pod.clone()),
+        leader: leading.map(|(pod, _)| pod),
         operators: operators.into_iter().map(operator_state).collect(),
         nodes: daemons.into_iter().map(node_state).collect(),
         problems,
@@ -108,19 +112,18 @@ fn warning(what: impl Into<String>, advice: impl Into<String>) -> Problem {
     Problem { level: Level::Warning, what: what.into(), advice: advice.into() }
 }
 
-/// Gives back what the one that leads says.
-fn of_operators<'a>(
+fn of_operators(
     namespace: &str,
-    operators: &'a [Answer<operator::Status>],
+    operators: &[Answer<operator::Status>],
+    led: bool,
     holder: Option<&str>,
     problems: &mut Vec<Problem>,
-) -> Option<&'a operator::Status> {
+) {
     let logs = |pod: &str| format!("kubectl -n {namespace} logs {pod}");
-    let leader = operators.iter().find_map(|(_, status)| status.as_ref().ok().filter(|status| status.leads));
     if operators.is_empty() {
         let advice = format!("kubectl -n {namespace} describe deployment axoneme-operator");
         problems.push(bad("there is no operator: nothing new reaches the nodes; what runs goes on", advice));
-    } else if leader.is_none() {
+    } else if !led {
         let who = holder.map_or_else(|| "nobody".to_owned(), |holder| format!("{holder} by the Lease"));
         let what = format!("no operator serves the nodes (leader: {who}); what runs goes on");
         problems.push(bad(what, format!("kubectl -n {namespace} logs -l app.kubernetes.io/name=axoneme-operator")));
@@ -136,7 +139,6 @@ fn of_operators<'a>(
             Ok(_) => {}
         }
     }
-    leader
 }
 
 /// The operator misses this node.
