@@ -24,10 +24,8 @@ use crate::sandbox::enter_network;
 
 /// Short, so that what is compared is near in time.
 const SECONDS: &str = "1";
-/// A round of which a hypervisor takes a larger share of CPU time than this is measured again, ...
+/// A round of which a hypervisor takes a larger share of CPU time than this is measured again, but no more than there are rounds.
 const STOLEN: f64 = 0.01;
-/// ... but for each round no more than so many.
-const AGAIN: usize = 1;
 const CLIENT_CPU: usize = 0;
 const SERVER_CPU: usize = 1;
 const TOOLS: &str = "cannot run iperf3 and sockperf; run `make deps`";
@@ -110,7 +108,7 @@ pub(super) fn measure(lanes: &[Lane], kinds: &[Kind], rounds: usize, programs: &
         }
     }
     let mut samples = Samples::default();
-    let mut again = rounds * AGAIN;
+    let mut again = rounds;
     for round in 0..rounds {
         step(&format!("round {} of {rounds}", round + 1), || {
             loop {
@@ -127,7 +125,7 @@ pub(super) fn measure(lanes: &[Lane], kinds: &[Kind], rounds: usize, programs: &
             }
         })?;
     }
-    let repeated = rounds * AGAIN - again;
+    let repeated = rounds - again;
     if repeated > 0 {
         let limit = if again == 0 { ", and no more were: this machine is not quiet" } else { "" };
         note(&format!("{repeated} rounds in which a hypervisor took CPU time were measured again{limit}"));
