@@ -17,7 +17,7 @@ use crate::state::Cni;
 use crate::workload::Workload;
 
 const PODS: u32 = 50;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 11;
 /// Pods that come one after another.
 const SINGLES: usize = 50;
 /// What the daemon counts: seconds of successful ADDs with and without what the barrier added, of making links and map
