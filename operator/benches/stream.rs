@@ -207,6 +207,8 @@ fn say_reconnect(rung: &str, done: &Done) {
 }
 
 async fn measure() -> Result<()> {
+    // As the operator does it.
+    tokio::spawn(memory::give_back());
     let (certificate, key) = Authority::generate()?;
     let authority = Authority::from_pem(&certificate, &key)?;
     let mut one = Operator::start(&authority, 1, 0).await?;
@@ -222,8 +224,7 @@ async fn measure() -> Result<()> {
     let revision = one.engine.revision();
     say_reconnect("rung 3, everything", &order(format!("connect {} {revision}", one.address)).await?);
 
-    // What was in flight has been given back to the system when this is over, as the operator does it.
-    tokio::spawn(memory::give_back());
+    // What was in flight has been given back to the system when this is over.
     tokio::time::sleep(2 * memory::INTERVAL).await;
     say("memory a session, at rest", (memory()? - before) / 1000.0 / SESSIONS as f64, "KB", Some(50.0));
 

@@ -9,8 +9,11 @@ use anyhow::{Context, Result, bail};
 use axoneme_proto::buckets::{self, Sums};
 use axoneme_proto::nodesync::node_message::Message as FromNode;
 use axoneme_proto::nodesync::node_sync_client::NodeSyncClient;
+use axoneme_proto::nodesync::observation::Event;
 use axoneme_proto::nodesync::operator_message::Message as ToNode;
-use axoneme_proto::nodesync::{Ack, Cursor, Delta, HeldScope, Hello, JoinRequest, NodeMessage};
+use axoneme_proto::nodesync::{
+    Ack, AllAttached, Cursor, Delta, HeldScope, Hello, JoinRequest, NodeMessage, Observation,
+};
 use axoneme_proto::{OPERATOR_SERVER_NAME, PROTOCOL};
 use hyper_util::rt::TokioIo;
 use prost::Message;
@@ -213,6 +216,11 @@ impl Node {
         let mut client = dial(&address, self.tls.clone()).await?;
         drop(permit);
         let mut inbound = client.desired(ReceiverStream::new(receiver)).await?.into_inner();
+        // No pod is attached here; the stream is there all the same.
+        let (observations, receiver) = mpsc::channel(1);
+        let event = Some(Event::AllAttached(AllAttached::default()));
+        observations.send(Observation { node: self.name.clone(), sequence: 1, event }).await?;
+        let _acks = client.observed(ReceiverStream::new(receiver)).await?;
         let mut epoch = Vec::new();
         loop {
             let message = tokio::select! {
