@@ -1,8 +1,8 @@
 //! Messages as gRPC carries them: prost's encoding, with buffers that fit them.
 //!
 //! A stream keeps the largest buffer that it ever needed for as long as it is open, and tonic's own encoder doubles buffers until
-//! a message fits. An operator has two streams for each node, most of them idle, so buffers begin small, and what is long is cut
-//! into messages of [`MESSAGE`] bytes.
+//! a message fits. An operator has a stream for each node, most of them idle, so what is long is cut into messages of
+//! [`MESSAGE`] bytes, which fit into the first buffer.
 
 use std::marker::PhantomData;
 
@@ -10,17 +10,20 @@ use prost::Message;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
-/// A stream's buffer for each direction, in bytes, before the first message that is longer.
-const BUFFER: usize = 256;
+/// A stream's buffer, in bytes, unless some message is longer.
+const BUFFER: usize = 8 << 10;
+
+/// A stream's buffer for what it receives, in bytes, before the first message that is longer.
+const RECEIVED: usize = 1 << 10;
 
 /// What gRPC puts before each message.
 const HEADER: usize = 5;
 
-/// No message is longer, in bytes, unless it cannot be cut. With messages of 2 KiB everything would take twice as long.
-pub const MESSAGE: usize = (8 << 10) - HEADER;
+/// The longest message, in bytes, for which a stream needs no other buffer.
+pub const MESSAGE: usize = BUFFER - HEADER;
 
 /// Messages are gathered into one write until they are this long, in bytes.
-const GATHERED: usize = 4 << 10;
+const GATHERED: usize = BUFFER / 2;
 
 /// The codec of all calls: encodes `T`, decodes `U`.
 #[derive(Debug)]
@@ -79,6 +82,6 @@ impl<T: Message + Default> Decoder for Half<T> {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(BUFFER, GATHERED)
+        BufferSettings::new(RECEIVED, GATHERED)
     }
 }
