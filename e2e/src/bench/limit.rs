@@ -28,9 +28,6 @@ const TUNNEL: &str = "vxlan0";
 /// What VXLAN over IPv4 takes.
 const OVERHEAD: u32 = 50;
 
-/// Said below figures that are compared with both.
-pub(super) const REMARK: &str = "pod / host has something to reach only where the limit reaches it";
-
 /// Namespaces that are removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Yardsticks {

@@ -68,11 +68,6 @@ impl Row {
         self
     }
 
-    /// A goal that counts only where the least that can be done reaches it, `least` in each round: else nobody can.
-    pub(super) fn reach_where_possible(self, goal: Goal, least: &[f64]) -> Self {
-        if goal.holds(statistics::median(least)) { self.reach(goal) } else { self }
-    }
-
     pub(super) fn baseline(self, baseline: f64) -> Self {
         Self { baseline: Some(baseline), ..self }
     }

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 
 use super::lane::{self, End, Kind, Lane};
-use super::limit::{self, Yardsticks};
+use super::limit::Yardsticks;
 use super::programs::Programs;
 use super::{Goal, Options, Report, Row, Set, routing};
 use crate::api::Api;
@@ -52,15 +52,13 @@ pub(super) fn measure(cluster: &Cluster, api: &Api, options: &Options) -> Result
         }
         let ratio = |ours, theirs| samples.ratios(ours, theirs, kind);
         let row = Row::median(format!("{what}, pod / host"), &ratio("pod to pod", "host to host"), "");
-        let limit = ratio("limit", "host to host");
-        report.add(row.reach_where_possible(against_host.0, &limit).baseline(against_host.1));
+        report.add(row.reach(against_host.0).baseline(against_host.1));
         let row = Row::median(format!("{what}, pod / limit"), &ratio("pod to pod", "limit"), "");
         report.add(row.reach(against_limit));
-        report.add(Row::median(format!("{what}, limit / host"), &limit, ""));
+        report.add(Row::median(format!("{what}, limit / host"), &ratio("limit", "host to host"), ""));
         let row = Row::median(format!("{what}, node / host"), &ratio("node to node", "host to host"), "");
         report.add(row);
     }
-    report.remark(limit::REMARK);
     Ok(report)
 }
 
