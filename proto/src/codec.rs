@@ -1,8 +1,7 @@
-//! Messages as gRPC carries them: prost's encoding, with buffers that fit them.
+//! Messages as gRPC carries them: prost's encoding, with buffers that begin small.
 //!
-//! A stream keeps the largest buffer that it ever needed for as long as it is open, and tonic's own encoder doubles buffers until
-//! a message fits. An operator has a stream for each node, most of them idle, so what is long is cut into messages of
-//! [`MESSAGE`] bytes, which fit into the first buffer.
+//! A stream keeps the largest buffer that it ever needed for as long as it is open, and an operator has two streams for each node,
+//! most of them idle.
 
 use std::marker::PhantomData;
 
@@ -10,20 +9,11 @@ use prost::Message;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
-/// A stream's buffer, in bytes, unless some message is longer.
-const BUFFER: usize = 8 << 10;
-
-/// A stream's buffer for what it receives, in bytes, before the first message that is longer.
-const RECEIVED: usize = 1 << 10;
-
-/// What gRPC puts before each message.
-const HEADER: usize = 5;
-
-/// The longest message, in bytes, for which a stream needs no other buffer.
-pub const MESSAGE: usize = BUFFER - HEADER;
+/// A stream's buffer for each direction, in bytes, before the first message that is longer.
+const BUFFER: usize = 256;
 
 /// Messages are gathered into one write until they are this long, in bytes.
-const GATHERED: usize = BUFFER / 2;
+const GATHERED: usize = 4 << 10;
 
 /// The codec of all calls: encodes `T`, decodes `U`.
 #[derive(Debug)]
@@ -39,6 +29,12 @@ impl<T, U> Default for Fitting<T, U> {
 #[derive(Debug)]
 pub struct Half<T>(PhantomData<fn(T) -> T>);
 
+impl<T> Default for Half<T> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
 impl<T, U> Codec for Fitting<T, U>
 where
     T: Message + 'static,
@@ -50,11 +46,11 @@ where
     type Decoder = Half<U>;
 
     fn encoder(&mut self) -> Half<T> {
-        Half(PhantomData)
+        Half::default()
     }
 
     fn decoder(&mut self) -> Half<U> {
-        Half(PhantomData)
+        Half::default()
     }
 }
 
@@ -82,6 +78,6 @@ impl<T: Message + Default> Decoder for Half<T> {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(RECEIVED, GATHERED)
+        BufferSettings::new(BUFFER, GATHERED)
     }
 }

@@ -1,5 +1,6 @@
 //! NodeSync over gRPC: who dials is known by its certificate; everything else is the engine's.
 
+mod calls;
 mod desired;
 mod observed;
 mod sessions;
@@ -11,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axoneme_proto::nodesync::node_sync_server::{NodeSync, NodeSyncServer};
+use axoneme_proto::nodesync::node_sync_server::NodeSync;
 use axoneme_proto::nodesync::{JoinRequest, JoinResponse, NodeMessage, Observation, ObservationAck, OperatorMessage};
 use futures::Stream;
 use tokio::net::TcpListener;
@@ -25,6 +26,7 @@ use super::join::{Registrar, Vouch};
 use super::tls::{self, NodeName, Peer, ServerTls};
 use crate::engine::Handle;
 
+use calls::Calls;
 pub use sessions::SessionMetrics;
 use sessions::Sessions;
 
@@ -33,9 +35,6 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from
 
 /// What nodes send is small: acks, reports, certificate requests.
 const MAX_MESSAGE: usize = 1 << 20;
-
-/// Acknowledgements that a connection has not taken yet.
-const QUEUE: usize = 4;
 
 type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -76,12 +75,11 @@ impl<V: Vouch> Service<V> {
         tls: ServerTls,
     ) -> impl Future<Output = Result<(), tonic::transport::Error>> {
         let stop = self.stop.clone();
-        let service = NodeSyncServer::new(self).max_decoding_message_size(MAX_MESSAGE);
         Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE.0))
             .http2_keepalive_timeout(Some(KEEPALIVE.1))
             .tcp_nodelay(true)
-            .add_service(service)
+            .add_service(Calls::of(self))
             .serve_with_incoming_shutdown(ReceiverStream::new(tls::accept(listener, tls)), stop.cancelled_owned())
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axoneme_proto::nodesync::node_message::Message as FromNode;
 use axoneme_proto::nodesync::operator_message::Message as ToNode;
 use axoneme_proto::nodesync::{Delta, Drain, Hello, NodeMessage, OperatorMessage, Operators};
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Status;
 use tracing::{Instrument, info, info_span, warn};
 
-use super::sessions::Sessions;
+use super::sessions::{Place, Sessions};
 use crate::engine::{CaughtUp, Handle, News, Session, SessionEnded};
 use crate::publish::join::{Registrar, Vouch};
 use crate::publish::session::{Refused, Rung};
@@ -53,19 +53,31 @@ pub(super) struct Desired<V> {
     pub(super) stop: CancellationToken,
 }
 
+/// A session that can be carried.
+struct Begun {
+    session: Session,
+    place: Place,
+    operators: watch::Receiver<Vec<String>>,
+    /// See [`Desired::turn`].
+    turn: Option<DropGuard>,
+}
+
 /// Boxed, because a channel has room for 32 from the start.
 type Sender = mpsc::Sender<Result<Box<OperatorMessage>, Status>>;
 
 impl<V: Vouch> Desired<V> {
     /// Begins the session; it ends with the stream.
-    pub(super) fn open<S>(self, messages: S) -> impl Stream<Item = Result<OperatorMessage, Status>> + Send + use<V, S>
+    pub(super) fn open<S>(
+        self,
+        mut messages: S,
+    ) -> impl Stream<Item = Result<OperatorMessage, Status>> + Send + use<V, S>
     where
         S: Stream<Item = Result<NodeMessage, Status>> + Send + Unpin + 'static,
     {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let span = info_span!("session", node = self.node.name);
         let run = async move {
-            if let Err(status) = self.run(messages, &sender).await {
+            if let Err(status) = self.run(&mut messages, &sender).await {
                 info!(code = ?status.code(), reason = status.message(), "session ended");
                 // The node may be gone.
                 sender.send(Err(status)).await.ok();
@@ -75,44 +87,67 @@ impl<V: Vouch> Desired<V> {
         ReceiverStream::new(receiver).map(|message| message.map(|message| *message))
     }
 
+    /// What only the beginning needs is boxed, and gone while the session lasts.
     async fn run(
         &self,
-        mut messages: impl Stream<Item = Result<NodeMessage, Status>> + Unpin,
+        messages: &mut (impl Stream<Item = Result<NodeMessage, Status>> + Send + Unpin),
         sender: &Sender,
     ) -> Result<(), Status> {
-        let hello = first(&mut messages).await?;
-        let mut session = tokio::select! {
+        match self.begin(messages, sender).boxed().await? {
+            Some(mut begun) => self.carry(&mut begun, messages, sender).await,
+            None => Ok(()),
+        }
+    }
+
+    /// From Hello to Welcome; `None` where the stream is to end without an error.
+    async fn begin(
+        &self,
+        messages: &mut (impl Stream<Item = Result<NodeMessage, Status>> + Unpin),
+        sender: &Sender,
+    ) -> Result<Option<Box<Begun>>, Status> {
+        let hello = first(messages).await?;
+        let session = tokio::select! {
             biased;
-            () = sender.closed() => return Ok(()),
-            () = self.stop.cancelled() => return self.drain(sender).await,
-            session = self.begin(&hello) => session?,
+            () = sender.closed() => return Ok(None),
+            () = self.stop.cancelled() => return self.drain(sender).await.map(|()| None),
+            session = self.session(&hello) => session?,
         };
         let place = self.sessions.enter(&Arc::from(self.node.name.as_str()), session.rung());
         info!(rung = ?session.rung(), version = hello.version, "session");
-        // It names all scopes of a node, and a session lasts.
-        drop(hello);
         let mut welcome = session.welcome();
         let mut operators = self.operators.clone();
         welcome.operators.clone_from(&operators.borrow_and_update());
         self.send(sender, ToNode::Welcome(welcome)).await?;
-        let mut turn = tokio::select! {
+        let turn = tokio::select! {
             biased;
-            () = sender.closed() => return Ok(()),
-            () = self.stop.cancelled() => return self.drain(sender).await,
+            () = sender.closed() => return Ok(None),
+            () = self.stop.cancelled() => return self.drain(sender).await.map(|()| None),
             turn = self.turn(session.rung()) => turn,
         };
+        Ok(Some(Box::new(Begun { session, place, operators, turn })))
+    }
+
+    /// Tells what there is to tell, and hears the node, until one of both ends it.
+    async fn carry(
+        &self,
+        begun: &mut Begun,
+        messages: &mut (impl Stream<Item = Result<NodeMessage, Status>> + Unpin),
+        sender: &Sender,
+    ) -> Result<(), Status> {
+        let Begun { session, place, operators, turn } = begun;
         let mut answers = VecDeque::new();
         loop {
             // What ends the session first, then what the node says: it is heard also while it takes nothing.
             tokio::select! {
                 biased;
                 () = place.replaced.cancelled() => return Err(Status::aborted("the node has a newer session")),
-                () = self.stop.cancelled() => return self.drain(sender).await,
+                () = self.stop.cancelled() => return self.drain(sender).boxed().await,
                 message = messages.next(), if answers.len() < QUEUE => {
                     match message.transpose()?.and_then(|message| message.message) {
                         Some(FromNode::Ack(ack)) => session.ack(ack),
                         Some(FromNode::RenewCsrDer(csr)) => {
-                            answers.push_back(ToNode::Certificate(self.registrar.renew(&self.node, &csr).await?));
+                            let renewed = self.registrar.renew(&self.node, &csr).boxed().await?;
+                            answers.push_back(ToNode::Certificate(renewed));
                         }
                         Some(FromNode::Hello(_)) => return Err(Status::invalid_argument("Hello is said once")),
                         None => return Ok(()),
@@ -122,7 +157,7 @@ impl<V: Vouch> Desired<V> {
                     let addresses = operators.borrow_and_update().clone();
                     answers.push_back(ToNode::Operators(Operators { addresses }));
                 }
-                told = self.tell(sender, &mut answers, &mut session) => {
+                told = self.tell(sender, &mut answers, session) => {
                     told?;
                     if !session.is_sending() {
                         drop(turn.take());
@@ -150,7 +185,7 @@ impl<V: Vouch> Desired<V> {
     }
 
     /// Waits until this replica knows everything, the node, and what that knows.
-    async fn begin(&self, hello: &Hello) -> Result<Session, Status> {
+    async fn session(&self, hello: &Hello) -> Result<Session, Status> {
         let node: Arc<str> = Arc::from(self.node.name.as_str());
         self.engine.complete().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let caught_up = self.engine.catch_up(hello).await;

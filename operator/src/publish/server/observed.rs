@@ -4,64 +4,46 @@ use std::sync::Arc;
 
 use axoneme_proto::nodesync::observation::Event;
 use axoneme_proto::nodesync::{Observation, ObservationAck};
-use futures::Stream;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use futures::{Stream, StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::debug;
 
-use super::QUEUE;
 use crate::engine::{Handle, Input, Observed};
 use crate::publish::tls::NodeName;
 
-/// Begins the stream. What the engine holds in memory only is repeated by the node on its next stream.
+/// The acknowledgements. What the engine holds in memory only is repeated by the node on its next stream.
 pub(super) fn open(
     node: NodeName,
     engine: Handle,
     observations: Streaming<Observation>,
     stop: CancellationToken,
 ) -> impl Stream<Item = Result<ObservationAck, Status>> + Send {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    tokio::spawn(async move {
-        let result = tokio::select! {
-            result = run(&node, &engine, observations, &sender) => result,
-            () = stop.cancelled() => Ok(()),
-        };
-        if let Err(status) = result {
-            debug!(node = node.name, code = ?status.code(), reason = status.message(), "observations ended");
-            // The node may be gone.
-            sender.send(Err(status)).await.ok();
-        }
+    let name: Arc<str> = Arc::from(node.name.as_str());
+    let acks = observations.and_then({
+        let name = Arc::clone(&name);
+        move |observation| observe(Arc::clone(&name), engine.clone(), observation)
     });
-    ReceiverStream::new(receiver)
+    let ended = move |status: &Status| {
+        debug!(node = &*name, code = ?status.code(), reason = status.message(), "observations ended");
+    };
+    acks.inspect_err(ended).take_until(stop.cancelled_owned())
 }
 
-async fn run(
-    node: &NodeName,
-    engine: &Handle,
-    mut observations: Streaming<Observation>,
-    sender: &mpsc::Sender<Result<ObservationAck, Status>>,
-) -> Result<(), Status> {
-    let name: Arc<str> = Arc::from(node.name.as_str());
-    let tell = async |event| {
-        let input = Input::Observed { node: Arc::clone(&name), event };
-        engine.send(input).await.map_err(|error| Status::unavailable(error.to_string()))
-    };
-    while let Some(observation) = observations.message().await? {
-        if observation.node != node.name {
-            return Err(Status::permission_denied("an observation names another node than the certificate"));
-        }
-        match observation.event {
-            Some(Event::Attached(attached)) => tell(Observed::Attached(attached)).await?,
-            Some(Event::Detached(detached)) => tell(Observed::Detached(detached)).await?,
-            Some(Event::AllAttached(all)) => tell(Observed::AllAttached(all)).await?,
-            Some(Event::NodeReport(report)) => tell(Observed::Report(report)).await?,
-            // A newer node observes more than this operator understands.
-            None => {}
-        }
-        let ack = ObservationAck { sequence: observation.sequence };
-        sender.send(Ok(ack)).await.map_err(|_| Status::cancelled("the node has hung up"))?;
+async fn observe(node: Arc<str>, engine: Handle, observation: Observation) -> Result<ObservationAck, Status> {
+    if observation.node != *node {
+        return Err(Status::permission_denied("an observation names another node than the certificate"));
     }
-    Ok(())
+    let event = observation.event.map(|event| match event {
+        Event::Attached(attached) => Observed::Attached(attached),
+        Event::Detached(detached) => Observed::Detached(detached),
+        Event::AllAttached(all) => Observed::AllAttached(all),
+        Event::NodeReport(report) => Observed::Report(report),
+    });
+    // A newer node observes more than this operator understands.
+    if let Some(event) = event {
+        let observed = engine.send(Input::Observed { node, event }).await;
+        observed.map_err(|error| Status::unavailable(error.to_string()))?;
+    }
+    Ok(ObservationAck { sequence: observation.sequence })
 }

@@ -2,13 +2,13 @@
 
 use std::vec::IntoIter;
 
-use axoneme_proto::codec::MESSAGE;
 use axoneme_proto::nodesync::{Delta, Row, RowKey};
 use bytes::Bytes;
 use prost::Message;
 
-/// No chunk is larger, unless a single row is: a stream keeps a buffer for its largest one, at both ends.
-pub const CHUNK: usize = MESSAGE;
+/// No chunk is larger, unless a single row is; with what gRPC puts before it, it fits into one frame of HTTP/2. A node's stream keeps
+/// a buffer for its largest one.
+pub const CHUNK: usize = (16 << 10) - 64;
 
 /// Room for a chunk's own fields and each entry's tag and length.
 const OVERHEAD: usize = 64;
