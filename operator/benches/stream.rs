@@ -32,9 +32,6 @@ use tokio_util::sync::CancellationToken;
 
 use nodes::Done;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const SESSIONS: usize = 500;
 /// Rows of the scope that all nodes hold.
 const ROWS: usize = 10_000;
@@ -264,6 +261,7 @@ async fn measure() -> Result<()> {
 }
 
 fn main() -> Result<()> {
+    memory::one_heap_a_cpu();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if std::env::args().any(|argument| argument == nodes::ARGUMENT) {
         return runtime.block_on(nodes::run());

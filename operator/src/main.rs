@@ -3,14 +3,16 @@
 use std::process::ExitCode;
 
 use axoneme_operator::config::{Flags, Question};
-use axoneme_operator::{app, uninstall};
+use axoneme_operator::{app, memory, uninstall};
 use clap::Parser;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+fn main() -> ExitCode {
+    memory::one_heap_a_cpu();
+    run()
+}
 
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
     let verb = arguments.peek().and_then(|first| first.to_str());
     // Programs of their own in all but the file: they have nothing of the operator's flags.

@@ -1,20 +1,22 @@
 //! What a burst took goes back to the system.
 //!
-//! mimalloc gives freed pages back when, a second later, somebody allocates. An operator that has just served all its nodes is
-//! idle then, and would keep ten times what it needs.
+//! glibc keeps what is free between things in use. An operator that has just served all its nodes would be idle with ten times what
+//! it needs.
 
 use std::convert::Infallible;
+use std::ffi::c_int;
+use std::thread::available_parallelism;
 use std::time::Duration;
-
-// The allocator of the process; see `main`.
-use mimalloc as _;
 
 /// How often freed pages are given back. Takes a few milliseconds where there are many, else microseconds.
 pub const INTERVAL: Duration = Duration::from_secs(5);
 
-unsafe extern "C" {
-    /// Gives back what is free; with `force`, also what was freed just now. As `mimalloc.h` declares it.
-    fn mi_collect(force: bool);
+/// Has threads share one heap a CPU, where glibc would make up to eight: what is free in one is lost to the others. For the process's
+/// start, before there are threads.
+pub fn one_heap_a_cpu() {
+    let cpus = available_parallelism().map_or(1, |cpus| cpus.get());
+    // SAFETY: sets a number; no heap is there yet but the first.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, c_int::try_from(cpus).unwrap_or(c_int::MAX)) };
 }
 
 /// Gives freed pages back now and then, for as long as it is polled.
@@ -22,6 +24,6 @@ pub async fn give_back() -> Infallible {
     loop {
         tokio::time::sleep(INTERVAL).await;
         // SAFETY: any thread may call it at any time; what is in use stays where it is.
-        unsafe { mi_collect(true) };
+        unsafe { libc::malloc_trim(0) };
     }
 }
