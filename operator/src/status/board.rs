@@ -32,9 +32,9 @@ const COMPARE_AGAIN: Duration = Duration::from_secs(10);
 /// Between two looks at what is due to be said.
 const SAY: Duration = Duration::from_secs(1);
 
-/// A new endpoint that is not ready is written after this time only: most often it is ready by then, and the API server has other
-/// things to do while many pods start.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A new endpoint that is not ready is written after this time only: most often it is ready by then, also when many pods start on
+/// one node, and the API server has other things to do while they do.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What should be there, and what is.
 #[derive(Debug, Default)]

@@ -152,7 +152,7 @@ async fn a_pod_that_starts_quickly_is_written_once() {
     reports.send(Report::Endpoint(name("quick"), Some(endpoint(300)))).unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(fake.objects.lock().unwrap().keys().cloned().collect::<Vec<_>>(), [name("quick")]);
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
     assert_eq!((fake.objects.lock().unwrap().len(), *fake.writes.lock().unwrap()), (2, 2));
 }
 
