@@ -125,7 +125,7 @@ fn pods_get_addresses_of_the_pool_that_they_name_and_nodes_give_them_back() {
     let said = |kind: &str, name: &str| lab.events(kind, name, "FailedAddressAllocation").join("\n");
     let short = |pod: &&str| said("Pod", pod).contains(&format!("pool {}", blue.name));
     within(TOLD, "the user of the pod without an address is told", || ["crowd-0", "crowd-1"].iter().any(short));
-    eventually("the pool's owner is told", || said("CiliumPodIPPool", blue.name).contains("is left for node"));
+    eventually("the pool's owner is told", || said("CiliumPodIPPool", blue.name).contains("has nothing left for node"));
     within(TOLD, "who names no pool is told", || said("Pod", "lost").contains("nowhere, which does not exist"));
 
     // The pool goes although it is used, and its pods do not notice. When they go, so does what nodes have of it.

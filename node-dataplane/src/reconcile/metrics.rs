@@ -141,7 +141,7 @@ impl Metrics {
         }
         let waiting = engine.endpoints.queue.failures().count() as i64;
         self.endpoints.get_or_create(&EndpointState { endpoint_state: "ready" }).set(attached - waiting);
-        self.endpoints.get_or_create(&EndpointState { endpoint_state: "waiting-for-policy" }).set(waiting);
+        self.endpoints.get_or_create(&EndpointState { endpoint_state: "not-ready" }).set(waiting);
         self.policies.set(engine.policies.len() as i64);
         self.frontends.set(engine.services.frontends() as i64);
         let status = engine.status();

@@ -250,7 +250,7 @@ impl<L: Ledgers> Allocator<L> {
         for (pool, v6) in exhausted {
             let family = if *v6 { "ipv6" } else { "ipv4" };
             let message = format!(
-                "spec.{family}.cidrs: nothing of CiliumPodIPPool {pool} is left for node {node}; add a CIDR to it"
+                "CiliumPodIPPool {pool} has nothing left for node {node}; add a CIDR to its spec.{family}.cidrs"
             );
             self.notices.warn(ObjectKey::cluster(Kind::CiliumPodIPPool, pool), SHORT, message.clone());
             self.notices.warn(ObjectKey::cluster(Kind::Node, node), SHORT, message);
