@@ -126,13 +126,13 @@ fn discard_unfinished(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// What somebody would look at next.
-fn explain(cluster: &Cluster) {
+/// What somebody would look at next when something has failed: where our pods are, and what they said.
+pub fn explain(cluster: &Cluster) {
     let questions: [&[&str]; 4] = [
         &["get", "pods", "--output=wide"],
-        &["logs", "--selector=app.kubernetes.io/name=axoneme-operator", "--tail=15", "--prefix"],
-        &["logs", "--selector=app.kubernetes.io/name=axoneme", "--tail=15", "--prefix"],
-        &["logs", "--selector=app.kubernetes.io/name=axoneme-uninstall", "--tail=15", "--prefix"],
+        &["logs", "--selector=app.kubernetes.io/name=axoneme-operator", "--tail=40", "--prefix"],
+        &["logs", "--selector=app.kubernetes.io/name=axoneme", "--tail=40", "--prefix"],
+        &["logs", "--selector=app.kubernetes.io/name=axoneme-uninstall", "--tail=40", "--prefix"],
     ];
     for question in questions {
         let answer =

@@ -65,6 +65,9 @@ impl OwnCluster {
 
 impl Drop for OwnCluster {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            helm::explain(&self.lab.cluster);
+        }
         self.lab.cluster.down().expect("the scenario's own cluster is removed");
     }
 }
