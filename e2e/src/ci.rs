@@ -12,7 +12,7 @@ use crate::gobuild::{self, E2E_TEST};
 use crate::progress::{Colour, duration, heading, note, paint};
 use crate::state::Routing;
 use crate::version::Version;
-use crate::{helm, images, leaks, machine, state};
+use crate::{cargo, helm, images, leaks, machine, state};
 
 /// Nodes of the cluster that scenarios share.
 const NODES: u8 = 3;
@@ -112,9 +112,7 @@ fn scenarios(cluster: &Cluster, shape: Shape, values: &str, names: &[&str]) -> R
 }
 
 fn cargo(cluster: &Cluster) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(&cluster.paths.repository).env("CARGO_TARGET_DIR", &cluster.paths.target);
-    cargo
+    cargo::cargo(&cluster.paths.repository, &cluster.paths.target)
 }
 
 /// A step that speaks for itself while it runs.

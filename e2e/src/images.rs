@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::cargo::cargo;
 use crate::gobuild::{AGNHOST, Binary, COREDNS, KUBE};
 use crate::paths::Paths;
 use crate::progress;
@@ -51,7 +52,7 @@ pub fn write_images(paths: &Paths, binaries: &Path, tag: &str) -> Result<[PathBu
 /// Builds the operator, the node daemon and the CNI plugin as static binaries from a workspace's sources; gives the folder that
 /// holds them.
 pub fn static_binaries(sources: &Path, target: &Path) -> Result<PathBuf> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = cargo(sources, target);
     cargo.args([
         "build",
         "--release",
@@ -63,7 +64,6 @@ pub fn static_binaries(sources: &Path, target: &Path) -> Result<PathBuf> {
         "-p",
         "axoneme-node",
     ]);
-    cargo.current_dir(sources).env("CARGO_TARGET_DIR", target);
     cargo.env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
     let output = cargo.output().context("cannot run cargo")?;
     if !output.status.success() {

@@ -7,6 +7,7 @@ pub mod api;
 pub mod api_server;
 pub mod bench;
 pub mod bridge_cni;
+mod cargo;
 pub mod cgroup;
 pub mod ci;
 pub mod cleanup;

@@ -1,12 +1,13 @@
 //! The stream of desired state with 500 nodes: what the operator's own benchmark (`operator/benches/stream.rs`) measures, with no
 //! cluster at all. Built optimised, which takes its time.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use super::{Goal, Report, Row, Set};
+use crate::cargo::cargo;
 use crate::cluster::Cluster;
 
 #[derive(Deserialize)]
@@ -18,8 +19,7 @@ struct Figure {
 }
 
 pub(super) fn measure(cluster: &Cluster) -> Result<Report> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(&cluster.paths.repository).env("CARGO_TARGET_DIR", &cluster.paths.target);
+    let mut cargo = cargo(&cluster.paths.repository, &cluster.paths.target);
     cargo.args(["bench", "--quiet", "--locked", "--package", "axoneme-operator", "--bench", "stream"]);
     let output = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo bench")?;
     if !output.status.success() {
