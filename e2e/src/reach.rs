@@ -67,16 +67,6 @@ pub fn seen_as(network: &File, target: SocketAddr) -> Result<IpAddr> {
     Ok(seen.ip().to_canonical())
 }
 
-/// How many TCP segments have been sent again from within a network.
-pub fn sent_again(network: &File) -> Result<u64> {
-    let counters = inside(network, || std::fs::read_to_string("/proc/thread-self/net/snmp"))??;
-    let mut lines = counters.lines().filter_map(|line| line.strip_prefix("Tcp: ")).map(str::split_whitespace);
-    let (names, values) = lines.next().zip(lines.next()).context("no counters of TCP")?;
-    let mut counters = names.zip(values);
-    let (_, count) = counters.find(|(name, _)| *name == "RetransSegs").context("no RetransSegs")?;
-    Ok(count.parse()?)
-}
-
 /// Asks `target` for its host name by UDP, as agnhost's netexec understands it.
 pub fn probe_udp(network: &File, target: SocketAddr) -> Result<Outcome> {
     inside(network, || outcome(ask_udp(target)))
