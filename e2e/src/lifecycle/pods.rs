@@ -11,11 +11,10 @@ use anyhow::{Result, bail, ensure};
 
 use crate::api::Api;
 use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::run;
 use crate::progress::{duration, note, step};
 use crate::reach::{Conversation, Outcome, probe};
 use crate::workload::{Workload, pod_ip, pod_ips};
+use crate::{helm, images};
 
 /// Connections that are open while something changes.
 const CONVERSATIONS: usize = 20;
@@ -88,22 +87,22 @@ impl<'a> Pods<'a> {
                 &["pause"],
             )?;
             let network = self.cluster.pod_network(&self.workload.ready("new")?)?;
-            self.reaches(&network, &node)?;
+            self.reaches(&network)?;
             let path = format!("{}/new", self.workload.path("", "pods"));
             self.api.delete(&path)?;
             self.api.wait("it to be gone", Duration::from_secs(60), |api| Ok(api.find(&path)?.is_none().then_some(())))
         })
     }
 
-    /// Fails unless a new pod of a node reaches the server at once, and tells what is needed to see why: what the node's daemon
+    /// Fails unless a new pod of a node reaches the server at once, and tells what is needed to see why: what our pods
     /// said, and whether the pod is let in later, as one that came while its node had no operator is.
-    fn reaches(&self, network: &File, node: &str) -> Result<()> {
+    fn reaches(&self, network: &File) -> Result<()> {
         let asked = Instant::now();
         let first = probe(network, self.server)?;
         if first.reached() {
             return Ok(());
         }
-        daemon_log(self.cluster, node)?.lines().for_each(note);
+        helm::explain(self.cluster);
         while asked.elapsed() < FOUND_AGAIN {
             std::thread::sleep(Duration::from_millis(200));
             if probe(network, self.server)?.reached() {
@@ -209,12 +208,4 @@ fn facts(api: &Api, workload: &Workload<'_>) -> Result<BTreeMap<String, String>>
         }
     }
     Ok(facts)
-}
-
-/// The last lines of a node's daemon.
-fn daemon_log(cluster: &Cluster, node: &str) -> Result<String> {
-    let mut find = cluster.kubectl()?;
-    find.args(["-n", "kube-system", "get", "pods", "-l", "app.kubernetes.io/name=axoneme", "-o", "name"]);
-    let pod = run(find.args(["--field-selector", &format!("spec.nodeName={node}")]))?;
-    run(cluster.kubectl()?.args(["-n", "kube-system", "logs", "--tail=40", pod.trim()]))
 }
