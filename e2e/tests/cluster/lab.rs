@@ -132,6 +132,23 @@ impl Lab {
         });
     }
 
+    /// Waits until no other pods are connected than `workload`'s and the system's. A pod of an earlier scenario is deleted without
+    /// a grace, so it goes on sending for a while when its object has gone already.
+    pub(crate) fn others_are_gone(&self, workload: &Workload<'_>) {
+        let connected = || {
+            let on = |node| self.cluster.node_metrics(node, Source::Daemon).unwrap().sum("cilium_endpoint_state", "");
+            self.cluster.nodes().unwrap().into_iter().map(on).sum::<f64>()
+        };
+        within(Duration::from_secs(60), "no pod of another scenario is connected", || {
+            let mut pods = self.api.list("/api/v1/pods").unwrap();
+            pods.retain(|pod| pod["spec"]["hostNetwork"] != true);
+            let known = |pod: &Value| {
+                ["kube-system", &workload.namespace].iter().any(|ours| pod["metadata"]["namespace"] == **ours)
+            };
+            pods.iter().all(known) && connected() == pods.len() as f64
+        });
+    }
+
     fn of(cluster: Cluster, guard: MutexGuard<'static, ()>) -> Self {
         let api = cluster.api().unwrap();
         let agnhost = images::agnhost_name(&cluster.paths).unwrap();
