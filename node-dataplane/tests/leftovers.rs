@@ -10,6 +10,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use axoneme_node::link::filter::Direction;
 use axoneme_node::maps::bpf;
@@ -101,9 +102,11 @@ fn a_node_that_had_a_bridge_network_and_cilium_is_told_of_everything_and_how_to_
     if !privileged("leftovers") {
         return;
     }
-    let root = Cgroup::new("leftovers");
+    // It goes when its path is that of the machine again.
+    let root = Arc::new(Cgroup::new("leftovers"));
+    let own = Arc::clone(&root);
     on_node(move |bottle| {
-        let conflists = host(bottle, &root);
+        let conflists = host(bottle, &own);
         assert_eq!(findings(bottle), Vec::<Value>::new(), "nobody was here");
 
         let bridge = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "bridge", "bridge": "pods0"}]});
