@@ -10,6 +10,17 @@
 #include "policy.h"
 #include "rewrite.h"
 
+/* What policy has in the place of a port for an ICMP packet: the type of the message that opened its flow. */
+static __inline __be16 admit_icmp(const struct packet *packet, const struct ct *reply_to)
+{
+	__u8 type = packet->icmp_type;
+
+	/* Only echoes are answered, or so long that they come in fragments. */
+	if (reply_to || (packet->flags & PACKET_FRAGMENT_LATER))
+		type = packet->tuple.family == FAMILY_IPV4 ? ICMP_ECHO : ICMPV6_ECHO_REQUEST;
+	return be16(type);
+}
+
 /*
  * Judges the flow that a packet belongs to, in the flow's original direction: a reply asks on behalf of the packet that opened
  * the flow. reply_to: the flow's entry if the packet is a reply, else NULL. Returns 0 or -reason.
@@ -27,6 +38,8 @@ static __noinline int admit_judge(struct packet *packet, const struct policy *po
 
 	if (packet->flags & PACKET_PORTS)
 		question.port = reply_to ? packet->tuple.source_port : packet->tuple.destination_port;
+	else if (packet->tuple.protocol == IPPROTO_ICMP || packet->tuple.protocol == IPPROTO_ICMPV6)
+		question.port = admit_icmp(packet, reply_to);
 	/* The peer's own node told us who it is when it opened the flow; its address alone may not tell. */
 	if (reply_to && question.peer.identity == IDENTITY_UNKNOWN)
 		question.peer.identity = reply_to->peer_identity;

@@ -66,6 +66,8 @@ struct packet {
 	__u8 ttl;
 	/* Bytes of the transport header that every segment has, of TCP and UDP. */
 	__u8 l4_size;
+	/* Of ICMP. */
+	__u8 icmp_type;
 };
 
 union network {
@@ -135,6 +137,7 @@ static __inline int packet_ports(struct __sk_buff *skb, struct packet *packet)
 	}
 
 	if (tuple->protocol == IPPROTO_ICMP && tuple->family == FAMILY_IPV4) {
+		packet->icmp_type = l4->icmp.type;
 		switch (l4->icmp.type) {
 		case ICMP_ECHOREPLY:
 			packet->flags |= PACKET_ECHO_REPLY;
@@ -149,6 +152,7 @@ static __inline int packet_ports(struct __sk_buff *skb, struct packet *packet)
 			packet->flags |= PACKET_ICMP_ERROR;
 		}
 	} else if (tuple->protocol == IPPROTO_ICMPV6 && tuple->family == FAMILY_IPV6) {
+		packet->icmp_type = l4->icmp.type;
 		switch (l4->icmp.type) {
 		case ICMPV6_ECHO_REPLY:
 			packet->flags |= PACKET_ECHO_REPLY;

@@ -149,7 +149,7 @@ struct question {
 	enum family family;
 	__u8 protocol;
 	__u8 reserved;
-	/* Of the flow's destination; 0 for protocols without ports. */
+	/* Of the flow's destination; the type of an ICMP message; 0 for other protocols without ports. */
 	__be16 port;
 	__u16 reserved1;
 	struct peer peer;

@@ -111,11 +111,37 @@ privileged! {
 }
 
 privileged! {
-    fn an_echo_id_is_no_port() {
-        let mut kernel = isolated_server();
-        kernel.rule(port_rule(SLOT, RulePeer::ANY_POD, INGRESS, packet::ICMP, 0), normal(A::ALLOW, 1));
-        let echo = packet::echo(Net::V4.client(), Net::V4.server(), 80, false);
-        assert_eq!(kernel.run(FROM_POD, &echo).0, Verdict::Redirect);
+    fn the_type_of_an_icmp_message_stands_where_others_have_a_port() {
+        for (net, protocol, request, answer) in [(Net::V4, packet::ICMP, 8, 0), (Net::V6, packet::ICMPV6, 128, 129)] {
+            // Whatever the echo's id is.
+            let echo = |reply| packet::echo(net.client(), net.server(), answer, reply);
+            let of_type = |number| port_rule(SLOT, RulePeer::ANY_POD, INGRESS, protocol, number);
+            let mut kernel = isolated_server();
+            kernel.rule(of_type(answer), normal(A::ALLOW, 1));
+            assert_eq!(kernel.dropped(FROM_POD, &echo(false)).reason, Reason::POLICY_DEFAULT_DENY);
+            assert_eq!(kernel.run(FROM_POD, &echo(true)).0, Verdict::Redirect);
+            let mut kernel = isolated_server();
+            kernel.rule(of_type(request), normal(A::ALLOW, 1));
+            assert_eq!(kernel.dropped(FROM_POD, &echo(true)).reason, Reason::POLICY_DEFAULT_DENY);
+            assert_eq!(kernel.run(FROM_POD, &echo(false)).0, Verdict::Redirect);
+        }
+    }
+}
+
+privileged! {
+    fn an_answer_is_judged_by_the_type_of_what_it_answers() {
+        for (net, protocol, request) in [(Net::V4, packet::ICMP, 8), (Net::V6, packet::ICMPV6, 128)] {
+            let mut kernel = isolated_client();
+            kernel.rule(port_rule(SLOT, RulePeer::ANY_WORLD, EGRESS, protocol, request), normal(A::ALLOW, 1));
+            kernel.forwarded(FROM_POD, &packet::echo(net.client(), net.world(), 7, false));
+            let answer = packet::echo(net.world(), net.client(), 7, true);
+            assert_eq!(kernel.run_from(TO_POD, &answer, 2).0, Verdict::Pass);
+            // Judged anew, because its policy is another one: with the same rule, and with none.
+            kernel.policy(CLIENT_POLICY, isolating(SLOT, 10));
+            assert_eq!(kernel.run_from(TO_POD, &answer, 2).0, Verdict::Pass);
+            kernel.policy(CLIENT_POLICY, isolating(SLOT + 1, 11));
+            assert_eq!(kernel.run_from(TO_POD, &answer, 2).0, Verdict::Drop);
+        }
     }
 }
 

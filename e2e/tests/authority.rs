@@ -29,7 +29,7 @@ use axoneme_operator::leader::{self, CA_SECRET, Directory, OPERATORS_CONFIG_MAP}
 use axoneme_operator::publish::join::{KubernetesVouch, Registrar};
 use axoneme_operator::publish::server::{Service, SessionMetrics};
 use axoneme_operator::publish::tls::{Authority, ServerTls};
-use axoneme_operator::watch::spawn_all;
+use axoneme_operator::watch::{Optional, spawn_all};
 use axoneme_proto::TOKEN_AUDIENCE;
 use axoneme_proto::tables::Settings;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
@@ -110,7 +110,7 @@ impl Operator {
         let (engine, handle, outputs) = Engine::new(Config::new(settings), epoch);
         tokio::spawn(engine.run());
         let (problems, problems_out) = tokio::sync::mpsc::unbounded_channel();
-        let watches = spawn_all(client, NAMESPACE, false, handle.wanted(), &handle, &problems);
+        let watches = spawn_all(client, NAMESPACE, Optional::default(), handle.wanted(), &handle, &problems);
         let authority = leader::ensure_authority(client, NAMESPACE).await.unwrap();
         let authority = tokio::sync::watch::Sender::new(authority);
         let addresses = tokio::sync::watch::Sender::new(Vec::new());

@@ -20,7 +20,7 @@ use crate::identity::IdentityMetrics;
 use crate::ipam::IpamMetrics;
 use crate::memory;
 use crate::publish::server::SessionMetrics;
-use crate::status::{self, Feeds, KubernetesEndpoints, NoticeMetrics, Notices, StatusMetrics};
+use crate::status::{self, Feeds, KubernetesEndpoints, KubernetesPolicies, NoticeMetrics, Notices, StatusMetrics};
 use crate::telemetry::{self, Health, Phase};
 use crate::watch as watches;
 
@@ -81,16 +81,19 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let (watching, client) = clients().await?;
     let engine = tokio::spawn(engine.run());
     let (problems, problems_out) = mpsc::unbounded_channel();
-    let agent = config.ip_masq_agent.enabled;
+    let optional = watches::Optional {
+        masquerade_agent: config.ip_masq_agent.enabled,
+        cluster_network_policies: config.k8s_cluster_network_policy.enabled,
+    };
     let wanted = handle.wanted();
-    let mut watches = watches::spawn_all(&watching, &flags.pod_namespace, agent, wanted, &handle, &problems);
+    let mut watches = watches::spawn_all(&watching, &flags.pod_namespace, optional, wanted, &handle, &problems);
     let (lead, leading) = watch::channel(None);
     let (notices, notices_out) = Notices::channel();
     tokio::spawn(status::publish_notices(client.clone(), notices_out, metrics.notices.clone()));
     let reports = outputs.reports;
     let feeds = Feeds { reports, problems: problems_out, demands: outputs.demands.clone(), lead: leading };
     let status = tokio::spawn(status::report(
-        KubernetesEndpoints::new(client.clone()),
+        (KubernetesEndpoints::new(client.clone()), KubernetesPolicies::new(client.clone())),
         config.operator.endpoint_gc_interval,
         feeds,
         notices.clone(),

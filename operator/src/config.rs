@@ -30,6 +30,7 @@
 //! ipMasqAgent: {enabled: false}  # the ConfigMap ip-masq-agent says what else is not masqueraded to
 //! bandwidthManager: {enabled: false}
 //! k8s: {requireIPv4PodCIDR: false, requireIPv6PodCIDR: false}
+//! k8sClusterNetworkPolicy: {enabled: false}  # ClusterNetworkPolicies hold
 //! policyEnforcementMode: default # always, never
 //! wellKnownIdentities: {enabled: false}
 //! fixedIdentityMapping: {}       # e.g. {128: kv-store}: pods with the label io.cilium.fixed-identity=kv-store are 128

@@ -5,6 +5,7 @@ mod endpoint;
 mod notice;
 mod problems;
 pub mod unimplemented;
+mod validity;
 mod writer;
 
 #[cfg(test)]
@@ -13,4 +14,5 @@ mod tests;
 pub use board::{Board, Feeds, report};
 pub use notice::{Notice, NoticeMetrics, Notices, Reference, Regarding, publish_notices};
 pub use unimplemented::report_unimplemented;
+pub use validity::KubernetesPolicies;
 pub use writer::{KubernetesEndpoints, StatusMetrics};

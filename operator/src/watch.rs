@@ -4,9 +4,12 @@
 //! those that happened while the watch was down (see `follow`). An object that cannot be understood becomes a [`Problem`] and,
 //! where leaving it out would open something, a closed stand-in; it never stops a watch.
 
+mod cidr_group;
 mod cilium_identity;
 mod cilium_node;
 mod cilium_node_config;
+mod cilium_policy;
+mod cluster_network_policy;
 mod config_map;
 mod context;
 mod decode;
@@ -82,13 +85,21 @@ trait Watched: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Dese
     }
 }
 
-/// Watches all kinds until the sink is closed. In `namespace` are CiliumNodeConfigs and, if it is wanted (`agent`), the ConfigMap
-/// `ip-masq-agent`. A kind that stays behind what nodes know of it (`wanted`) is listed anew.
+/// What is watched only where it is wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Optional {
+    /// The ConfigMap `ip-masq-agent`.
+    pub masquerade_agent: bool,
+    /// ClusterNetworkPolicies.
+    pub cluster_network_policies: bool,
+}
+
+/// Watches all kinds until the sink is closed. In `namespace` are CiliumNodeConfigs and the ConfigMap `ip-masq-agent`. A kind that stays behind what nodes know of it (`wanted`) is listed anew.
 /// Problems are sent for as long as their receiver lives.
 pub fn spawn_all<S: Sink>(
     client: &Client,
     namespace: &str,
-    agent: bool,
+    optional: Optional,
     wanted: watch::Receiver<Versions>,
     sink: &S,
     problems: &mpsc::UnboundedSender<Problems>,
@@ -103,6 +114,14 @@ pub fn spawn_all<S: Sink>(
             Kind::Service => to.spawn::<service::Service>(&mut tasks),
             Kind::EndpointSlice => to.spawn::<endpoint_slice::Slice>(&mut tasks),
             Kind::NetworkPolicy => to.spawn::<network_policy::Policy>(&mut tasks),
+            Kind::CiliumNetworkPolicy => to.spawn::<cilium_policy::Policy>(&mut tasks),
+            Kind::CiliumClusterwideNetworkPolicy => to.spawn::<cilium_policy::ClusterwidePolicy>(&mut tasks),
+            Kind::ClusterNetworkPolicy if optional.cluster_network_policies => {
+                to.spawn::<cluster_network_policy::Policy>(&mut tasks);
+            }
+            Kind::ConfigMap if optional.masquerade_agent => to.spawn_config_map(&mut tasks, namespace),
+            Kind::ClusterNetworkPolicy | Kind::ConfigMap => to.leave_out(&mut tasks, kind),
+            Kind::CiliumCIDRGroup => to.spawn::<cidr_group::Group>(&mut tasks),
             Kind::CiliumIdentity => to.spawn::<cilium_identity::Identity>(&mut tasks),
             Kind::CiliumNode => to.spawn::<cilium_node::Ledger>(&mut tasks),
             Kind::CiliumPodIPPool => to.spawn::<pod_ip_pool::Pool>(&mut tasks),
@@ -110,7 +129,6 @@ pub fn spawn_all<S: Sink>(
                 let api = Api::<Guarded<cilium_node_config::NodeConfig>>::namespaced(client.clone(), namespace);
                 to.follow(&mut tasks, api, watcher::Config::default());
             }
-            Kind::ConfigMap => to.spawn_config_map(&mut tasks, agent.then_some(namespace)),
         }
     }
     tasks
@@ -134,18 +152,18 @@ impl<S: Sink> To<'_, S> {
         self.follow(tasks, Api::<Guarded<K>>::all(self.client.clone()), watcher::Config::default());
     }
 
+    /// Nothing of a kind that is not wanted exists, whatever nodes were told by an operator that wanted it.
+    fn leave_out(&self, tasks: &mut JoinSet<()>, kind: Kind) {
+        let sink = self.sink.clone();
+        tasks.spawn(async move {
+            sink.deliver(Input::Listed(kind, u64::MAX)).await;
+            sink.deliver(Input::Synced(kind)).await;
+            std::future::pending().await
+        });
+    }
+
     /// One ConfigMap, by name: that is what the operator may see.
-    fn spawn_config_map(&self, tasks: &mut JoinSet<()>, namespace: Option<&str>) {
-        let Some(namespace) = namespace else {
-            // Nothing of a kind that is not wanted exists, whatever nodes were told by an operator that wanted it.
-            let sink = self.sink.clone();
-            tasks.spawn(async move {
-                sink.deliver(Input::Listed(Kind::ConfigMap, u64::MAX)).await;
-                sink.deliver(Input::Synced(Kind::ConfigMap)).await;
-                std::future::pending().await
-            });
-            return;
-        };
+    fn spawn_config_map(&self, tasks: &mut JoinSet<()>, namespace: &str) {
         let api = Api::<Guarded<config_map::ConfigMap>>::namespaced(self.client.clone(), namespace);
         let selected = watcher::Config::default().fields(&format!("metadata.name={}", config_map::NAME));
         self.follow(tasks, api, selected);

@@ -53,6 +53,8 @@ bandwidthManager:
 k8s:
   requireIPv4PodCIDR: {{ .Values.k8s.requireIPv4PodCIDR }}
   requireIPv6PodCIDR: {{ .Values.k8s.requireIPv6PodCIDR }}
+k8sClusterNetworkPolicy:
+  enabled: {{ .Values.k8sClusterNetworkPolicy.enabled }}
 policyEnforcementMode: {{ .Values.policyEnforcementMode }}
 wellKnownIdentities:
   enabled: {{ .Values.wellKnownIdentities.enabled }}

@@ -27,11 +27,10 @@ pub async fn policies(cluster: &Cluster, filter: &Filter, colours: bool) -> Resu
 /// By the subject's number, or by a policy's namespace and name.
 fn selected(filter: &Filter, policy: &Policy) -> bool {
     let named = || {
-        policy
-            .policies
-            .iter()
-            .filter_map(|name| name.split_once(':')?.1.split_once('/'))
-            .any(|(namespace, name)| filter.selects(namespace, name))
+        policy.policies.iter().filter_map(|name| Some(name.split_once(':')?.1)).any(|name| match name.split_once('/') {
+            Some((namespace, name)) => filter.selects(namespace, name),
+            None => filter.selects_one(name),
+        })
     };
     filter.selects_one(&policy.identity.to_string()) || named()
 }
@@ -47,5 +46,7 @@ mod tests {
         assert!(selects("300") && selects("shop") && selects("shop/deny"));
         assert!(!selects("301") && !selects("other") && !selects("shop/allow"));
         assert!(selected(&Filter::default(), &Policy::default()));
+        let clusterwide = Policy { policies: vec!["ciliumclusterwidenetworkpolicy:deny".into()], ..Policy::default() };
+        assert!(selected(&Filter { select: Some("deny".into()), ..Filter::default() }, &clusterwide));
     }
 }

@@ -1,11 +1,15 @@
 //! NetworkPolicy, where upstream's suite does not look: connections that exist, and pods' addresses in ipBlock.
 
+use std::net::IpAddr;
+use std::process::Command;
 use std::time::Duration;
 
-use axoneme_e2e::reach::Conversation;
+use axoneme_e2e::reach::{Conversation, inside};
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, eventually, steadily};
+use crate::lab::{HTTP, Lab, Server, dropped, eventually, steadily};
+
+const CILIUM: &str = "cilium.io/v2";
 
 #[test]
 fn a_policy_opens_for_whom_it_names_and_goes_when_it_is_deleted() {
@@ -96,5 +100,83 @@ fn a_new_pod_is_known_to_its_peers_before_its_first_packet() {
             assert!(code.is_none_or(|c| c == 0), "{name} was dropped: {state}");
             code == Some(0)
         });
+    }
+}
+
+#[test]
+fn a_deny_wins_over_what_is_allowed_and_the_policys_condition_says_that_it_holds() {
+    let lab = Lab::open();
+    let workload = lab.workload("policy-cilium");
+    let pods = lab.servers(&workload, &[("server", 0), ("friend", 1), ("stranger", 1)]);
+    let [server, friend, stranger] = pods.as_slice() else { panic!("three pods") };
+    let path = workload.path(CILIUM, "ciliumnetworkpolicies");
+    let policy = |rule: Value| json!({"metadata": {"name": "p"}, "spec": rule});
+    let rule = json!({
+        "endpointSelector": {"matchLabels": {"app": "server"}},
+        "ingress": [{"fromEndpoints": [{}], "toPorts": [{"ports": [{"port": HTTP.to_string(), "protocol": "TCP"}]}]}],
+        "ingressDeny": [{"fromEndpoints": [{"matchLabels": {"k8s:app": "stranger"}}]}],
+    });
+    lab.api.create(&path, &policy(rule)).unwrap();
+    eventually("the stranger is kept out", || !stranger.ask(server.http()).reached());
+    steadily("the friend is let in", || friend.ask(server.http()).reached());
+    let valid = || {
+        let found = lab.api.get(&format!("{path}/p")).unwrap();
+        let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let valid = conditions.iter().find(|condition| condition["type"] == "Valid");
+        valid.map(|valid| (valid["status"] == "True", valid["message"].to_string()))
+    };
+    eventually("the condition says so", || valid().is_some_and(|(holds, _)| holds));
+    let denied = dropped(&lab, 0, "Policy denied by denylist");
+    assert!(!stranger.ask(server.http()).reached());
+    assert!(dropped(&lab, 0, "Policy denied by denylist") > denied, "counted as what it is");
+
+    // What comes with a later release opens nothing, and is named.
+    let http =
+        json!([{"ports": [{"port": HTTP.to_string(), "protocol": "TCP"}], "rules": {"http": [{"method": "GET"}]}}]);
+    let ingress = json!([{"fromEndpoints": [{}], "toPorts": http}]);
+    lab.api.patch(&format!("{path}/p"), &json!({"spec": {"ingress": ingress}})).unwrap();
+    eventually("the friend is kept out, too", || !friend.ask(server.http()).reached());
+    eventually("the condition names the field", || {
+        valid().is_some_and(|(holds, message)| !holds && message.contains("spec.ingress[0].toPorts[0].rules"))
+    });
+    lab.api.delete(&format!("{path}/p")).unwrap();
+    eventually("everybody is let in", || [friend, stranger].iter().all(|pod| pod.ask(server.http()).reached()));
+}
+
+#[test]
+fn a_clusterwide_policy_lets_pods_of_all_namespaces_send_echoes_and_nothing_else() {
+    let lab = Lab::open();
+    let workload = lab.workload("policy-echoes");
+    let pods = lab.servers(&workload, &[("server", 0), ("client", 1)]);
+    let [server, client] = pods.as_slice() else { panic!("two pods") };
+    let path = format!("/apis/{CILIUM}/ciliumclusterwidenetworkpolicies");
+    let family = |family: &str| json!({"family": family, "type": "EchoRequest"});
+    let rule = json!({
+        "endpointSelector": {"matchLabels": {"k8s:io.kubernetes.pod.namespace": workload.namespace, "app": "server"}},
+        "ingress": [{"fromEntities": ["cluster"], "icmps": [{"fields": [family("IPv4"), family("IPv6")]}]}],
+    });
+    let policy = Clusterwide(&lab, "policy-echoes");
+    lab.api.create(&path, &json!({"metadata": {"name": policy.1}, "spec": rule})).unwrap();
+    eventually("connections are refused", || !client.ask(server.http()).reached());
+    for target in &server.ips {
+        steadily("echoes come back", || ping(client, *target));
+    }
+    drop(policy);
+    eventually("connections come about", || client.ask(server.http()).reached());
+}
+
+/// Whether an echo comes back.
+fn ping(from: &Server, target: IpAddr) -> bool {
+    let target = target.to_string();
+    let ping = || Command::new("busybox").args(["ping", "-c", "1", "-W", "1", &target]).output();
+    inside(&from.network, ping).unwrap().unwrap().status.success()
+}
+
+/// A clusterwide policy goes with its scenario.
+struct Clusterwide<'a>(&'a Lab, &'static str);
+
+impl Drop for Clusterwide<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.api.delete(&format!("/apis/{CILIUM}/ciliumclusterwidenetworkpolicies/{}", self.1));
     }
 }

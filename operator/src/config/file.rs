@@ -89,6 +89,8 @@ pub struct ConfigFile {
     pub bandwidth_manager: Switch,
     /// What of Kubernetes nodes is relied upon.
     pub k8s: Kubernetes,
+    /// ClusterNetworkPolicies of Kubernetes hold. Their definition is installed by somebody else.
+    pub k8s_cluster_network_policy: Switch,
     /// When policy is enforced.
     pub policy_enforcement_mode: PolicyEnforcementMode,
     /// Fixed numbers for label sets that most clusters have.
@@ -124,6 +126,7 @@ impl Default for ConfigFile {
             ip_masq_agent: Switch::default(),
             bandwidth_manager: Switch::default(),
             k8s: Kubernetes::default(),
+            k8s_cluster_network_policy: Switch::default(),
             policy_enforcement_mode: PolicyEnforcementMode::default(),
             well_known_identities: Switch::default(),
             fixed_identity_mapping: BTreeMap::new(),

@@ -346,7 +346,7 @@ impl Core {
             outcome.reports.extend(self.reporter.endpoint(&self.index, &self.policies, pod));
         }
         for policy in &dirty.policies {
-            outcome.reports.extend(self.reporter.policy(&self.index, policy));
+            outcome.reports.extend(self.reporter.policy(&self.index, policy).into_iter().flatten());
         }
         for pool in &dirty.pools {
             outcome.reports.extend(self.reporter.pool(&self.index, pool));

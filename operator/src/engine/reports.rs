@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axoneme_proto::nodesync::RowFailure;
 
-use crate::object::{ContainerPort, Labels, Name, ObjectKey};
+use crate::object::{ContainerPort, Labels, Name, ObjectKey, Validity};
 
 pub(super) use reporter::{Reporter, causes};
 
@@ -19,6 +19,8 @@ pub enum Report {
     Endpoint(Name, Option<Arc<EndpointReport>>),
     /// What is wrong with an object, all of it; empty: nothing any more.
     Diagnostics(ObjectKey, Arc<[Diagnostic]>),
+    /// The condition `Valid` of a policy should say this and does not; none: it says what it should, or is gone.
+    Validity(ObjectKey, Option<Arc<Validity>>),
     /// Rows that a node fails to apply, or applies again (code NONE), with the object that each comes from if there is one.
     Failures(Arc<str>, Vec<(Option<ObjectKey>, RowFailure)>),
     /// All inputs were complete and everything was said once: endpoints that were not named may be deleted.
@@ -94,6 +96,8 @@ pub struct Diagnostic {
 pub enum Reason {
     /// A field has no meaning; what it would allow stays closed.
     InvalidField,
+    /// Nothing is done with a field yet; what it would allow stays closed.
+    NotImplemented,
     /// A selector uses a label that is not part of identities, so it can never see it.
     LabelNotInIdentity,
     /// A policy selects no pod. Often it is only earlier than its pods, so it is no warning.
@@ -110,6 +114,7 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidField => "InvalidField",
+            Self::NotImplemented => "NotImplemented",
             Self::LabelNotInIdentity => "LabelNotInIdentity",
             Self::NoMatchingPods => "NoMatchingPods",
             Self::Conflict => "Conflict",

@@ -15,8 +15,8 @@ use proptest::sample::{Index as Pick, select};
 use super::*;
 use crate::config::IpamMode;
 use crate::object::{
-    CiliumIdentity, CiliumNode, Endpoint, EndpointSlice, Kind, LedgerAddress, Name, NodePool, Object, ObjectKey,
-    PodIpPool, PoolCidrs, PoolEntry, Service, ServiceKind, arbitrary,
+    CiliumIdentity, CiliumNode, CiliumPolicy, Endpoint, EndpointSlice, Kind, LedgerAddress, Name, NodePool, Object,
+    ObjectKey, PodIpPool, PoolCidrs, PoolEntry, Service, ServiceKind, arbitrary,
 };
 use crate::publish::journal::Journal;
 use crate::publish::session::SessionState;
@@ -97,7 +97,7 @@ impl Run {
             match report {
                 Report::Endpoint(name, report) => drop(self.reports.insert(name, report)),
                 Report::Diagnostics(key, diagnostics) => drop(self.diagnostics.insert(key, diagnostics)),
-                Report::Failures(..) | Report::Complete => {}
+                Report::Validity(..) | Report::Failures(..) | Report::Complete => {}
             }
         }
         if let Some(demands) = outcome.demands {

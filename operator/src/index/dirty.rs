@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::object::Name;
+use crate::object::{Name, ObjectKey};
 
 /// Keys of outputs to be compiled again. Too many is only slow, too few is wrong.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Dirty {
     /// Pools whose diagnostics may differ.
     pub pools: BTreeSet<Arc<str>>,
     /// Policies whose diagnostics may differ.
-    pub policies: BTreeSet<Name>,
+    pub policies: BTreeSet<ObjectKey>,
 }
 
 impl Dirty {

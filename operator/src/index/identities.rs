@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{CLUSTER_IDENTITIES, Index};
+use super::{CLUSTER_IDENTITIES, Index, PolicyPart};
 use crate::object::{CiliumIdentity, ContainerPort, Labels, Name};
 
 /// A label set that some pod has, or that has a number.
@@ -327,10 +327,10 @@ impl Index {
     /// The set came, went, or has other numbers or ports: policies that have it as a peer compile again.
     pub(super) fn set_changed_as_peer(&mut self, id: SetId) {
         let Some(set) = self.sets.get(id) else { return };
-        let policies: HashSet<&Name> =
+        let parts: HashSet<&PolicyPart> =
             self.selectors.matching(&set.labels).flat_map(|selected| &selected.peers).collect();
-        for policy in policies {
-            Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, policy);
+        for part in parts {
+            Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, part);
         }
     }
 }

@@ -110,6 +110,9 @@ impl Index {
         if self.ledgers.get(name) == ledger.as_ref() {
             return;
         }
+        let addresses =
+            |ledger: Option<&Arc<CiliumNode>>| ledger.map(|ledger| ledger.addresses.clone()).unwrap_or_default();
+        let readdressed = addresses(self.ledgers.get(name)) != addresses(ledger.as_ref());
         self.dirty.nodes.insert(Arc::clone(name));
         self.dirty.ledgers.insert(Arc::clone(name));
         let pools = self.ledgers.get(name).into_iter().chain(&ledger).flat_map(|ledger| &ledger.pools);
@@ -117,6 +120,9 @@ impl Index {
         for entry in self.ledgers.set(name, ledger) {
             self.dirty.pods.extend(self.pods.holder(&entry.resource).map(|pod| pod.pod.name.clone()));
             self.mark_claimants(entry.address);
+        }
+        if readdressed {
+            self.mark_policies_naming_nodes();
         }
     }
 }

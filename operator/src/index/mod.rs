@@ -23,13 +23,14 @@ pub use dirty::Dirty;
 pub use identities::{LabelSet, SetId, Unnumbered};
 pub use ledger::Entry;
 pub use pods::PodEntry;
-pub use policies::PolicyEntry;
+pub use policies::{PolicyEntry, PolicyPart, Said};
 pub use pools::{NoPool, PoolSpec, PoolSpecs};
 
+use crate::compile::policy;
 use crate::config::IpamMode;
 use crate::engine::{Families, Observed, PreAllocation};
 use crate::identity::Reserved;
-use crate::object::{CiliumNode, Kind, MasqueradeAgent, Name, Namespace, Node, Object, ObjectKey};
+use crate::object::{CiliumNode, CiliumPolicy, Kind, MasqueradeAgent, Name, Namespace, Node, Object, ObjectKey};
 use attachments::Attachments;
 use identities::LabelSets;
 use ledger::Ledgers;
@@ -130,11 +131,28 @@ impl Index {
             }
             Object::EndpointSlice(slice) => {
                 let name = slice.name.clone();
-                self.services.set_slice(&name, Some(slice), &mut self.dirty);
+                self.set_slice(&name, Some(slice));
             }
             Object::NetworkPolicy(policy) => {
-                let name = policy.name.clone();
-                self.set_policy(&name, Some(&policy));
+                let (parsed, diagnostics) = policy::parse(&policy);
+                let key = ObjectKey::namespaced(Kind::NetworkPolicy, &policy.name);
+                self.set_policy(&key, Some(PolicyEntry { parts: vec![parsed], diagnostics, said: Said::Never }));
+            }
+            Object::CiliumNetworkPolicy(policy) => {
+                self.set_cilium_policy(&ObjectKey::namespaced(Kind::CiliumNetworkPolicy, &policy.name), &policy);
+            }
+            Object::CiliumClusterwideNetworkPolicy(policy) => {
+                let key = ObjectKey::namespaced(Kind::CiliumClusterwideNetworkPolicy, &policy.name);
+                self.set_cilium_policy(&key, &policy);
+            }
+            Object::ClusterNetworkPolicy(policy) => {
+                let (parsed, diagnostics) = policy::tiered::parse(&policy);
+                let key = ObjectKey::cluster(Kind::ClusterNetworkPolicy, &policy.name);
+                self.set_policy(&key, Some(PolicyEntry { parts: vec![parsed], diagnostics, said: Said::Never }));
+            }
+            Object::CiliumCIDRGroup(group) => {
+                let name = Arc::clone(&group.name);
+                self.set_cidr_group(&name, Some(group));
             }
             Object::CiliumIdentity(identity) => self.set_identity(identity.id, Some(identity)),
             Object::CiliumNode(ledger) => {
@@ -161,8 +179,12 @@ impl Index {
             Kind::Node => self.set_node(&name.name, None),
             Kind::Namespace => self.set_namespace(&name.name, None),
             Kind::Service => self.services.set_service(name, None, &mut self.dirty),
-            Kind::EndpointSlice => self.services.set_slice(name, None, &mut self.dirty),
-            Kind::NetworkPolicy => self.set_policy(name, None),
+            Kind::EndpointSlice => self.set_slice(name, None),
+            Kind::NetworkPolicy
+            | Kind::CiliumNetworkPolicy
+            | Kind::CiliumClusterwideNetworkPolicy
+            | Kind::ClusterNetworkPolicy => self.set_policy(key, None),
+            Kind::CiliumCIDRGroup => self.set_cidr_group(&name.name, None),
             Kind::CiliumIdentity => {
                 if let Ok(id) = name.name.parse() {
                     self.set_identity(id, None);
@@ -192,6 +214,12 @@ impl Index {
                 self.refresh_pod(&name);
             }
         }
+    }
+
+    fn set_cilium_policy(&mut self, key: &ObjectKey, policy: &CiliumPolicy) {
+        let (parts, diagnostics) = policy::cilium::parse(policy);
+        let said = Said::Condition(policy.valid.clone());
+        self.set_policy(key, Some(PolicyEntry { parts, diagnostics, said }));
     }
 
     fn set_masquerade(&mut self, agent: Option<Arc<MasqueradeAgent>>) {
@@ -224,6 +252,7 @@ impl Index {
         } else if old == node {
             return;
         }
+        self.mark_policies_naming_nodes();
         self.dirty.nodes.insert(Arc::clone(name));
         self.dirty.node_settings.insert(Arc::clone(name));
         self.dirty.ledgers.insert(Arc::clone(name));

@@ -43,11 +43,14 @@ impl Pods {
         self.by_node.get(node).into_iter().flatten().filter_map(|name| self.pods.get(name))
     }
 
-    /// Pods of a namespace, sorted.
+    /// Pods of a namespace, or (empty) of all, sorted.
     pub fn in_namespace(&self, namespace: &Arc<str>) -> impl Iterator<Item = &PodEntry> {
         let first = Name { namespace: Arc::clone(namespace), name: Arc::from("") };
         let of = Arc::clone(namespace);
-        self.pods.range(first..).take_while(move |(name, _)| name.namespace == of).map(|(_, entry)| entry)
+        self.pods
+            .range(first..)
+            .take_while(move |(name, _)| of.is_empty() || name.namespace == of)
+            .map(|(_, entry)| entry)
     }
 
     /// The pod that an endpoint key stands for. Where several claim the same one (a mirror annotation can say anything), it is

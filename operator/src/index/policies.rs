@@ -1,106 +1,197 @@
-//! NetworkPolicies, and what the compiler asks about identities.
+//! Policies of all kinds, and what the compiler asks about identities.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::identities::LabelSets;
 use super::selectors::{Role, Selectors};
-use super::{CLUSTER_IDENTITIES, Dirty, Index, Unnumbered};
-use crate::compile::policy::{NamedPort, ParsedPolicy, PeerView, Subject, SubjectPolicy, parse};
+use super::{CLUSTER_IDENTITIES, Dirty, Index, PodEntry, Unnumbered};
+use crate::compile::cluster::OVERLAY;
+use crate::compile::policy::{CidrGroups, NamedPort, ParsedPolicy, PeerView, Subject, SubjectPolicy};
 use crate::engine::Diagnostic;
-use crate::object::{CiliumIdentity, Name, NetworkPolicy, Selector};
+use crate::object::{CidrGroup, CiliumIdentity, Kind, Name, ObjectKey, Selector, Validity};
 
-/// A policy, read once.
+/// A policy object, read once.
 #[derive(Debug)]
 pub struct PolicyEntry {
-    /// In terms of identities.
-    pub parsed: ParsedPolicy,
+    /// In terms of identities, one for each subject that it has.
+    pub parts: Vec<ParsedPolicy>,
     /// What is wrong with it.
     pub diagnostics: Vec<Diagnostic>,
+    /// What its condition `Valid` says, if its kind has one.
+    pub said: Said,
+}
+
+/// The condition of a policy as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Objects of this kind have none.
+    Never,
+    /// None yet, or this.
+    Condition(Option<Validity>),
+}
+
+/// One of a policy object's parts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PolicyPart {
+    /// The object.
+    pub policy: ObjectKey,
+    /// Its place among [`PolicyEntry::parts`].
+    pub index: u16,
 }
 
 /// All policies.
 #[derive(Debug, Default)]
 pub struct Policies {
-    policies: BTreeMap<Name, PolicyEntry>,
-    naming_ports_of_peers: BTreeSet<Name>,
+    policies: BTreeMap<ObjectKey, PolicyEntry>,
+    naming_ports_of_peers: BTreeSet<PolicyPart>,
+    naming_api_server: BTreeSet<PolicyPart>,
+    naming_cidr_groups: BTreeSet<PolicyPart>,
+    naming_nodes: BTreeSet<PolicyPart>,
+    cidr_groups: BTreeMap<Arc<str>, Arc<CidrGroup>>,
 }
 
 impl Policies {
     /// A policy by name.
-    pub fn get(&self, name: &Name) -> Option<&PolicyEntry> {
-        self.policies.get(name)
+    pub fn get(&self, policy: &ObjectKey) -> Option<&PolicyEntry> {
+        self.policies.get(policy)
     }
 
-    /// Policies of which a port by name depends on the peers' pods.
-    pub fn naming_ports_of_peers(&self) -> impl Iterator<Item = &Name> {
-        self.naming_ports_of_peers.iter()
+    /// One of its parts.
+    pub fn part(&self, part: &PolicyPart) -> Option<&ParsedPolicy> {
+        self.policies.get(&part.policy)?.parts.get(usize::from(part.index))
     }
 
-    fn any_in(&self, namespace: &Arc<str>) -> bool {
-        let first = Name { namespace: Arc::clone(namespace), name: Arc::from("") };
-        self.policies.range(first..).next().is_some_and(|(name, _)| name.namespace == *namespace)
+    /// Whether some policy may be about pods of a namespace, or (empty) of any.
+    fn any_for(&self, namespace: &Arc<str>) -> bool {
+        let any = |kind, namespace: &Arc<str>| {
+            let first = ObjectKey { kind, name: Name { namespace: Arc::clone(namespace), name: Arc::from("") } };
+            let next = self.policies.range(first..).next();
+            next.is_some_and(|(policy, _)| policy.kind == kind && policy.name.namespace == *namespace)
+        };
+        any(Kind::NetworkPolicy, namespace)
+            || any(Kind::ClusterNetworkPolicy, &Arc::from(""))
+            || any(Kind::CiliumNetworkPolicy, namespace)
+            || any(Kind::CiliumClusterwideNetworkPolicy, &Arc::from(""))
     }
 }
 
+/// The parts of a policy with their keys.
+fn parts<'a>(policy: &ObjectKey, parts: &'a [ParsedPolicy]) -> impl Iterator<Item = (PolicyPart, &'a ParsedPolicy)> {
+    (0..).zip(parts).map(move |(index, part)| (PolicyPart { policy: policy.clone(), index }, part))
+}
+
 impl Index {
-    pub(super) fn set_policy(&mut self, name: &Name, policy: Option<&NetworkPolicy>) {
-        let new = policy.map(parse).map(|(parsed, diagnostics)| PolicyEntry { parsed, diagnostics });
-        self.dirty.policies.insert(name.clone());
-        let old = self.policies.policies.get(name);
-        if old.map(|old| &old.parsed) == new.as_ref().map(|new| &new.parsed) {
+    /// A policy has this content, or is gone.
+    pub(super) fn set_policy(&mut self, key: &ObjectKey, new: Option<PolicyEntry>) {
+        self.dirty.policies.insert(key.clone());
+        let old = self.policies.policies.get(key);
+        if old.map(|old| &old.parts) == new.as_ref().map(|new| &new.parts) {
             if let Some(new) = new {
-                self.policies.policies.insert(name.clone(), new);
+                self.policies.policies.insert(key.clone(), new);
             }
             return;
         }
-        let namespace_had_policy = self.policies.any_in(&name.namespace);
-        self.mark_subjects_of(name);
-        if let Some(old) = self.policies.policies.remove(name) {
-            self.selectors.remove(&old.parsed.subject, name, Role::Subject);
-            for selector in old.parsed.peer_selectors() {
-                self.selectors.remove(selector, name, Role::Peer);
+        let namespace = &key.name.namespace;
+        let had_policy = self.policies.any_for(namespace);
+        if let Some(old) = self.policies.policies.remove(key) {
+            for (part, parsed) in parts(key, &old.parts) {
+                self.mark_selected(&parsed.subject);
+                self.selectors.remove(&parsed.subject, &part, Role::Subject);
+                for selector in parsed.peer_selectors() {
+                    self.selectors.remove(selector, &part, Role::Peer);
+                }
+                self.policies.naming_ports_of_peers.remove(&part);
+                self.policies.naming_api_server.remove(&part);
+                self.policies.naming_cidr_groups.remove(&part);
+                self.policies.naming_nodes.remove(&part);
             }
-            self.policies.naming_ports_of_peers.remove(name);
         }
         if let Some(new) = new {
-            self.selectors.add(&new.parsed.subject, name, Role::Subject, &self.sets);
-            for selector in new.parsed.peer_selectors() {
-                self.selectors.add(selector, name, Role::Peer, &self.sets);
+            for (part, parsed) in parts(key, &new.parts) {
+                self.selectors.add(&parsed.subject, &part, Role::Subject, &self.sets);
+                for selector in parsed.peer_selectors() {
+                    self.selectors.add(selector, &part, Role::Peer, &self.sets);
+                }
+                self.mark_selected(&parsed.subject);
+                if parsed.names_ports_of_peers() {
+                    self.policies.naming_ports_of_peers.insert(part.clone());
+                }
+                if parsed.names_api_server() {
+                    self.policies.naming_api_server.insert(part.clone());
+                }
+                if parsed.names_cidr_groups() {
+                    self.policies.naming_cidr_groups.insert(part.clone());
+                }
+                if parsed.names_nodes() {
+                    self.policies.naming_nodes.insert(part);
+                }
             }
-            if new.parsed.names_ports_of_peers() {
-                self.policies.naming_ports_of_peers.insert(name.clone());
-            }
-            self.policies.policies.insert(name.clone(), new);
+            self.policies.policies.insert(key.clone(), new);
         }
-        self.mark_subjects_of(name);
-        if namespace_had_policy != self.policies.any_in(&name.namespace) {
-            let bound = self.pods.in_namespace(&name.namespace).filter_map(|pod| pod.pod.node.as_ref());
-            self.dirty.namespaces.extend(bound.map(|node| (Arc::clone(node), Arc::clone(&name.namespace))));
+        if had_policy != self.policies.any_for(namespace) {
+            let row = |pod: &PodEntry| Some((Arc::clone(pod.pod.node.as_ref()?), Arc::clone(&pod.pod.name.namespace)));
+            self.dirty.namespaces.extend(self.pods.in_namespace(namespace).filter_map(row));
         }
     }
 
-    fn mark_subjects_of(&mut self, policy: &Name) {
-        Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, policy);
+    /// The identities that a selector matches compile again.
+    fn mark_selected(&mut self, subject: &Selector) {
+        Self::mark_matching(&self.selectors, &self.sets, &mut self.dirty, subject);
     }
 
     /// Some identity has other named ports.
     pub(super) fn mark_policies_naming_ports(&mut self) {
-        for policy in self.policies.naming_ports_of_peers() {
-            Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, policy);
+        for part in &self.policies.naming_ports_of_peers {
+            Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, part);
         }
     }
 
-    /// The identities that `policy` selects compile again.
+    /// The API server has other addresses.
+    pub(super) fn mark_policies_naming_api_server(&mut self) {
+        for part in &self.policies.naming_api_server {
+            Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, part);
+        }
+    }
+
+    /// A node has other labels or addresses.
+    pub(super) fn mark_policies_naming_nodes(&mut self) {
+        for part in &self.policies.naming_nodes {
+            Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, part);
+        }
+    }
+
+    /// A group has this content, or is gone.
+    pub(super) fn set_cidr_group(&mut self, name: &Arc<str>, group: Option<Arc<CidrGroup>>) {
+        let old = match &group {
+            Some(group) => self.policies.cidr_groups.insert(Arc::clone(name), Arc::clone(group)),
+            None => self.policies.cidr_groups.remove(name),
+        };
+        if old != group {
+            for part in &self.policies.naming_cidr_groups {
+                Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, part);
+            }
+        }
+    }
+
+    /// The identities that a policy is about compile again.
     pub(super) fn mark_subjects(
         policies: &Policies,
         selectors: &Selectors,
         sets: &LabelSets,
         dirty: &mut Dirty,
-        policy: &Name,
+        part: &PolicyPart,
     ) {
-        let subject = policies.get(policy).and_then(|policy| selectors.get(&policy.parsed.subject));
-        let selected = subject.into_iter().flat_map(|selected| &selected.sets);
+        if let Some(parsed) = policies.part(part) {
+            Self::mark_matching(selectors, sets, dirty, &parsed.subject);
+        }
+    }
+
+    fn mark_matching(selectors: &Selectors, sets: &LabelSets, dirty: &mut Dirty, subject: &Selector) {
+        let selected = selectors.get(subject).into_iter().flat_map(|selected| &selected.sets);
         dirty.identities.extend(selected.filter_map(|set| sets.get(*set)?.identity()));
     }
 }
@@ -109,33 +200,33 @@ impl Index {
 impl Index {
     /// A policy by name.
     #[must_use]
-    pub fn policy(&self, name: &Name) -> Option<&PolicyEntry> {
-        self.policies.get(name)
+    pub fn policy(&self, policy: &ObjectKey) -> Option<&PolicyEntry> {
+        self.policies.get(policy)
     }
 
-    /// Whether a policy selects a pod.
+    /// Whether a part of a policy selects a pod.
     #[must_use]
-    pub fn selects_any(&self, policy: &PolicyEntry) -> bool {
-        let selected = self.selectors.get(&policy.parsed.subject);
+    pub fn selects_any(&self, part: &ParsedPolicy) -> bool {
+        let selected = self.selectors.get(&part.subject);
         selected.is_some_and(|selected| {
             selected.sets.iter().filter_map(|set| self.sets.get(*set)).any(|set| !set.pods.is_empty())
         })
     }
 
-    /// Whether a namespace has any policy.
+    /// Whether some policy may be about pods of a namespace.
     #[must_use]
     pub fn has_policy(&self, namespace: &Arc<str>) -> bool {
-        self.policies.any_in(namespace)
+        self.policies.any_for(namespace)
     }
 
     /// An identity with the policies that select it; `None` when no live pod has it.
     #[must_use]
     pub fn subject(&self, identity: u32) -> Option<Subject<'_>> {
         let (_, set) = self.sets.by_identity(identity).filter(|(_, set)| !set.pods.is_empty())?;
-        let names: BTreeSet<&Name> =
+        let parts: BTreeSet<&PolicyPart> =
             self.selectors.matching(&set.labels).flat_map(|selected| &selected.subjects).collect();
-        let policy = |name| Some(SubjectPolicy { name, parsed: &self.policies.get(name)?.parsed });
-        Some(Subject { identity, policies: names.into_iter().filter_map(policy).collect() })
+        let policy = |part| Some(SubjectPolicy { part, parsed: self.policies.part(part)? });
+        Some(Subject { identity, policies: parts.into_iter().filter_map(policy).collect() })
     }
 
     /// Live pods of an identity, sorted.
@@ -189,5 +280,29 @@ impl PeerView for Index {
         let set = self.sets.by_identity(identity);
         let ports = set.into_iter().flat_map(|(_, set)| set.ports.keys());
         ports.filter(|have| have.name == port.name && have.protocol == port.protocol).map(|have| have.port).collect()
+    }
+
+    fn nodes(&self, selector: &Selector) -> Vec<IpNet> {
+        let nodes = self.nodes.values().filter(|node| selector.matches(&node.labels));
+        let addresses = nodes.flat_map(|node| {
+            let overlay = self.ledgers.get(&node.name).into_iter().flat_map(|ledger| ledger.addresses_of(OVERLAY));
+            node.internal_ips.iter().chain(&node.external_ips).copied().chain(overlay)
+        });
+        let addresses: BTreeSet<IpAddr> = addresses.collect();
+        addresses.into_iter().map(IpNet::from).collect()
+    }
+
+    fn cidrs(&self, groups: &CidrGroups) -> Vec<IpNet> {
+        let means = |group: &&Arc<CidrGroup>| match groups {
+            CidrGroups::Named(name) => group.name == *name,
+            CidrGroups::Labelled(selector) => selector.matches(&group.labels),
+        };
+        let groups = self.policies.cidr_groups.values().filter(means);
+        let cidrs: BTreeSet<IpNet> = groups.flat_map(|group| &group.cidrs).copied().collect();
+        cidrs.into_iter().collect()
+    }
+
+    fn api_server(&self) -> Vec<IpNet> {
+        self.api_server_addresses().into_iter().map(IpNet::from).collect()
     }
 }

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use super::identities::{LabelSet, LabelSets, SetId};
 use super::labels;
-use crate::object::{Labels, Name, Operator, Selector};
+use super::policies::PolicyPart;
+use crate::object::{Labels, Operator, Selector};
 
 /// One selector, shared by all policies that use it.
 #[derive(Debug, Default)]
 pub struct Selected {
     /// Label sets that it matches.
     pub sets: BTreeSet<SetId>,
-    /// Policies whose subjects it selects.
-    pub subjects: BTreeSet<Name>,
-    /// Policies that have it as a peer.
-    pub peers: BTreeSet<Name>,
+    /// Parts of policies whose subjects it selects.
+    pub subjects: BTreeSet<PolicyPart>,
+    /// Parts of policies that have it as a peer.
+    pub peers: BTreeSet<PolicyPart>,
 }
 
 /// How a policy uses a selector.
@@ -42,8 +43,8 @@ impl Selectors {
         self.selectors.get(selector)
     }
 
-    /// Notes that `policy` uses `selector`.
-    pub fn add(&mut self, selector: &Arc<Selector>, policy: &Name, role: Role, sets: &LabelSets) {
+    /// Notes that `part` uses `selector`.
+    pub fn add(&mut self, selector: &Arc<Selector>, part: &PolicyPart, role: Role, sets: &LabelSets) {
         if !self.selectors.contains_key(selector) {
             let matching = sets.iter().filter(|(_, set)| selector.matches(&set.labels)).map(|(id, _)| id);
             let selected = Selected { sets: matching.collect(), ..Selected::default() };
@@ -51,14 +52,14 @@ impl Selectors {
             self.selectors.insert(Arc::clone(selector), selected);
         }
         if let Some(selected) = self.selectors.get_mut(selector) {
-            users(selected, role).insert(policy.clone());
+            users(selected, role).insert(part.clone());
         }
     }
 
-    /// Notes that `policy` no longer uses `selector`.
-    pub fn remove(&mut self, selector: &Arc<Selector>, policy: &Name, role: Role) {
+    /// Notes that `part` no longer uses `selector`.
+    pub fn remove(&mut self, selector: &Arc<Selector>, part: &PolicyPart, role: Role) {
         let Some(selected) = self.selectors.get_mut(selector) else { return };
-        users(selected, role).remove(policy);
+        users(selected, role).remove(part);
         if selected.subjects.is_empty() && selected.peers.is_empty() {
             self.selectors.remove(selector);
             let namespace = confined(selector);
@@ -105,7 +106,7 @@ impl Selectors {
     }
 }
 
-fn users(selected: &mut Selected, role: Role) -> &mut BTreeSet<Name> {
+fn users(selected: &mut Selected, role: Role) -> &mut BTreeSet<PolicyPart> {
     match role {
         Role::Subject => &mut selected.subjects,
         Role::Peer => &mut selected.peers,

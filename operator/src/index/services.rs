@@ -1,10 +1,14 @@
 //! Services and their EndpointSlices.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Dirty, Index};
 use crate::object::{EndpointSlice, Name, Service};
+
+/// Namespace and name of the Service whose endpoints are the API server's.
+const API_SERVER: (&str, &str) = ("default", "kubernetes");
 
 /// All services and slices.
 #[derive(Debug, Default)]
@@ -25,6 +29,12 @@ impl Services {
             dirty.services.insert(name.clone());
             dirty.slices.extend(self.by_service.get(name).into_iter().flatten().cloned());
         }
+    }
+
+    /// Addresses of all endpoints of a service.
+    fn addresses(&self, service: &Name) -> impl Iterator<Item = IpAddr> {
+        let slices = self.by_service.get(service).into_iter().flatten().filter_map(|slice| self.slices.get(slice));
+        slices.flat_map(|slice| &slice.endpoints).flat_map(|endpoint| &endpoint.addresses).copied()
     }
 
     /// A slice changed.
@@ -51,6 +61,22 @@ impl Services {
         if let Some(service) = new_service {
             self.by_service.entry(service).or_default().insert(name.clone());
         }
+    }
+}
+
+impl Index {
+    /// A slice has this content, or is gone.
+    pub(super) fn set_slice(&mut self, name: &Name, slice: Option<Arc<EndpointSlice>>) {
+        let before = self.api_server_addresses();
+        self.services.set_slice(name, slice, &mut self.dirty);
+        if before != self.api_server_addresses() {
+            self.mark_policies_naming_api_server();
+        }
+    }
+
+    /// Where the API server answers.
+    pub(super) fn api_server_addresses(&self) -> BTreeSet<IpAddr> {
+        self.services.addresses(&Name::new(API_SERVER.0, API_SERVER.1)).collect()
     }
 }
 

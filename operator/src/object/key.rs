@@ -36,6 +36,10 @@ pub enum Kind {
     Service,
     EndpointSlice,
     NetworkPolicy,
+    CiliumNetworkPolicy,
+    CiliumClusterwideNetworkPolicy,
+    ClusterNetworkPolicy,
+    CiliumCIDRGroup,
     CiliumIdentity,
     CiliumNode,
     CiliumPodIPPool,
@@ -45,13 +49,17 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds: nothing is served before each of them is synced.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
         Self::Service,
         Self::EndpointSlice,
         Self::NetworkPolicy,
+        Self::CiliumNetworkPolicy,
+        Self::CiliumClusterwideNetworkPolicy,
+        Self::ClusterNetworkPolicy,
+        Self::CiliumCIDRGroup,
         Self::CiliumIdentity,
         Self::CiliumNode,
         Self::CiliumPodIPPool,
@@ -69,6 +77,10 @@ impl Kind {
             Self::Service => ("Service", "v1"),
             Self::EndpointSlice => ("EndpointSlice", "discovery.k8s.io/v1"),
             Self::NetworkPolicy => ("NetworkPolicy", "networking.k8s.io/v1"),
+            Self::CiliumNetworkPolicy => ("CiliumNetworkPolicy", "cilium.io/v2"),
+            Self::CiliumClusterwideNetworkPolicy => ("CiliumClusterwideNetworkPolicy", "cilium.io/v2"),
+            Self::ClusterNetworkPolicy => ("ClusterNetworkPolicy", "policy.networking.k8s.io/v1alpha2"),
+            Self::CiliumCIDRGroup => ("CiliumCIDRGroup", "cilium.io/v2"),
             Self::CiliumIdentity => ("CiliumIdentity", "cilium.io/v2"),
             Self::CiliumNode => ("CiliumNode", "cilium.io/v2"),
             Self::CiliumPodIPPool => ("CiliumPodIPPool", "cilium.io/v2alpha1"),

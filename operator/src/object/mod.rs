@@ -5,6 +5,9 @@
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
+mod cidr_group;
+mod cilium_policy;
+mod cluster_network_policy;
 mod ipam;
 mod key;
 mod labels;
@@ -18,6 +21,9 @@ mod selector;
 mod service;
 mod versions;
 
+pub use cidr_group::CidrGroup;
+pub use cilium_policy::{CiliumPolicy, CiliumRule, VALID, Validity};
+pub use cluster_network_policy::{ClusterNetworkPolicy, TieredPeer, TieredRule};
 pub use ipam::{CiliumIdentity, CiliumNode, LedgerAddress, NodePool, PoolEntry, PoolRequest};
 pub use key::{Kind, Name, ObjectKey};
 pub use labels::Labels;
@@ -91,6 +97,10 @@ pub enum Object {
     Service(Arc<Service>),
     EndpointSlice(Arc<EndpointSlice>),
     NetworkPolicy(Arc<NetworkPolicy>),
+    CiliumNetworkPolicy(Arc<CiliumPolicy>),
+    CiliumClusterwideNetworkPolicy(Arc<CiliumPolicy>),
+    ClusterNetworkPolicy(Arc<ClusterNetworkPolicy>),
+    CiliumCIDRGroup(Arc<CidrGroup>),
     CiliumIdentity(Arc<CiliumIdentity>),
     CiliumNode(Arc<CiliumNode>),
     CiliumPodIPPool(Arc<PodIpPool>),
@@ -109,6 +119,12 @@ impl Object {
             Self::Service(service) => ObjectKey::namespaced(Kind::Service, &service.name),
             Self::EndpointSlice(slice) => ObjectKey::namespaced(Kind::EndpointSlice, &slice.name),
             Self::NetworkPolicy(policy) => ObjectKey::namespaced(Kind::NetworkPolicy, &policy.name),
+            Self::CiliumNetworkPolicy(policy) => ObjectKey::namespaced(Kind::CiliumNetworkPolicy, &policy.name),
+            Self::CiliumClusterwideNetworkPolicy(policy) => {
+                ObjectKey::namespaced(Kind::CiliumClusterwideNetworkPolicy, &policy.name)
+            }
+            Self::ClusterNetworkPolicy(policy) => ObjectKey::cluster(Kind::ClusterNetworkPolicy, &policy.name),
+            Self::CiliumCIDRGroup(group) => ObjectKey::cluster(Kind::CiliumCIDRGroup, &group.name),
             Self::CiliumIdentity(identity) => {
                 ObjectKey::cluster(Kind::CiliumIdentity, &Arc::from(identity.id.to_string()))
             }

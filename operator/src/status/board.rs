@@ -14,10 +14,11 @@ use tracing::{debug, warn};
 use super::endpoint::{object, says};
 use super::notice::Notices;
 use super::problems::Problems;
+use super::validity::{KubernetesPolicies, Policies, Validities};
 use super::writer::{Endpoints, KubernetesEndpoints, StatusMetrics};
 use crate::engine::{Demands, EndpointReport, EndpointState, Report};
 use crate::leader::Tenure;
-use crate::object::Name;
+use crate::object::{Name, ObjectKey, Validity};
 use crate::watch as watched;
 
 /// Between two writes: 50 a second.
@@ -47,6 +48,7 @@ pub struct Board {
     /// To be looked at again, in this order.
     later: VecDeque<(Instant, Name)>,
     problems: Problems,
+    validities: Validities,
     complete: bool,
 }
 
@@ -66,20 +68,23 @@ pub struct Feeds {
 /// What a write came to.
 type Written = (Name, Option<Arc<EndpointReport>>, Result<(), kube::Error>);
 
+/// The same of a condition.
+type Said = (ObjectKey, Arc<Validity>, Result<(), kube::Error>);
+
 /// Folds reports until the engine ends, and writes while `lead` has a tenure that holds. All CiliumEndpoints are compared with
 /// the reports each `compare` (0: only when it begins to lead): users delete and edit them, and pods come and go while nobody leads.
 pub async fn report(
-    endpoints: KubernetesEndpoints,
+    (endpoints, policies): (KubernetesEndpoints, KubernetesPolicies),
     compare: Duration,
     feeds: Feeds,
     notices: Notices,
     metrics: StatusMetrics,
 ) {
-    run(endpoints, compare, feeds, notices, metrics).await;
+    run((endpoints, policies), compare, feeds, notices, metrics).await;
 }
 
-pub(super) async fn run<E: Endpoints>(
-    endpoints: E,
+pub(super) async fn run<E: Endpoints, P: Policies>(
+    (endpoints, policies): (E, P),
     interval: Duration,
     feeds: Feeds,
     notices: Notices,
@@ -88,8 +93,11 @@ pub(super) async fn run<E: Endpoints>(
     let Feeds { mut reports, mut problems, mut demands, mut lead } = feeds;
     let mut board = Board::default();
     let mut writes: JoinSet<Written> = JoinSet::new();
+    let mut conditions: JoinSet<Said> = JoinSet::new();
     let mut pace = tokio::time::interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pace_conditions = tokio::time::interval(PACE);
+    pace_conditions.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut say = tokio::time::interval(SAY);
     say.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut compare_at = Some(Instant::now());
@@ -129,8 +137,12 @@ pub(super) async fn run<E: Endpoints>(
             }
             changed = lead.changed() => if changed.is_err() { return },
             Some(Ok((name, report, result))) = writes.join_next() => board.finish(name, report, result, &metrics),
+            Some(Ok((policy, said, result))) = conditions.join_next() => board.said(&policy, &said, result),
             _ = pace.tick(), if ready && !board.queue.is_empty() && writes.len() < CONCURRENT => {
                 board.write(&endpoints, &mut writes);
+            }
+            _ = pace_conditions.tick(), if ready && board.validities.waits() && conditions.len() < CONCURRENT => {
+                board.say(&policies, &mut conditions);
             }
             _ = say.tick(), if leads => for notice in board.problems.due(Instant::now()) {
                 notices.say(notice.clone());
@@ -158,6 +170,7 @@ impl Board {
             Report::Diagnostics(object, diagnostics) => {
                 self.problems.compiled(&object, &diagnostics, Instant::now());
             }
+            Report::Validity(policy, validity) => self.validities.fold(policy, validity, Instant::now()),
             Report::Failures(node, failures) => {
                 for (object, failure) in &failures {
                     self.problems.failed(&node, object.as_ref(), failure, Instant::now());
@@ -200,6 +213,24 @@ impl Board {
             });
             return;
         }
+    }
+
+    /// Starts to write the next condition that is due.
+    fn say<P: Policies>(&mut self, policies: &P, writes: &mut JoinSet<Said>) {
+        if let Some((policy, validity)) = self.validities.next(Instant::now()) {
+            let policies = policies.clone();
+            writes.spawn(async move {
+                let result = policies.write(&policy, &validity).await;
+                (policy, validity, result)
+            });
+        }
+    }
+
+    fn said(&mut self, policy: &ObjectKey, said: &Validity, result: Result<(), kube::Error>) {
+        if let Err(error) = &result {
+            debug!(%policy, %error, "the condition of a policy could not be written");
+        }
+        self.validities.finish(policy, said, result.is_ok(), Instant::now());
     }
 
     fn finish(

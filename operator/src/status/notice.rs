@@ -174,12 +174,7 @@ async fn reference(client: &Client, about: &Regarding) -> Option<ObjectReference
     };
     let (kind, api_version) = key.kind.reference();
     let namespace = Some(key.name.namespace.to_string()).filter(|namespace| !namespace.is_empty());
-    let resource = ApiResource::from_gvk_with_plural(&gvk(kind, api_version), plural(key.kind));
-    let api: Api<DynamicObject> = match &namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
-    };
-    let found = api.get_metadata_opt(&key.name.name).await.ok()??;
+    let found = api_of(client, key).get_metadata_opt(&key.name.name).await.ok()??;
     Some(ObjectReference {
         api_version: Some(api_version.into()),
         kind: Some(kind.into()),
@@ -189,6 +184,16 @@ async fn reference(client: &Client, about: &Regarding) -> Option<ObjectReference
         uid: if key.kind == Kind::Node { Some(key.name.name.to_string()) } else { found.metadata.uid },
         ..ObjectReference::default()
     })
+}
+
+/// How the API server is asked for an object.
+pub(super) fn api_of(client: &Client, key: &ObjectKey) -> Api<DynamicObject> {
+    let (kind, api_version) = key.kind.reference();
+    let resource = ApiResource::from_gvk_with_plural(&gvk(kind, api_version), plural(key.kind));
+    match &*key.name.namespace {
+        "" => Api::all_with(client.clone(), &resource),
+        namespace => Api::namespaced_with(client.clone(), namespace, &resource),
+    }
 }
 
 fn gvk(kind: &str, api_version: &str) -> GroupVersionKind {
@@ -204,6 +209,10 @@ fn plural(kind: Kind) -> &'static str {
         Kind::Service => "services",
         Kind::EndpointSlice => "endpointslices",
         Kind::NetworkPolicy => "networkpolicies",
+        Kind::CiliumNetworkPolicy => "ciliumnetworkpolicies",
+        Kind::CiliumClusterwideNetworkPolicy => "ciliumclusterwidenetworkpolicies",
+        Kind::ClusterNetworkPolicy => "clusternetworkpolicies",
+        Kind::CiliumCIDRGroup => "ciliumcidrgroups",
         Kind::CiliumIdentity => "ciliumidentities",
         Kind::CiliumNode => "ciliumnodes",
         Kind::CiliumPodIPPool => "ciliumpodippools",

@@ -9,11 +9,12 @@ use tokio::time::Instant;
 
 use super::endpoint::{object, patch, says};
 use super::problems::Problems;
+use super::validity::Policies;
 use super::writer::Endpoints;
 use super::*;
 use crate::engine::{Diagnostic, EndpointReport, EndpointState, Reason, Report, Unmet, UnmetReason};
 use crate::leader::Tenure;
-use crate::object::{Kind, Name, ObjectKey};
+use crate::object::{Kind, Name, ObjectKey, Validity};
 
 /// Between two comparisons.
 const COMPARE: Duration = Duration::from_secs(300);
@@ -43,6 +44,7 @@ struct Fake {
     objects: Arc<Mutex<BTreeMap<Name, CiliumEndpoint>>>,
     writes: Arc<Mutex<u32>>,
     failing: Arc<Mutex<u32>>,
+    said: Arc<Mutex<Vec<(Name, bool)>>>,
 }
 
 impl Endpoints for Fake {
@@ -64,6 +66,13 @@ impl Endpoints for Fake {
     async fn delete(&self, name: &Name) -> Result<(), kube::Error> {
         *self.writes.lock().unwrap() += 1;
         self.objects.lock().unwrap().remove(name);
+        Ok(())
+    }
+}
+
+impl Policies for Fake {
+    async fn write(&self, policy: &ObjectKey, wanted: &Validity) -> Result<(), kube::Error> {
+        self.said.lock().unwrap().push((policy.name.clone(), wanted.valid));
         Ok(())
     }
 }
@@ -111,18 +120,23 @@ async fn a_leader_writes_what_differs_once_and_deletes_the_rest() {
     let metrics = StatusMetrics::default();
     let (_demands, demands) = watch::channel(Default::default());
     let feeds = Feeds { reports: receiver, problems, demands, lead: leading };
-    let task = tokio::spawn(board::run(fake.clone(), COMPARE, feeds, notices, metrics.clone()));
+    let task = tokio::spawn(board::run((fake.clone(), fake.clone()), COMPARE, feeds, notices, metrics.clone()));
     for (pod, identity) in [("same", 300), ("old", 299), ("old", 300), ("new", 300)] {
         reports.send(Report::Endpoint(name(pod), Some(endpoint(identity)))).unwrap();
     }
+    let policy = ObjectKey::namespaced(Kind::CiliumNetworkPolicy, &name("p"));
+    let validity = Validity { valid: true, message: "".into() };
+    reports.send(Report::Validity(policy, Some(Arc::new(validity)))).unwrap();
     reports.send(Report::Complete).unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(*fake.writes.lock().unwrap(), 0, "a replica writes nothing");
+    assert!(fake.said.lock().unwrap().is_empty());
     lead.send_replace(Some(Tenure::fresh()));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!((*fake.writes.lock().unwrap(), metrics.failed.get()), (3, 1));
     let identities: Vec<_> = fake.objects.lock().unwrap().values().map(identity_of).collect();
     assert_eq!(identities, [300, 300, 300]);
+    assert_eq!(*fake.said.lock().unwrap(), [(name("p"), true)]);
     reports.send(Report::Endpoint(name("new"), None)).unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!fake.objects.lock().unwrap().contains_key(&name("new")));
@@ -139,7 +153,7 @@ async fn a_pod_that_starts_quickly_is_written_once() {
     let (notices, _said) = Notices::channel();
     let (_demands, demands) = watch::channel(Default::default());
     let feeds = Feeds { reports: receiver, problems, demands, lead: leading };
-    tokio::spawn(board::run(fake.clone(), COMPARE, feeds, notices, StatusMetrics::default()));
+    tokio::spawn(board::run((fake.clone(), fake.clone()), COMPARE, feeds, notices, StatusMetrics::default()));
     reports.send(Report::Complete).unwrap();
     // What is there already is compared once, and all of it written.
     tokio::time::sleep(Duration::from_millis(10)).await;

@@ -6,8 +6,8 @@ use super::context::Context;
 use super::guard::Guarded;
 use super::{Problem, Watched};
 use super::{
-    cilium_identity, cilium_node, cilium_node_config, config_map, endpoint_slice, namespace, network_policy, node, pod,
-    pod_ip_pool, service,
+    cidr_group, cilium_identity, cilium_node, cilium_node_config, cilium_policy, cluster_network_policy, config_map,
+    endpoint_slice, namespace, network_policy, node, pod, pod_ip_pool, service,
 };
 use crate::object::Object;
 
@@ -43,6 +43,10 @@ pub fn decode(manifest: &Value) -> Result<(Option<Object>, Vec<Problem>), Decode
         "Service" => convert::<service::Service>(manifest),
         "EndpointSlice" => convert::<endpoint_slice::Slice>(manifest),
         "NetworkPolicy" => convert::<network_policy::Policy>(manifest),
+        "CiliumNetworkPolicy" => convert::<cilium_policy::Policy>(manifest),
+        "CiliumClusterwideNetworkPolicy" => convert::<cilium_policy::ClusterwidePolicy>(manifest),
+        "ClusterNetworkPolicy" => convert::<cluster_network_policy::Policy>(manifest),
+        "CiliumCIDRGroup" => convert::<cidr_group::Group>(manifest),
         "CiliumIdentity" => convert::<cilium_identity::Identity>(manifest),
         "CiliumNode" => convert::<cilium_node::Ledger>(manifest),
         "CiliumPodIPPool" => convert::<pod_ip_pool::Pool>(manifest),

@@ -3,7 +3,7 @@ use std::time::Instant;
 use axoneme_operator::engine::{CaughtUp, Config, Engine, Handle};
 use axoneme_operator::leader::apply_definitions;
 use axoneme_operator::object::Kind;
-use axoneme_operator::watch::spawn_all;
+use axoneme_operator::watch::{Optional, spawn_all};
 use axoneme_proto::nodesync::{Hello, InputVersion};
 use axoneme_proto::tables::Settings;
 use k8s_openapi::api::core::v1::Namespace;
@@ -27,7 +27,7 @@ fn a_node_that_knows_more_waits_for_the_watch_or_for_a_list() {
         let (engine, handle, _outputs) = Engine::new(Config::new(settings), [1; 16]);
         tokio::spawn(engine.run());
         let (problems, _problems) = mpsc::unbounded_channel();
-        let _watches = spawn_all(&admin, "kube-system", false, handle.wanted(), &handle, &problems);
+        let _watches = spawn_all(&admin, "kube-system", Optional::default(), handle.wanted(), &handle, &problems);
         handle.complete().await.unwrap();
 
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": "later"}})).unwrap();

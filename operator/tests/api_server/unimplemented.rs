@@ -23,16 +23,16 @@ fn owners_of_objects_that_nothing_is_done_with_are_told() {
         };
 
         // One is there before, with a condition of somebody else's; others come later.
-        let policy = make("CiliumNetworkPolicy").await;
+        let policy = make("CiliumL2AnnouncementPolicy").await;
         let policies = api(&client, &policy);
-        let valid = json!({"type": "Valid", "status": "True", "lastTransitionTime": "2026-11-21T00:00:00Z"});
+        let valid = somebody_elses();
         let patch = Patch::Merge(json!({"status": {"conditions": [valid]}}));
         policies.patch_status(&policy.name_any(), &PatchParams::default(), &patch).await.unwrap();
         let (notices, said) = Notices::channel();
         let publishing = tokio::spawn(publish_notices(operator.clone(), said, NoticeMetrics::default()));
         let reporting = tokio::spawn(report_unimplemented(operator.clone(), operator.clone(), notices));
         let pool = make("CiliumLoadBalancerIPPool").await;
-        let group = make("CiliumCIDRGroup").await;
+        let gateway = make("CiliumEgressGatewayPolicy").await;
         let working = make("CiliumPodIPPool").await;
 
         for object in [&policy, &pool] {
@@ -47,7 +47,7 @@ fn owners_of_objects_that_nothing_is_done_with_are_told() {
         let found = policies.get(&policy.name_any()).await.unwrap();
         assert!(conditions(&found).contains(&valid), "somebody else's condition stays: {:?}", conditions(&found));
 
-        for object in [&policy, &pool, &group] {
+        for object in [&policy, &pool, &gateway] {
             let event = until("an event", async || event(&client, object).await).await;
             assert_eq!(event.reason.as_deref(), Some(REASON));
             assert_eq!(event.note, Some(message(&object.types.as_ref().unwrap().kind)));
@@ -55,7 +55,7 @@ fn owners_of_objects_that_nothing_is_done_with_are_told() {
         assert!(event(&client, &working).await.is_none(), "a kind that works");
 
         // What was written is no news to its writer: it would be told of before the next one.
-        let next = make("CiliumClusterwideNetworkPolicy").await;
+        let next = make("CiliumGatewayClassConfig").await;
         until("the next one's condition", async || {
             let found = api(&client, &next).get(&next.name_any()).await.unwrap();
             conditions(&found).into_iter().find(|condition| condition["type"] == CONDITION)
@@ -73,7 +73,7 @@ fn what_was_said_of_objects_of_a_kind_that_works_now_is_taken_back() {
     with_api_server(async |client, operator| {
         apply_definitions(&operator).await.unwrap();
         let samples = samples();
-        let of_kind = |object: &&DynamicObject| object.types.as_ref().unwrap().kind == "CiliumNetworkPolicy";
+        let of_kind = |object: &&DynamicObject| object.types.as_ref().unwrap().kind == "CiliumL2AnnouncementPolicy";
         let sample = samples.iter().find(of_kind).unwrap();
         let policies = api(&client, sample);
         for name in ["one", "two"] {
@@ -81,7 +81,7 @@ fn what_was_said_of_objects_of_a_kind_that_works_now_is_taken_back() {
             policy.metadata.name = Some(name.to_owned());
             policies.create(&PostParams::default(), &policy).await.unwrap();
         }
-        let valid = json!({"type": "Valid", "status": "True", "lastTransitionTime": "2026-11-21T00:00:00Z"});
+        let valid = somebody_elses();
         let patch = Patch::Merge(json!({"status": {"conditions": [valid]}}));
         policies.patch_status("one", &PatchParams::default(), &patch).await.unwrap();
 
@@ -98,7 +98,7 @@ fn what_was_said_of_objects_of_a_kind_that_works_now_is_taken_back() {
 
         // The kind works now.
         let kinds: Vec<_> =
-            unimplemented().into_iter().filter(|kind| kind.resource.kind == "CiliumNetworkPolicy").collect();
+            unimplemented().into_iter().filter(|kind| kind.resource.kind == "CiliumL2AnnouncementPolicy").collect();
         withdraw_conditions(&operator, &kinds).await;
         assert_eq!(conditions(&policies.get("one").await.unwrap()), [valid], "somebody else's stays");
         let two = policies.get("two").await.unwrap();
@@ -107,6 +107,11 @@ fn what_was_said_of_objects_of_a_kind_that_works_now_is_taken_back() {
         let again = policies.get("two").await.unwrap();
         assert_eq!(again.resource_version(), two.resource_version(), "nothing is written where nothing is said");
     });
+}
+
+fn somebody_elses() -> Value {
+    let (since, reason) = ("2026-11-21T00:00:00Z", "Fine");
+    json!({"type": "Valid", "status": "True", "lastTransitionTime": since, "reason": reason, "message": ""})
 }
 
 fn conditions(object: &DynamicObject) -> Vec<Value> {

@@ -9,7 +9,7 @@ use axoneme_operator::table::{EncodedRow, RowId};
 use axoneme_proto::Scope;
 use axoneme_proto::address::from_bytes;
 use axoneme_proto::nodesync::Table;
-use axoneme_proto::tables::{self, Action, AnyPeer, PolicyDirection, PortRule, Prefix, peer_rules};
+use axoneme_proto::tables::{self, Action, AnyPeer, PolicyDirection, PortRule, Prefix, TierVerdict, peer_rules};
 use prost::Message;
 
 pub fn rows(journal: &Journal, index: &Index) -> BTreeSet<String> {
@@ -109,13 +109,15 @@ fn policy(policy: &tables::Policy, index: &Index) -> Vec<String> {
 }
 
 fn direction_lines(start: &str, row: &PolicyDirection, policies: &[String], index: &Index) -> Vec<String> {
-    if !row.enforced {
-        return vec![format!("{start} open")];
-    }
     let by = usize::try_from(row.isolated_by).unwrap().checked_sub(1).and_then(|at| policies.get(at));
-    let mut lines = vec![format!("{start} isolated by {}", by.map_or("nobody", |name| short(name)))];
+    let mut lines = match row.enforced {
+        true => vec![format!("{start} isolated by {}", by.map_or("nobody", |name| short(name)))],
+        false => vec![format!("{start} open")],
+    };
     for peer in &row.peers {
         let who = match peer.peer.as_ref().unwrap() {
+            peer_rules::Peer::Identity(1) => "host".to_owned(),
+            peer_rules::Peer::Identity(6) => "remote-nodes".to_owned(),
             peer_rules::Peer::Identity(id) => format!("pod[{}]", identity(*id, index)),
             peer_rules::Peer::Any(any) => match AnyPeer::try_from(*any).unwrap() {
                 AnyPeer::Pod => "any-pod".to_owned(),
@@ -128,11 +130,21 @@ fn direction_lines(start: &str, row: &PolicyDirection, policies: &[String], inde
     for class in &row.classes {
         for net in &class.prefixes {
             let net = prefix(net);
-            if class.if_world.is_empty() {
-                lines.push(format!("{start} cidr[{net}] nothing"));
+            let mut column = |whose: &str, rules: &[PortRule]| {
+                if rules.is_empty() {
+                    lines.push(format!("{start} cidr[{net}]{whose} nothing"));
+                }
+                lines.extend(
+                    rules.iter().map(|rule| format!("{start} cidr[{net}]{whose} {}", rule_text(rule, policies))),
+                );
+            };
+            if class.if_pod == class.if_world && class.if_node == class.if_world {
+                column("", &class.if_world);
+            } else {
+                column(" of the world", &class.if_world);
+                column(" of nodes", &class.if_node);
+                column(" of pods", &class.if_pod);
             }
-            lines
-                .extend(class.if_world.iter().map(|rule| format!("{start} cidr[{net}] {}", rule_text(rule, policies))));
         }
     }
     lines
@@ -145,15 +157,17 @@ fn rule_text(rule: &PortRule, policies: &[String]) -> String {
         (number, 16) => format!("{}/{}", protocol(number), rule.port),
         (number, bits) => format!("{}/{}-{}", protocol(number), rule.port, rule.port + (1 << (16 - bits)) - 1),
     };
-    let verdict = rule.verdicts.first().unwrap();
-    let action = match verdict.action() {
-        Action::Allow => "allow",
-        Action::Deny => "deny",
-        Action::Pass => "pass",
-        Action::None => "none",
+    let verdict = |verdict: &TierVerdict| {
+        let action = match verdict.action() {
+            Action::Allow => "allow",
+            Action::Deny => "deny",
+            Action::Pass => "pass",
+            Action::None => "none",
+        };
+        format!("{action} {}", short(&policies[usize::try_from(verdict.policy).unwrap()]))
     };
-    let policy = &policies[usize::try_from(verdict.policy).unwrap()];
-    format!("{ports} {action} {}", short(policy))
+    let verdicts: Vec<String> = rule.verdicts.iter().map(verdict).collect();
+    format!("{ports} {}", verdicts.join(", then "))
 }
 
 fn short(policy: &str) -> &str {
@@ -174,6 +188,9 @@ pub fn identity(id: u32, index: &Index) -> String {
 
 fn protocol(number: u32) -> &'static str {
     match number {
+        1 => "icmp",
+        2 => "igmp",
+        58 => "icmpv6",
         6 => "tcp",
         17 => "udp",
         132 => "sctp",

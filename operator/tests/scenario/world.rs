@@ -67,6 +67,7 @@ pub struct World {
     identities_left: u32,
     demands: Arc<Demands>,
     diagnostics: BTreeMap<ObjectKey, Vec<String>>,
+    validities: BTreeMap<ObjectKey, String>,
     endpoints: BTreeMap<Name, String>,
 }
 
@@ -109,6 +110,7 @@ impl World {
             identities_left: u32::MAX,
             demands: Arc::default(),
             diagnostics: BTreeMap::new(),
+            validities: BTreeMap::new(),
             endpoints: BTreeMap::new(),
         };
         for kind in Kind::ALL {
@@ -123,7 +125,17 @@ impl World {
         let kind = manifest["kind"].as_str().unwrap().to_owned();
         let metadata = manifest["metadata"].as_object_mut().expect("metadata");
         let name = metadata["name"].as_str().unwrap().to_owned();
-        let cluster = ["Node", "Namespace", "CiliumPodIPPool", "CiliumIdentity", "CiliumNode"].contains(&&*kind);
+        let cluster = [
+            "Node",
+            "Namespace",
+            "CiliumPodIPPool",
+            "CiliumIdentity",
+            "CiliumNode",
+            "CiliumClusterwideNetworkPolicy",
+            "CiliumCIDRGroup",
+            "ClusterNetworkPolicy",
+        ]
+        .contains(&&*kind);
         let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or("default").to_owned();
         let full = if cluster { name.clone() } else { format!("{namespace}/{name}") };
         if cluster {
@@ -237,6 +249,7 @@ impl World {
             lines.insert(format!("unused {}", render::identity(unused.id, self.core.index())));
         }
         lines.extend(self.demands.unmet.iter().map(|unmet| format!("unmet {}: {}", unmet.object, unmet.reason)));
+        lines.extend(self.validities.iter().map(|(policy, text)| format!("valid {policy} {text}")));
         for (object, diagnostics) in &self.diagnostics {
             lines.extend(diagnostics.iter().map(|diagnostic| format!("diagnostic {object} {diagnostic}")));
         }
@@ -313,6 +326,11 @@ impl World {
                     self.endpoints.insert(name, format!("{}{enforcing}", endpoint.state.as_str()));
                 }
                 Report::Endpoint(name, None) => drop(self.endpoints.remove(&name)),
+                Report::Validity(policy, Some(validity)) => {
+                    let text = format!("{}: {}", validity.valid, validity.message);
+                    self.validities.insert(policy, text);
+                }
+                Report::Validity(policy, None) => drop(self.validities.remove(&policy)),
                 Report::Failures(..) | Report::Complete => {}
             }
         }

@@ -1,17 +1,25 @@
 //! What a node must understand, or leave a policy closed.
 
 use axoneme_proto::nodesync::Feature;
-use axoneme_proto::tables::{Action, Policy, PolicyDirection, PortRule, Tier};
+use axoneme_proto::tables::{Action, Policy, PolicyDirection, PortRule, Tier, TierVerdict};
+
+use super::ports::{ICMP, ICMPV6};
 
 /// Bits of `Feature` without which this policy would allow more than it says.
 #[must_use]
 pub fn required(policy: &Policy) -> u64 {
     let directions = [&policy.ingress, &policy.egress].into_iter().flatten();
-    let tiers = directions
-        .flat_map(rules)
-        .flat_map(|rule| &rule.verdicts)
-        .any(|verdict| verdict.tier != i32::from(Tier::Normal) || verdict.action != i32::from(Action::Allow));
-    if tiers { Feature::Tiers as u64 } else { 0 }
+    directions.flat_map(rules).map(|rule| tiers(rule) | icmp_types(rule)).fold(0, |all, one| all | one)
+}
+
+fn tiers(rule: &PortRule) -> u64 {
+    let plain = |verdict: &TierVerdict| (verdict.tier(), verdict.action()) == (Tier::Normal, Action::Allow);
+    if rule.verdicts.iter().all(plain) { 0 } else { Feature::Tiers as u64 }
+}
+
+fn icmp_types(rule: &PortRule) -> u64 {
+    let icmp = [ICMP, ICMPV6].map(u32::from).contains(&rule.protocol);
+    if icmp && rule.port_bits > 0 { Feature::IcmpTypes as u64 } else { 0 }
 }
 
 fn rules(direction: &PolicyDirection) -> impl Iterator<Item = &PortRule> {
@@ -22,7 +30,7 @@ fn rules(direction: &PolicyDirection) -> impl Iterator<Item = &PortRule> {
 
 #[cfg(test)]
 mod tests {
-    use axoneme_proto::tables::{CidrClass, PeerRules, TierVerdict};
+    use axoneme_proto::tables::{CidrClass, PeerRules};
 
     use super::*;
 
@@ -54,5 +62,19 @@ mod tests {
             let to_cidr = Policy { egress: Some(direction), ..Policy::default() };
             assert_eq!(required(&to_cidr), Feature::Tiers as u64);
         }
+    }
+
+    #[test]
+    fn a_type_of_icmp_messages_needs_a_node_that_looks_at_it() {
+        let verdicts = rule(Tier::Normal, Action::Allow).verdicts;
+        let needs = |protocol: u8, port_bits| {
+            let rule = PortRule { protocol: protocol.into(), port: 8, port_bits, verdicts: verdicts.clone() };
+            let peers = vec![PeerRules { peer: None, rules: vec![rule] }];
+            let direction = PolicyDirection { peers, ..PolicyDirection::default() };
+            required(&Policy { ingress: Some(direction), ..Policy::default() })
+        };
+        assert_eq!(needs(ICMP, 16), Feature::IcmpTypes as u64);
+        assert_eq!(needs(ICMPV6, 16), Feature::IcmpTypes as u64);
+        assert_eq!((needs(ICMP, 0), needs(6, 16)), (0, 0));
     }
 }

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 
 use axoneme_proto::tables::{
-    Action, AnyPeer, PeerRules, Policy, PolicyDirection, PolicyMode, PortRule, Tier, TierVerdict, peer_rules,
+    AnyPeer, PeerRules, Policy, PolicyDirection, PolicyMode, PortRule, Tier, TierVerdict, peer_rules,
 };
+use ipnet::IpNet;
 
 use super::cidr::{Block, classes};
-use super::parse::{ParsedPeer, ParsedPolicy, ParsedRule};
+use super::parsed::{CidrGroups, HOST, Owners, ParsedPeer, ParsedPolicy, ParsedRule, REMOTE_NODE};
 use super::policy_label;
 use super::ports::{NamedPort, PortKey, flatten, same_rules};
-use crate::object::{Direction, Name, Selector};
+use crate::index::PolicyPart;
+use crate::object::{Direction, Selector};
 
 /// Which identities there are: what the compiler needs of the index.
 pub trait PeerView {
@@ -20,6 +22,12 @@ pub trait PeerView {
     fn with_port(&self, port: &NamedPort) -> Vec<u32>;
     /// The numbers that a port of this name has in pods of an identity.
     fn ports(&self, identity: u32, port: &NamedPort) -> Vec<u16>;
+    /// The addresses at which the API server answers, as prefixes.
+    fn api_server(&self) -> Vec<IpNet>;
+    /// The addresses of nodes with these labels, as prefixes.
+    fn nodes(&self, selector: &Selector) -> Vec<IpNet>;
+    /// The prefixes of some CiliumCIDRGroups.
+    fn cidrs(&self, groups: &CidrGroups) -> Vec<IpNet>;
 }
 
 /// An identity and the policies that select it.
@@ -27,15 +35,15 @@ pub trait PeerView {
 pub struct Subject<'a> {
     /// Its number.
     pub identity: u32,
-    /// The policies that select it, sorted by name.
+    /// The policies that select it, sorted.
     pub policies: Vec<SubjectPolicy<'a>>,
 }
 
 /// A policy that selects the subject.
 #[derive(Clone, Copy, Debug)]
 pub struct SubjectPolicy<'a> {
-    /// Its name.
-    pub name: &'a Name,
+    /// Which it is.
+    pub part: &'a PolicyPart,
     /// Its content.
     pub parsed: &'a ParsedPolicy,
 }
@@ -48,7 +56,7 @@ pub fn compile(subject: &Subject<'_>, view: &impl PeerView, mode: PolicyMode) ->
         identity: subject.identity,
         ingress: Some(direction(subject.identity, policies, view, Direction::Ingress, mode)),
         egress: Some(direction(subject.identity, policies, view, Direction::Egress, mode)),
-        policies: policies.iter().map(|policy| policy_label(policy.name)).collect(),
+        policies: policies.iter().map(|policy| policy_label(&policy.part.policy)).collect(),
     }
 }
 
@@ -58,7 +66,7 @@ pub fn listed(policy: &Policy) -> Vec<u32> {
     let peers = policy.ingress.iter().chain(&policy.egress).flat_map(|direction| &direction.peers);
     let mut all: Vec<u32> = peers
         .filter_map(|peer| match peer.peer {
-            Some(peer_rules::Peer::Identity(identity)) => Some(identity),
+            Some(peer_rules::Peer::Identity(identity)) if !is_node(identity) => Some(identity),
             _ => None,
         })
         .collect();
@@ -67,9 +75,9 @@ pub fn listed(policy: &Policy) -> Vec<u32> {
     all
 }
 
-fn direction(
+fn direction<'a>(
     subject: u32,
-    policies: &[SubjectPolicy<'_>],
+    policies: &[SubjectPolicy<'a>],
     view: &impl PeerView,
     direction: Direction,
     mode: PolicyMode,
@@ -83,26 +91,29 @@ fn direction(
         listed: BTreeMap::new(),
         blocks: Vec::new(),
     };
-    let mut isolated_by = 0;
+    let said = |policy: &SubjectPolicy<'a>| policy.parsed.direction(direction);
+    let isolates = |policy: &SubjectPolicy<'a>| said(policy).isolates;
+    let isolated_by = (1..).zip(policies).find(|(_, policy)| isolates(policy)).map_or(0, |(number, _)| number);
     for (index, policy) in (0..).zip(policies) {
-        let rules = match direction {
-            Direction::Ingress => policy.parsed.ingress.as_deref(),
-            Direction::Egress => policy.parsed.egress.as_deref(),
-        };
-        let Some(rules) = rules else { continue };
-        if isolated_by == 0 {
-            isolated_by = index + 1;
-        }
-        for rule in rules {
-            merger.rule(index, rule);
-        }
+        // Where a policy before isolates, nothing comes to the last tier.
+        let counts = |rule: &&'a ParsedRule| rule.verdict.tier != Tier::Baseline || isolated_by == 0;
+        said(policy).rules.iter().filter(counts).for_each(|rule| merger.rule(index, rule));
     }
     let enforced = isolated_by != 0 || mode == PolicyMode::Always;
     PolicyDirection { enforced, isolated_by, peers: merger.peers(), classes: classes(&merger.blocks) }
 }
 
 const SCOPES: [AnyPeer; 3] = [AnyPeer::Pod, AnyPeer::Node, AnyPeer::World];
-const POD: usize = 0;
+
+/// Where a scope stands in [`SCOPES`].
+fn place(scope: AnyPeer) -> usize {
+    SCOPES.iter().position(|other| *other == scope).unwrap_or_default()
+}
+
+/// Whether a number means nodes: their addresses are known everywhere.
+const fn is_node(identity: u32) -> bool {
+    matches!(identity, HOST | REMOTE_NODE)
+}
 
 /// What the rules of one direction open, by peer. A peer has a list of numbers of openings, because many peers have the same.
 struct Merger<'a, V> {
@@ -117,7 +128,8 @@ struct Merger<'a, V> {
 
 impl<'a, V: PeerView> Merger<'a, V> {
     fn rule(&mut self, policy: u32, rule: &'a ParsedRule) {
-        let verdict = TierVerdict { tier: Tier::Normal.into(), action: Action::Allow.into(), order: 0, policy };
+        let said = rule.verdict;
+        let verdict = TierVerdict { tier: said.tier.into(), action: said.action.into(), order: said.order, policy };
         let mut keys: Vec<PortKey> = rule.ports.keys.clone();
         if self.direction == Direction::Ingress {
             for port in &rule.ports.named {
@@ -128,24 +140,40 @@ impl<'a, V: PeerView> Merger<'a, V> {
         let rules: Vec<_> = keys.into_iter().map(|key| (key, verdict)).collect();
         let opening = self.open(rules.clone());
         for peer in &rule.peers {
-            match peer {
-                ParsedPeer::Everything => self.any.iter_mut().for_each(|any| any.extend(opening)),
-                ParsedPeer::AnyPod => self.any[POD].extend(opening),
-                ParsedPeer::Selected(selector) => {
-                    if let Some(opening) = opening {
-                        for identity in self.view.selected(selector) {
-                            self.listed.entry(identity).or_default().push(opening);
-                        }
-                    }
-                }
-                ParsedPeer::Block { cidr, except } => {
-                    if !rules.is_empty() {
-                        self.blocks.push(Block { cidr: *cidr, except, rules: rules.clone() });
-                    }
-                }
+            if let Some(opening) = opening {
+                self.peer(peer, opening, &rules);
             }
             if self.direction == Direction::Egress {
                 self.named_of_peers(verdict, &rule.ports.named, peer);
+            }
+        }
+    }
+
+    /// Ports by number: the same for all peers.
+    fn peer(&mut self, peer: &'a ParsedPeer, opening: usize, rules: &[(PortKey, TierVerdict)]) {
+        match peer {
+            ParsedPeer::Everything => self.any.iter_mut().for_each(|any| any.push(opening)),
+            ParsedPeer::Scope(scope) => self.any[place(*scope)].push(opening),
+            ParsedPeer::Selected(selector) => {
+                for identity in self.view.selected(selector) {
+                    self.listed.entry(identity).or_default().push(opening);
+                }
+            }
+            ParsedPeer::Node(identity) => self.listed.entry(*identity).or_default().push(opening),
+            ParsedPeer::Nodes(selector) => {
+                let block = |cidr| Block { cidr, except: &[], of: Owners::Nodes, rules: rules.to_vec() };
+                self.blocks.extend(self.view.nodes(selector).into_iter().map(block));
+            }
+            ParsedPeer::ApiServer => {
+                let block = |cidr| Block { cidr, except: &[], of: Owners::All, rules: rules.to_vec() };
+                self.blocks.extend(self.view.api_server().into_iter().map(block));
+            }
+            ParsedPeer::Groups { groups, except, of } => {
+                let block = |cidr| Block { cidr, except, of: *of, rules: rules.to_vec() };
+                self.blocks.extend(self.view.cidrs(groups).into_iter().map(block));
+            }
+            ParsedPeer::Block { cidr, except, of } => {
+                self.blocks.push(Block { cidr: *cidr, except, of: *of, rules: rules.to_vec() });
             }
         }
     }
@@ -154,10 +182,15 @@ impl<'a, V: PeerView> Merger<'a, V> {
     fn named_of_peers(&mut self, verdict: TierVerdict, named: &[NamedPort], peer: &ParsedPeer) {
         for port in named {
             let identities = match peer {
-                ParsedPeer::Everything | ParsedPeer::AnyPod => self.view.with_port(port),
+                ParsedPeer::Everything | ParsedPeer::Scope(AnyPeer::Pod) => self.view.with_port(port),
                 ParsedPeer::Selected(selector) => self.view.selected(selector),
-                // A block has addresses, and an address no container ports.
-                ParsedPeer::Block { .. } => continue,
+                // A node has no container ports, nor has an address.
+                ParsedPeer::Scope(_)
+                | ParsedPeer::Node(_)
+                | ParsedPeer::Nodes(_)
+                | ParsedPeer::ApiServer
+                | ParsedPeer::Groups { .. }
+                | ParsedPeer::Block { .. } => continue,
             };
             let mut openings: HashMap<Vec<u16>, Option<usize>> = HashMap::new();
             for identity in identities {
@@ -176,18 +209,18 @@ impl<'a, V: PeerView> Merger<'a, V> {
         open(&mut self.opened, rules)
     }
 
-    /// All peers, sorted. Listed ones contain what is open to any pod, and are left out where they say no more than that.
+    /// All peers, sorted. Listed ones contain what is open to anyone in their scope, and are left out where they say no more.
     fn peers(&self) -> Vec<PeerRules> {
-        let any: Vec<Vec<PortRule>> = self.any.iter().map(|openings| self.flat(openings)).collect();
-        let any_pod = any.first().map(Vec::as_slice).unwrap_or_default();
-        let mut flat: HashMap<&[usize], Vec<PortRule>> = HashMap::new();
+        let any: [Vec<PortRule>; 3] = std::array::from_fn(|scope| self.flat(&self.any[scope]));
+        let mut flat: HashMap<(usize, &[usize]), Vec<PortRule>> = HashMap::new();
         let mut peers = Vec::new();
         for (identity, openings) in &self.listed {
-            let rules = flat.entry(openings).or_insert_with(|| {
-                let all: Vec<usize> = self.any[POD].iter().chain(openings).copied().collect();
+            let scope = place(if is_node(*identity) { AnyPeer::Node } else { AnyPeer::Pod });
+            let rules = flat.entry((scope, openings)).or_insert_with(|| {
+                let all: Vec<usize> = self.any[scope].iter().chain(openings).copied().collect();
                 self.flat(&all)
             });
-            if !same_rules(rules, any_pod) {
+            if !same_rules(rules, &any[scope]) {
                 peers.push(PeerRules { peer: Some(peer_rules::Peer::Identity(*identity)), rules: rules.clone() });
             }
         }

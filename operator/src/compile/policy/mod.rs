@@ -4,12 +4,16 @@
 //! makes no sense becomes a diagnostic and stays closed. [`compile`] merges all policies that select one identity into its row.
 
 mod cidr;
+pub mod cilium;
 mod excepted;
 mod features;
+mod icmp;
 mod merge;
 mod parse;
+mod parsed;
 mod ports;
 mod strict;
+pub mod tiered;
 
 #[cfg(test)]
 mod oracle;
@@ -23,7 +27,8 @@ mod tests;
 pub use excepted::Excepted;
 pub use features::required;
 pub use merge::{PeerView, Subject, SubjectPolicy, compile, listed};
-pub use parse::{ParsedPeer, ParsedPolicy, ParsedRule, parse};
+pub use parse::parse;
+pub use parsed::{CidrGroups, Owners, ParsedDirection, ParsedPeer, ParsedPolicy, ParsedRule, Verdict};
 pub use ports::{NamedPort, PortKey, PortSet};
 pub use strict::excepted;
 
@@ -37,8 +42,8 @@ use axoneme_proto::tables::PolicyMode;
 use prost::Message;
 
 use super::Output;
-use crate::index::Index;
-use crate::object::Name;
+use crate::index::{Index, PolicyPart};
+use crate::object::{Name, ObjectKey};
 use crate::table::{EncodedRow, RowId};
 
 /// The id of an identity's policy row.
@@ -76,7 +81,7 @@ pub struct Shared {
 /// Compiles the rows of one state of the index. A policy that selects many identities is compiled once for all of them.
 #[derive(Debug, Default)]
 pub struct Rows {
-    by_policies: HashMap<Vec<Name>, Arc<Shared>>,
+    by_policies: HashMap<Vec<PolicyPart>, Arc<Shared>>,
 }
 
 impl Rows {
@@ -89,7 +94,7 @@ impl Rows {
         let shared = if own {
             Arc::new(Shared::compile(&subject, index, mode))
         } else {
-            let policies = subject.policies.iter().map(|policy| policy.name.clone()).collect();
+            let policies = subject.policies.iter().map(|policy| policy.part.clone()).collect();
             let shared = self.by_policies.entry(policies);
             Arc::clone(shared.or_insert_with(|| Arc::new(Shared::compile(&subject, index, mode))))
         };
@@ -117,8 +122,10 @@ impl Shared {
     }
 }
 
-/// How policies of this kind are named in rows, and so in drop reasons and verdict events.
+/// How a policy is named in rows, and so in drop reasons and verdict events.
 #[must_use]
-pub fn policy_label(name: &Name) -> String {
-    format!("networkpolicy:{name}")
+pub fn policy_label(policy: &ObjectKey) -> String {
+    let kind = policy.kind.to_string().to_ascii_lowercase();
+    let Name { namespace, name } = &policy.name;
+    if namespace.is_empty() { format!("{kind}:{name}") } else { format!("{kind}:{namespace}/{name}") }
 }

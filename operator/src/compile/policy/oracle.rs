@@ -1,15 +1,18 @@
-//! The reference evaluator: NetworkPolicy as the Kubernetes API describes it, on whole objects, one packet at a time.
+//! The reference evaluator: policies as their APIs describe them, on whole objects, one packet at a time. This is NetworkPolicy.
 //!
 //! It knows no identities, rows or classes. In two points the API leaves room, and this is what the project does:
 //! a port by name means every number that it has in pods with the same namespace, service account and labels (pods of one
 //! identity are judged alike), and towards an ipBlock it means nothing.
+
+mod cilium;
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use crate::object::{
-    Direction, IpBlock, Namespace, NetworkPolicy, Peer, Pod, PolicyPort, PolicyRule, PolicyType, PortRef, Protocol,
+    self, CidrGroup, CiliumPolicy, ClusterNetworkPolicy, Direction, IpBlock, Namespace, NetworkPolicy, Node, Pod,
+    PolicyPort, PolicyRule, PolicyType, PortRef, Protocol, TieredPeer, TieredRule,
 };
 
 /// All objects that matter.
@@ -18,35 +21,109 @@ pub struct World {
     pub namespaces: Vec<Namespace>,
     pub pods: Vec<Pod>,
     pub policies: Vec<NetworkPolicy>,
+    pub cilium: Vec<CiliumPolicy>,
+    pub tiered: Vec<ClusterNetworkPolicy>,
+    pub nodes: Vec<Node>,
+    pub groups: Vec<CidrGroup>,
+    /// Addresses of the API server.
+    pub api_server: Vec<IpAddr>,
+}
+
+/// Whose address the other end has.
+#[derive(Clone, Copy, Debug)]
+pub enum Peer<'a> {
+    Pod(&'a Pod),
+    Host,
+    RemoteNode,
+    World,
 }
 
 /// A packet of a new connection from or to a subject.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
     pub direction: Direction,
-    pub peer: Option<&'a Pod>,
+    pub peer: Peer<'a>,
     pub address: IpAddr,
-    pub protocol: Protocol,
+    /// IANA number.
+    pub protocol: u8,
+    /// Of ICMP its type.
     pub port: u16,
 }
 
 impl World {
     /// Whether the policies that select `subject` let the packet pass.
     pub fn allows(&self, subject: &Pod, packet: &Packet<'_>) -> bool {
+        let tier = |tier| self.tier(tier, subject, packet);
+        tier("Admin").or_else(|| self.normal(subject, packet)).or_else(|| tier("Baseline")).unwrap_or(true)
+    }
+
+    /// What the policies of namespaces and Cilium's decide, if they do.
+    fn normal(&self, subject: &Pod, packet: &Packet<'_>) -> Option<bool> {
         let selects = |policy: &&NetworkPolicy| {
             policy.name.namespace == subject.name.namespace
                 && policy.pod_selector.matches(&subject.labels)
                 && isolates(policy, packet.direction)
         };
-        let mut isolating = self.policies.iter().filter(selects).peekable();
-        isolating.peek().is_none()
-            || isolating.any(|policy| {
-                let rules = match packet.direction {
-                    Direction::Ingress => &policy.ingress,
-                    Direction::Egress => &policy.egress,
-                };
-                rules.iter().any(|rule| self.rule_allows(policy, subject, rule, packet))
+        let allows = |policy: &&NetworkPolicy| {
+            let rules = match packet.direction {
+                Direction::Ingress => &policy.ingress,
+                Direction::Egress => &policy.egress,
+            };
+            rules.iter().any(|rule| self.rule_allows(policy, subject, rule, packet))
+        };
+        let isolating: Vec<_> = self.policies.iter().filter(selects).collect();
+        let cilium: Vec<_> = self.cilium.iter().map(|policy| self.cilium(policy, subject, packet)).collect();
+        if cilium.iter().any(|said| said.denies) {
+            return Some(false);
+        }
+        let allowed = isolating.iter().any(allows) || cilium.iter().any(|said| said.allows);
+        let isolated = !isolating.is_empty() || cilium.iter().any(|said| said.isolates);
+        (allowed || isolated).then_some(allowed)
+    }
+
+    /// What the ClusterNetworkPolicies of a tier decide, if they do.
+    fn tier(&self, tier: &str, subject: &Pod, packet: &Packet<'_>) -> Option<bool> {
+        let about =
+            |policy: &&ClusterNetworkPolicy| *policy.tier == *tier && self.selects("", &policy.subject, subject);
+        let matching = self.tiered.iter().filter(about).flat_map(|policy| {
+            let rules = match packet.direction {
+                Direction::Ingress => &policy.ingress,
+                Direction::Egress => &policy.egress,
+            };
+            rules.iter().enumerate().filter_map(move |(i, rule)| {
+                let action = self.tiered(subject, rule, packet)?;
+                let rank = ["Deny", "Accept", "Pass"].iter().position(|known| *known == action);
+                Some(((policy.priority, i, rank), action))
             })
+        });
+        match matching.min()?.1 {
+            "Deny" => Some(false),
+            "Accept" => Some(true),
+            _ => None,
+        }
+    }
+
+    /// What a rule does with the packet.
+    fn tiered<'a>(&self, subject: &Pod, rule: &'a TieredRule, packet: &Packet<'_>) -> Option<&'a str> {
+        let unknown = rule.peers.contains(&TieredPeer::Unknown);
+        if unknown && *rule.action != *"Accept" {
+            return Some("Deny");
+        }
+        let peer = |peer: &TieredPeer| match (peer, packet.peer) {
+            (TieredPeer::Peer(object::Peer { ip_block: Some(block), .. }), _) => {
+                block_contains(block, packet.address).then_some(true)
+            }
+            (TieredPeer::Peer(peer), Peer::Pod(pod)) => self.selects("", peer, pod).then_some(false),
+            (TieredPeer::Nodes(selector), Peer::Host | Peer::RemoteNode) => {
+                let has = |node: &&Node| node.internal_ips.contains(&packet.address);
+                self.nodes.iter().find(has).filter(|node| selector.matches(&node.labels)).map(|_| true)
+            }
+            _ => None,
+        };
+        let port = |addresses: bool| {
+            rule.ports.is_empty() || rule.ports.iter().any(|port| self.port_matches(subject, port, packet, addresses))
+        };
+        rule.peers.iter().filter_map(peer).any(port).then_some(&*rule.action)
     }
 
     fn rule_allows(&self, policy: &NetworkPolicy, subject: &Pod, rule: &PolicyRule, packet: &Packet<'_>) -> bool {
@@ -60,27 +137,27 @@ impl World {
         peers.any(|peer| port_allows(peer.ip_block.is_some()))
     }
 
-    fn peer_matches(&self, policy: &NetworkPolicy, peer: &Peer, packet: &Packet<'_>) -> bool {
-        match (peer, packet.peer) {
-            (Peer { ip_block: Some(block), pod_selector: None, namespace_selector: None }, _) => {
-                block_contains(block, packet.address)
-            }
-            (Peer { ip_block: Some(_), .. }, _) => false,
-            (Peer { pod_selector: None, namespace_selector: None, .. }, _) | (_, None) => false,
-            (Peer { pod_selector, namespace_selector, .. }, Some(pod)) => {
-                let namespace_matches = match namespace_selector {
-                    None => pod.name.namespace == policy.name.namespace,
-                    Some(selector) => self.namespace(pod).is_some_and(|namespace| selector.matches(&namespace.labels)),
-                };
-                namespace_matches && pod_selector.as_ref().is_none_or(|selector| selector.matches(&pod.labels))
-            }
+    fn peer_matches(&self, policy: &NetworkPolicy, peer: &object::Peer, packet: &Packet<'_>) -> bool {
+        let selects = peer.pod_selector.is_some() || peer.namespace_selector.is_some();
+        match (&peer.ip_block, packet.peer) {
+            (Some(block), _) => !selects && block_contains(block, packet.address),
+            (None, Peer::Pod(pod)) => selects && self.selects(&policy.name.namespace, peer, pod),
+            (None, _) => false,
         }
     }
 
+    /// Whether a peer's selectors mean a pod; without one for namespaces, pods of `namespace`.
+    fn selects(&self, namespace: &str, peer: &object::Peer, pod: &Pod) -> bool {
+        let namespace_matches = match &peer.namespace_selector {
+            None => *pod.name.namespace == *namespace,
+            Some(selector) => self.namespace(pod).is_some_and(|namespace| selector.matches(&namespace.labels)),
+        };
+        namespace_matches && peer.pod_selector.as_ref().is_none_or(|selector| selector.matches(&pod.labels))
+    }
+
     fn port_matches(&self, subject: &Pod, port: &PolicyPort, packet: &Packet<'_>, block: bool) -> bool {
-        if port.protocol.as_deref().unwrap_or("TCP") != packet.protocol.to_string() {
-            return false;
-        }
+        let protocol = Protocol::from_kubernetes(port.protocol.as_deref().unwrap_or("TCP"));
+        let Some(protocol) = protocol.filter(|protocol| protocol.number() == packet.protocol) else { return false };
         match (&port.port, port.end_port) {
             (None, None) => true,
             (None, Some(_)) | (Some(PortRef::Name(_)), Some(_)) => false,
@@ -90,16 +167,17 @@ impl World {
                 valid.contains(first) && valid.contains(&last) && (*first..=last).contains(&packet.port.into())
             }
             (Some(PortRef::Name(name)), None) => {
-                let (named, known) = match packet.direction {
-                    Direction::Ingress => (Some(subject), true),
-                    Direction::Egress => (packet.peer, !block),
+                let named = match (packet.direction, packet.peer) {
+                    (Direction::Ingress, _) => Some(subject),
+                    (Direction::Egress, Peer::Pod(pod)) if !block => Some(pod),
+                    (Direction::Egress, _) => None,
                 };
-                known && named.is_some_and(|pod| self.has_port(pod, name, packet))
+                named.is_some_and(|pod| self.has_port(pod, name, protocol, packet.port))
             }
         }
     }
 
-    fn has_port(&self, pod: &Pod, name: &str, packet: &Packet<'_>) -> bool {
+    fn has_port(&self, pod: &Pod, name: &str, protocol: Protocol, number: u16) -> bool {
         let labels = |pod: &Pod| -> Vec<(String, String)> {
             let all = pod.labels.iter().filter(|(key, _)| *key != "pod-template-hash");
             all.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
@@ -113,7 +191,7 @@ impl World {
             .iter()
             .filter(alike)
             .flat_map(|pod| &pod.ports)
-            .any(|port| *port.name == *name && port.protocol == packet.protocol && port.port == packet.port)
+            .any(|port| *port.name == *name && port.protocol == protocol && port.port == number)
     }
 
     fn namespace(&self, pod: &Pod) -> Option<&Namespace> {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use axoneme_proto::tables::AnyPeer;
 use ipnet::IpNet;
 
+use super::parsed::{Owners, ParsedDirection, ParsedPeer, ParsedPolicy, ParsedRule, Verdict};
 use super::ports::{NamedPort, PortKey, PortSet};
 use crate::engine::{Diagnostic, Reason};
 use crate::index::labels;
@@ -12,99 +14,60 @@ use crate::object::{
     Selector,
 };
 
-/// A policy in the terms of identities. Selectors stand for security labels, with sources.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParsedPolicy {
-    /// The identities that it isolates.
-    pub subject: Arc<Selector>,
-    /// Rules by direction; `None`: it says nothing about this direction.
-    pub ingress: Option<Vec<ParsedRule>>,
-    /// See `ingress`.
-    pub egress: Option<Vec<ParsedRule>>,
-}
-
-impl ParsedPolicy {
-    /// Selectors of peers, of both directions; one may occur more than once.
-    pub fn peer_selectors(&self) -> impl Iterator<Item = &Arc<Selector>> {
-        let rules = self.ingress.iter().chain(&self.egress).flatten();
-        rules.flat_map(|rule| &rule.peers).filter_map(|peer| match peer {
-            ParsedPeer::Selected(selector) => Some(selector),
-            ParsedPeer::Everything | ParsedPeer::AnyPod | ParsedPeer::Block { .. } => None,
-        })
-    }
-
-    /// Whether a port by name depends on the peers' pods.
-    #[must_use]
-    pub fn names_ports_of_peers(&self) -> bool {
-        self.egress.iter().flatten().any(|rule| !rule.ports.named.is_empty())
-    }
-
-    /// Whether a port by name depends on the subject's pods.
-    #[must_use]
-    pub fn names_ports_of_subjects(&self) -> bool {
-        self.ingress.iter().flatten().any(|rule| !rule.ports.named.is_empty())
-    }
-}
-
-/// A rule: these peers on these ports.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParsedRule {
-    /// Any of them.
-    pub peers: Vec<ParsedPeer>,
-    /// Any of them.
-    pub ports: PortSet,
-}
-
-/// A peer of a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ParsedPeer {
-    /// Pods, nodes and the world.
-    Everything,
-    /// All pods of the cluster.
-    AnyPod,
-    /// Pods of identities with these labels.
-    Selected(Arc<Selector>),
-    /// Addresses, whoever has them.
-    Block {
-        /// In here,
-        cidr: IpNet,
-        /// but in none of these.
-        except: Vec<IpNet>,
-    },
-}
-
 /// Reads `policy`. What cannot be meant is left out, so that it allows nothing, and told.
 #[must_use]
 pub fn parse(policy: &NetworkPolicy) -> (ParsedPolicy, Vec<Diagnostic>) {
-    let mut parser = Parser { namespace: &policy.name.namespace, diagnostics: Vec::new() };
+    let mut parser = Parser { namespace: Some(&policy.name.namespace), diagnostics: Vec::new() };
     let (ingress, egress) = parser.directions(policy);
     let (subject, understood) = parser.subject(policy);
-    let mut rules = |field: &str, rules: &[PolicyRule]| -> Vec<ParsedRule> {
-        let rules = rules.iter().enumerate();
+    let mut direction = |isolates: bool, field: &str, rules: &[PolicyRule]| {
+        // What a direction that is not isolated would allow is allowed anyway.
+        let rules = rules.iter().enumerate().filter(|_| isolates);
         let rules = rules.map(|(i, rule)| parser.rule(&format!("spec.{field}[{i}]"), field, rule));
-        rules.filter(|_| understood).collect()
+        ParsedDirection { isolates, rules: rules.filter(|_| understood).collect() }
     };
-    let parsed = ParsedPolicy {
-        subject,
-        ingress: ingress.then(|| rules("ingress", &policy.ingress)),
-        egress: egress.then(|| rules("egress", &policy.egress)),
-    };
-    parser.diagnostics.sort();
-    parser.diagnostics.dedup();
-    (parsed, parser.diagnostics)
+    let (ingress, egress) =
+        (direction(ingress, "ingress", &policy.ingress), direction(egress, "egress", &policy.egress));
+    let parsed = ParsedPolicy { subject, ingress, egress };
+    (parsed, parser.into_diagnostics())
 }
 
-struct Parser<'a> {
-    namespace: &'a Arc<str>,
+/// What of a selector makes sense: less of it selects more.
+pub(super) fn known(selector: &Selector) -> Arc<Selector> {
+    let known = |r: &&Requirement| !matches!(r.operator, Operator::Unknown(_));
+    Arc::new(Selector { requirements: selector.requirements.iter().filter(known).cloned().collect() })
+}
+
+/// Reads what policies of Kubernetes have in common.
+pub(super) struct Parser<'a> {
+    /// Of the policy; none: clusterwide.
+    namespace: Option<&'a Arc<str>>,
     diagnostics: Vec<Diagnostic>,
 }
 
 impl Parser<'_> {
-    fn tell(&mut self, reason: Reason, field: String, message: impl Into<Box<str>>) {
+    /// For a policy without a namespace.
+    pub(super) const fn clusterwide() -> Self {
+        Self { namespace: None, diagnostics: Vec::new() }
+    }
+
+    /// All that was told.
+    pub(super) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
+        self.diagnostics.sort();
+        self.diagnostics.dedup();
+        self.diagnostics
+    }
+
+    /// How many fields had no meaning so far.
+    pub(super) fn invalid_so_far(&self) -> usize {
+        self.diagnostics.iter().filter(|diagnostic| diagnostic.reason == Reason::InvalidField).count()
+    }
+
+    pub(super) fn tell(&mut self, reason: Reason, field: String, message: impl Into<Box<str>>) {
         self.diagnostics.push(Diagnostic { reason, field: field.into(), message: message.into() });
     }
 
-    fn invalid(&mut self, field: String, message: impl Into<Box<str>>) {
+    pub(super) fn invalid(&mut self, field: String, message: impl Into<Box<str>>) {
         self.tell(Reason::InvalidField, field, message);
     }
 
@@ -133,17 +96,16 @@ impl Parser<'_> {
     /// Whom the policy isolates, and whether that is clear. If not, it isolates whom it could mean and opens nothing.
     fn subject(&mut self, policy: &NetworkPolicy) -> (Arc<Selector>, bool) {
         let selector = self.pods("spec.podSelector", &policy.pod_selector, Some(&policy.name.namespace));
-        let known = |r: &Requirement| !matches!(r.operator, Operator::Unknown(_));
-        let understood = selector.requirements.iter().all(known);
-        let requirements = selector.requirements.into_iter().filter(known).collect();
-        (Arc::new(Selector { requirements }), understood)
+        let known = known(&selector);
+        let understood = known.requirements.len() == selector.requirements.len();
+        (known, understood)
     }
 
     fn rule(&mut self, field: &str, direction: &str, rule: &PolicyRule) -> ParsedRule {
         let list = if direction == "ingress" { "from" } else { "to" };
         let ports = self.ports(field, &rule.ports);
         if rule.peers.is_empty() {
-            return ParsedRule { peers: vec![ParsedPeer::Everything], ports };
+            return ParsedRule { verdict: Verdict::ALLOW, peers: vec![ParsedPeer::Everything], ports };
         }
         let peers = rule.peers.iter().enumerate();
         let peers: Vec<_> = peers.filter_map(|(i, peer)| self.peer(&format!("{field}.{list}[{i}]"), peer)).collect();
@@ -154,10 +116,10 @@ impl Parser<'_> {
                 self.invalid(format!("{field}.ports"), message);
             }
         }
-        ParsedRule { peers, ports }
+        ParsedRule { verdict: Verdict::ALLOW, peers, ports }
     }
 
-    fn peer(&mut self, field: &str, peer: &Peer) -> Option<ParsedPeer> {
+    pub(super) fn peer(&mut self, field: &str, peer: &Peer) -> Option<ParsedPeer> {
         match (&peer.namespace_selector, &peer.pod_selector, &peer.ip_block) {
             (None, None, Some(block)) => self.block(field, block),
             (_, _, Some(_)) => {
@@ -169,8 +131,8 @@ impl Parser<'_> {
                 None
             }
             (None, Some(pods), None) => {
-                let namespace = Arc::clone(self.namespace);
-                let selector = self.pods(&format!("{field}.podSelector"), pods, Some(&namespace));
+                let namespace = self.namespace.cloned();
+                let selector = self.pods(&format!("{field}.podSelector"), pods, namespace.as_deref());
                 Some(ParsedPeer::Selected(Arc::new(selector)))
             }
             (Some(namespaces), pods, None) => {
@@ -180,7 +142,7 @@ impl Parser<'_> {
                     namespaces.chain(pods.map(|p| p.requirements).into_iter().flatten()).collect();
                 all.sort();
                 if all.is_empty() {
-                    return Some(ParsedPeer::AnyPod);
+                    return Some(ParsedPeer::Scope(AnyPeer::Pod));
                 }
                 Some(ParsedPeer::Selected(Arc::new(Selector { requirements: all.into() })))
             }
@@ -248,7 +210,7 @@ impl Parser<'_> {
         }
         except.sort();
         except.dedup();
-        cidr.filter(|_| valid).map(|cidr| ParsedPeer::Block { cidr, except })
+        cidr.filter(|_| valid).map(|cidr| ParsedPeer::Block { cidr, except, of: Owners::All })
     }
 
     fn cidr(&mut self, field: &str, text: &str) -> Option<IpNet> {
@@ -259,7 +221,7 @@ impl Parser<'_> {
         Some(net.trunc())
     }
 
-    fn ports(&mut self, field: &str, ports: &[PolicyPort]) -> PortSet {
+    pub(super) fn ports(&mut self, field: &str, ports: &[PolicyPort]) -> PortSet {
         if ports.is_empty() {
             return PortSet { keys: vec![PortKey::ANY], named: Vec::new() };
         }

@@ -1,8 +1,13 @@
 //! Ports as the kernel looks them up: one prefix of (protocol, port), the longest match decides.
 
-use axoneme_proto::tables::{PortRule, TierVerdict};
+use axoneme_proto::tables::{Action, PortRule, TierVerdict};
 
 use crate::object::Protocol;
+
+/// IANA numbers of ICMP for IPv4 and IPv6.
+pub const ICMP: u8 = 1;
+/// See [`ICMP`].
+pub const ICMPV6: u8 = 58;
 
 /// A prefix of (protocol, port). Ordered so that a wider one comes before those it contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,6 +34,18 @@ impl PortKey {
     #[must_use]
     pub const fn one(protocol: Protocol, port: u16) -> Self {
         Self { protocol: protocol.number(), port, bits: 16 }
+    }
+
+    /// One type of ICMP messages: it stands where others have a port.
+    #[must_use]
+    pub const fn icmp(number: u8, v6: bool) -> Self {
+        Self { port: number as u16, bits: 16, ..Self::all_icmp(v6) }
+    }
+
+    /// All ICMP messages of a family.
+    #[must_use]
+    pub const fn all_icmp(v6: bool) -> Self {
+        Self { protocol: if v6 { ICMPV6 } else { ICMP }, port: 0, bits: 0 }
     }
 
     /// The fewest prefixes that make up the ports `first..=last`.
@@ -100,13 +117,22 @@ pub fn flatten(rules: &[(PortKey, TierVerdict)]) -> Vec<PortRule> {
     kept.into_iter().map(rule).collect()
 }
 
-/// For each tier the verdict that counts: lower order first, deny before allow at the same order, then the first policy.
+/// For each tier the verdict that counts: lower order first; at the same order deny, then allow, then pass; then the first policy.
 fn merge<'a>(verdicts: impl Iterator<Item = &'a TierVerdict>) -> Vec<TierVerdict> {
     let mut all: Vec<TierVerdict> = verdicts.copied().collect();
-    let deny = axoneme_proto::tables::Action::Deny as i32;
-    all.sort_unstable_by_key(|v| (v.tier, v.order, v.action != deny, v.policy));
+    all.sort_unstable_by_key(|v| (v.tier, v.order, rank(v.action()), v.policy));
     all.dedup_by_key(|v| v.tier);
     all
+}
+
+/// What goes first at the same order.
+pub const fn rank(action: Action) -> u8 {
+    match action {
+        Action::Deny => 0,
+        Action::Allow => 1,
+        Action::Pass => 2,
+        Action::None => 3,
+    }
 }
 
 /// Whether two rules decide alike, whoever is named for it.

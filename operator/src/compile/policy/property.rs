@@ -9,27 +9,64 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
 
-use super::oracle::{Packet, World};
+use super::oracle::{Packet, Peer, World};
+use super::parsed::{HOST, REMOTE_NODE};
 use super::simulate::{PacketPeer, passes};
 use crate::engine::Families;
 use crate::index::{Config, Index, labels};
-use crate::object::{CiliumIdentity, Direction, Object, Pod, Protocol, arbitrary};
+use crate::object::{CiliumIdentity, Direction, Endpoint, EndpointSlice, Name, Node, Object, Pod, Protocol, arbitrary};
 
 fn world() -> impl Strategy<Value = World> {
     let namespaces = arbitrary::NAMESPACES.map(arbitrary::namespace);
-    (namespaces, vec(arbitrary::pod(), 1..8), vec(arbitrary::policy(), 0..6)).prop_map(
-        |(namespaces, pods, policies)| {
+    let policies = (
+        vec(arbitrary::policy(), 0..5),
+        vec(arbitrary::cilium_policy(), 0..5),
+        vec(arbitrary::cidr_group(), 0..3),
+        vec(arbitrary::cluster_network_policy(), 0..4),
+    );
+    (namespaces, vec(arbitrary::pod(), 1..8), policies).prop_map(
+        |(namespaces, pods, (policies, cilium, groups, tiered))| {
             // One object a name; pods without what has nothing to do with policy.
             let pods: BTreeMap<_, _> = pods.into_iter().map(|pod| (pod.name.clone(), pod)).collect();
             let plain = |pod: Pod| Pod { mirror: None, host_network: false, finished: false, ..pod };
             let policies: BTreeMap<_, _> = policies.into_iter().map(|policy| (policy.name.clone(), policy)).collect();
+            let cilium: BTreeMap<_, _> = cilium.into_iter().map(|policy| (policy.name.clone(), policy)).collect();
             World {
                 namespaces: namespaces.to_vec(),
                 pods: pods.into_values().map(plain).collect(),
                 policies: policies.into_values().collect(),
+                cilium: cilium.into_values().collect(),
+                tiered: tiered
+                    .into_iter()
+                    .map(|policy| (policy.name.clone(), policy))
+                    .collect::<BTreeMap<_, _>>()
+                    .into_values()
+                    .collect(),
+                nodes: vec![node("node-1", "a", &["172.18.0.1"]), node("node-2", "b", &["172.18.0.2", "fd00::1"])],
+                groups: groups
+                    .into_iter()
+                    .map(|group| (group.name.clone(), group))
+                    .collect::<BTreeMap<_, _>>()
+                    .into_values()
+                    .collect(),
+                // A pod's, a node's and one of the world.
+                api_server: ["10.0.1.0", "172.18.0.2", "8.8.8.8"].map(|ip| ip.parse().unwrap()).into(),
             }
         },
     )
+}
+
+fn node(name: &str, zone: &str, addresses: &[&str]) -> Node {
+    Node {
+        name: name.into(),
+        uid: name.into(),
+        internal_ips: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+        external_ips: [].into(),
+        labels: [("zone", zone)].into_iter().collect(),
+        max_pods: 110,
+        pod_cidrs: [].into(),
+        resource_version: "1".into(),
+    }
 }
 
 fn config() -> Config {
@@ -49,6 +86,29 @@ fn index(world: &World) -> Index {
     world.namespaces.iter().for_each(|n| index.upsert(Object::Namespace(Arc::new(n.clone()))));
     world.pods.iter().for_each(|p| index.upsert(Object::Pod(Arc::new(p.clone()))));
     world.policies.iter().for_each(|p| index.upsert(Object::NetworkPolicy(Arc::new(p.clone()))));
+    let endpoint = |ip: &IpAddr| Endpoint {
+        addresses: [*ip].into(),
+        ready: true,
+        serving: true,
+        terminating: false,
+        node: None,
+        zone: None,
+    };
+    index.upsert(Object::EndpointSlice(Arc::new(EndpointSlice {
+        name: Name::new("default", "kubernetes"),
+        service: "kubernetes".into(),
+        ports: [].into(),
+        endpoints: world.api_server.iter().map(endpoint).collect(),
+    })));
+    world.nodes.iter().for_each(|n| index.upsert(Object::Node(Arc::new(n.clone()))));
+    world.tiered.iter().for_each(|p| index.upsert(Object::ClusterNetworkPolicy(Arc::new(p.clone()))));
+    world.groups.iter().for_each(|g| index.upsert(Object::CiliumCIDRGroup(Arc::new(g.clone()))));
+    for policy in world.cilium.iter().cloned().map(Arc::new) {
+        index.upsert(match &*policy.name.namespace {
+            "" => Object::CiliumClusterwideNetworkPolicy(policy),
+            _ => Object::CiliumNetworkPolicy(policy),
+        });
+    }
     let unnumbered: Vec<_> = index.unnumbered().map(|one| Arc::clone(one.labels)).collect();
     for (id, labels) in (256..).zip(unnumbered) {
         let (uid, resource_version) = ("".into(), "".into());
@@ -65,12 +125,19 @@ fn identity(world: &World, index: &Index, pod: &Pod) -> u32 {
 
 const PORTS: [u16; 12] = [1, 2, 53, 79, 80, 81, 443, 8000, 8079, 8080, 8081, 65_535];
 
+/// Protocols by IANA number, with ports or types of ICMP messages.
+fn packets() -> impl Iterator<Item = (u8, u16)> {
+    let ports = Protocol::ALL.into_iter().flat_map(|protocol| PORTS.map(|port| (protocol.number(), port)));
+    ports.chain([(1, 0), (1, 8), (58, 128), (58, 8), (112, 0)])
+}
+
 /// Addresses that are no pod's, of nodes and of the world.
-fn others() -> Vec<(AnyPeer, IpAddr)> {
-    let node = |text: &str| (AnyPeer::Node, text.parse().unwrap());
-    let world = |text: &str| (AnyPeer::World, text.parse().unwrap());
+fn others() -> Vec<(Peer<'static>, PacketPeer)> {
+    let peer = |who, identity, scope, text: &str| (who, PacketPeer { scope, identity, address: text.parse().unwrap() });
+    let node = |text: &str| peer(Peer::RemoteNode, Some(REMOTE_NODE), AnyPeer::Node, text);
+    let world = |text: &str| peer(Peer::World, Some(2), AnyPeer::World, text);
     vec![
-        node("172.18.0.1"),
+        peer(Peer::Host, Some(HOST), AnyPeer::Node, "172.18.0.1"),
         node("172.18.0.2"),
         node("fd00::1"),
         world("192.0.2.1"),
@@ -94,24 +161,22 @@ fn check(world: &World) -> Result<(), TestCaseError> {
         prop_assert_eq!(policy.encode_to_vec(), encoded.payload(), "spliced bytes are canonical");
         rows.insert(object.id, policy);
     }
-    let mut peers: Vec<(Option<&Pod>, PacketPeer)> =
-        others().into_iter().map(|(scope, address)| (None, PacketPeer { scope, identity: None, address })).collect();
+    let mut peers: Vec<(Peer<'_>, PacketPeer)> = others();
     for (i, pod) in (0..).zip(&world.pods) {
         let address = IpAddr::from([10, 0, 1 + i % 3, i]);
         let identity = Some(identity(world, &index, pod));
-        peers.push((Some(pod), PacketPeer { scope: AnyPeer::Pod, identity, address }));
+        peers.push((Peer::Pod(pod), PacketPeer { scope: AnyPeer::Pod, identity, address }));
     }
     for subject in &world.pods {
         let row = &rows[&identity(world, &index, subject)];
-        for (pod, peer) in peers.iter().filter(|(pod, _)| pod.is_none_or(|pod| pod.name != subject.name)) {
+        let another = |(who, _): &&(Peer<'_>, PacketPeer)| !matches!(who, Peer::Pod(pod) if pod.name == subject.name);
+        for (who, peer) in peers.iter().filter(another) {
             for direction in [Direction::Ingress, Direction::Egress] {
-                for protocol in Protocol::ALL {
-                    for port in PORTS {
-                        let packet = Packet { direction, peer: *pod, address: peer.address, protocol, port };
-                        let (expected, got) =
-                            (world.allows(subject, &packet), passes(row, direction, *peer, protocol, port));
-                        prop_assert_eq!(got, expected, "{} {:?} row {:#?}", subject.name, packet, row);
-                    }
+                for (protocol, port) in packets() {
+                    let packet = Packet { direction, peer: *who, address: peer.address, protocol, port };
+                    let (expected, got) =
+                        (world.allows(subject, &packet), passes(row, direction, *peer, protocol, port));
+                    prop_assert_eq!(got, expected, "{} {:?} row {:#?}", subject.name, packet, row);
                 }
             }
         }

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use axoneme_proto::tables::{Action, AnyPeer, CidrClass, Policy, PortRule, TierVerdict, peer_rules};
+use axoneme_proto::tables::{Action, AnyPeer, CidrClass, Policy, PortRule, Tier, TierVerdict, peer_rules};
 use ipnet::IpNet;
 
-use super::ports::PortKey;
-use crate::object::{Direction, Protocol};
+use super::ports::{PortKey, rank};
+use crate::object::Direction;
 
 /// The other end of a packet, as the kernel knows it.
 #[derive(Clone, Copy, Debug)]
@@ -16,16 +16,13 @@ pub struct PacketPeer {
     pub address: IpAddr,
 }
 
-/// Whether the packet passes.
-pub fn passes(policy: &Policy, direction: Direction, peer: PacketPeer, protocol: Protocol, port: u16) -> bool {
+/// Whether a packet of this protocol (IANA number) and port (or ICMP type) passes.
+pub fn passes(policy: &Policy, direction: Direction, peer: PacketPeer, protocol: u8, port: u16) -> bool {
     let row = match direction {
         Direction::Ingress => policy.ingress.as_ref(),
         Direction::Egress => policy.egress.as_ref(),
     };
     let row = row.expect("both directions are always there");
-    if !row.enforced {
-        return true;
-    }
     let rules_of =
         |wanted: peer_rules::Peer| row.peers.iter().find(|peer| peer.peer == Some(wanted)).map(|p| &*p.rules);
     let listed = peer.identity.and_then(|identity| rules_of(peer_rules::Peer::Identity(identity)));
@@ -35,18 +32,18 @@ pub fn passes(policy: &Policy, direction: Direction, peer: PacketPeer, protocol:
         AnyPeer::Node => &class.if_node,
         _ => &class.if_world,
     });
-    let verdicts: Vec<TierVerdict> = [by_identity, by_class]
-        .into_iter()
-        .filter_map(|rules| longest(rules, protocol, port))
-        .flat_map(|rule| rule.verdicts.clone())
-        .filter(|verdict| matches!(verdict.action(), Action::Allow | Action::Deny))
-        .collect();
-    let first = verdicts.iter().min_by_key(|v| (v.tier, v.order, v.action() != Action::Deny));
-    first.is_some_and(|verdict| verdict.action() == Action::Allow)
+    let rows = [by_identity, by_class].into_iter().filter_map(|rules| longest(rules, protocol, port));
+    let verdicts: Vec<TierVerdict> = rows.flat_map(|rule| rule.verdicts.clone()).collect();
+    let decided = [Tier::Admin, Tier::Normal, Tier::Baseline].into_iter().find_map(|tier| {
+        let of_tier = verdicts.iter().filter(|verdict| verdict.tier() == tier);
+        let action = of_tier.min_by_key(|verdict| (verdict.order, rank(verdict.action())))?.action();
+        matches!(action, Action::Allow | Action::Deny).then_some(action)
+    });
+    decided.map_or(!row.enforced, |action| action == Action::Allow)
 }
 
-fn longest(rules: &[PortRule], protocol: Protocol, port: u16) -> Option<&PortRule> {
-    let packet = PortKey::one(protocol, port);
+fn longest(rules: &[PortRule], protocol: u8, port: u16) -> Option<&PortRule> {
+    let packet = PortKey { protocol, port, bits: 16 };
     let key = |rule: &PortRule| PortKey {
         protocol: rule.protocol.try_into().unwrap(),
         port: rule.port.try_into().unwrap(),

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::engine::Reason;
-use crate::object::{IpBlock, NetworkPolicy, Operator, Peer, PolicyPort, PolicyRule, PortRef, Requirement, Selector};
+use crate::object::{
+    IpBlock, Kind, NetworkPolicy, Operator, Peer, PolicyPort, PolicyRule, PortRef, Requirement, Selector,
+};
 
 fn policy(peers: Vec<Peer>, ports: Vec<PolicyPort>) -> NetworkPolicy {
     NetworkPolicy {
@@ -28,7 +30,7 @@ fn port(port: Option<PortRef>, end_port: Option<i32>) -> PolicyPort {
 /// The fields that are told, and how many peers and ports are left.
 fn result(policy: &NetworkPolicy) -> (Vec<String>, usize, usize) {
     let (parsed, diagnostics) = parse(policy);
-    let rules = parsed.ingress.unwrap_or_default();
+    let rules = parsed.ingress.rules;
     let fields = diagnostics.iter().map(|d| d.field.to_string()).collect();
     (fields, rules.iter().map(|r| r.peers.len()).sum(), rules.iter().map(|r| r.ports.keys.len()).sum())
 }
@@ -52,7 +54,7 @@ fn invalid_peers_are_closed_and_named() {
 #[test]
 fn a_rule_whose_peers_are_all_invalid_does_not_become_one_for_everybody() {
     let (parsed, _) = parse(&policy(vec![block("nonsense", &[])], vec![]));
-    assert!(parsed.ingress.unwrap().iter().all(|rule| rule.peers.is_empty()));
+    assert!(parsed.ingress.rules.iter().all(|rule| rule.peers.is_empty()));
 }
 
 #[test]
@@ -100,7 +102,7 @@ fn a_subject_that_is_unclear_is_isolated() {
     let unknown = Requirement { key: "app".into(), operator: Operator::from_kubernetes("Like"), values: [].into() };
     policy.pod_selector = Selector { requirements: [unknown].into() };
     let (parsed, diagnostics) = parse(&policy);
-    assert_eq!(parsed.ingress, Some(vec![]));
+    assert_eq!(parsed.ingress, ParsedDirection { isolates: true, rules: vec![] });
     assert_eq!(parsed.subject.requirements.len(), 1, "only its namespace is left");
     assert_eq!(diagnostics.len(), 1);
 }
@@ -111,14 +113,14 @@ fn modes_go_before_policies() {
     let (cluster, ipam, reserved) = ("default".into(), Default::default(), [].into());
     let pre_allocation = Default::default();
     let index = Index::new(crate::index::Config { cluster, families, ipam, reserved, pre_allocation });
-    let name = Name::new("default", "p");
+    let part = PolicyPart { policy: ObjectKey::namespaced(Kind::NetworkPolicy, &Name::new("default", "p")), index: 0 };
     let (parsed, _) = parse(&policy(vec![block("10.0.0.0/8", &[])], vec![]));
     let with = |policies: Vec<SubjectPolicy<'_>>, mode| {
         let row = compile(&Subject { identity: 256, policies }, &index, mode);
         let (ingress, egress) = (row.ingress.unwrap(), row.egress.unwrap());
         (ingress.enforced, ingress.isolated_by, ingress.classes.len(), egress.enforced, row.policies.len())
     };
-    let one = || vec![SubjectPolicy { name: &name, parsed: &parsed }];
+    let one = || vec![SubjectPolicy { part: &part, parsed: &parsed }];
     assert_eq!(with(one(), PolicyMode::Default), (true, 1, 1, false, 1));
     assert_eq!(with(one(), PolicyMode::Always), (true, 1, 1, true, 1));
     assert_eq!(with(vec![], PolicyMode::Always), (true, 0, 0, true, 0));

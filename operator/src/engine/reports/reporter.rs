@@ -6,15 +6,19 @@ use std::sync::Arc;
 use axoneme_proto::nodesync::{RowFailure, Table};
 
 use super::{Diagnostic, EndpointReport, EndpointState, Reason, Report};
-use crate::compile::policy::Shared;
-use crate::index::{Index, PodEntry, PolicyEntry};
-use crate::object::{Kind, Name, ObjectKey};
+use crate::compile::policy::{ParsedPolicy, Shared};
+use crate::index::{Index, PodEntry, PolicyEntry, Said};
+use crate::object::{Kind, Name, ObjectKey, Validity};
+
+/// So many of the things that are wrong with a policy stand in its condition.
+const SHOWN: usize = 5;
 
 /// Remembers what was reported.
 #[derive(Debug, Default)]
 pub struct Reporter {
     endpoints: HashMap<Name, Arc<EndpointReport>>,
     diagnostics: HashMap<ObjectKey, Arc<[Diagnostic]>>,
+    unsaid: HashMap<ObjectKey, Arc<Validity>>,
 }
 
 impl Reporter {
@@ -32,10 +36,26 @@ impl Reporter {
         Some(Report::Endpoint(name.clone(), new))
     }
 
-    /// The diagnostics of a policy, if they differ.
-    pub fn policy(&mut self, index: &Index, name: &Name) -> Option<Report> {
-        let new = index.policy(name).map(|policy| diagnostics(index, policy)).unwrap_or_default();
-        self.diagnose(ObjectKey::namespaced(Kind::NetworkPolicy, name), new.into())
+    /// The diagnostics of a policy and its condition, if they differ.
+    pub fn policy(&mut self, index: &Index, key: &ObjectKey) -> [Option<Report>; 2] {
+        let policy = index.policy(key);
+        let new = policy.map(|policy| diagnostics(index, key.kind, policy)).unwrap_or_default();
+        let validity = policy.and_then(unsaid);
+        let validity = match (&validity, self.unsaid.get(key)) {
+            (Some(new), Some(old)) if *new == **old => None,
+            (None, None) => None,
+            _ => Some(self.validity(key, validity)),
+        };
+        [self.diagnose(key.clone(), new.into()), validity]
+    }
+
+    fn validity(&mut self, key: &ObjectKey, new: Option<Validity>) -> Report {
+        let new = new.map(Arc::new);
+        match &new {
+            Some(new) => drop(self.unsaid.insert(key.clone(), Arc::clone(new))),
+            None => drop(self.unsaid.remove(key)),
+        }
+        Report::Validity(key.clone(), new)
     }
 
     /// The diagnostics of a pool, if they differ.
@@ -57,13 +77,34 @@ impl Reporter {
     }
 }
 
+/// What the condition of a policy should say, if it does not. Labels that identities do not have are often meant to be absent.
+fn unsaid(policy: &PolicyEntry) -> Option<Validity> {
+    let Said::Condition(said) = &policy.said else { return None };
+    let wrong = |diagnostic: &&Diagnostic| matches!(diagnostic.reason, Reason::InvalidField | Reason::NotImplemented);
+    let wrong: Vec<&Diagnostic> = policy.diagnostics.iter().filter(wrong).collect();
+    let lines = wrong.iter().take(SHOWN).map(|diagnostic| format!("{}: {}", diagnostic.field, diagnostic.message));
+    let more = wrong.len().checked_sub(SHOWN + 1).map(|more| format!("{} more", more + 1));
+    let message = match wrong.is_empty() {
+        true => "all of it is enforced".to_owned(),
+        false => lines.chain(more).collect::<Vec<_>>().join("; "),
+    };
+    let wanted = Validity { valid: wrong.is_empty(), message: message.into() };
+    (said.as_ref() != Some(&wanted)).then_some(wanted)
+}
+
 /// What is wrong with a policy in itself, and with the pods that there are.
-fn diagnostics(index: &Index, policy: &PolicyEntry) -> Vec<Diagnostic> {
+fn diagnostics(index: &Index, kind: Kind, policy: &PolicyEntry) -> Vec<Diagnostic> {
     let mut diagnostics = policy.diagnostics.clone();
-    if !index.selects_any(policy) {
+    let selects = |part: &ParsedPolicy| index.selects_any(part);
+    if !policy.parts.is_empty() && !policy.parts.iter().any(selects) {
         diagnostics.push(Diagnostic {
             reason: Reason::NoMatchingPods,
-            field: "spec.podSelector".into(),
+            field: match kind {
+                Kind::NetworkPolicy => "spec.podSelector",
+                Kind::ClusterNetworkPolicy => "spec.subject",
+                _ => "spec.endpointSelector",
+            }
+            .into(),
             message: "no pod has these labels: the policy changes nothing until there is one".into(),
         });
     }
@@ -116,7 +157,7 @@ pub fn causes(index: &Index, failure: &RowFailure) -> Vec<ObjectKey> {
         Table::Policy => {
             let subject = key.key.parse().ok().and_then(|identity| index.subject(identity));
             let policies = subject.into_iter().flat_map(|subject| subject.policies);
-            policies.map(|policy| ObjectKey::namespaced(Kind::NetworkPolicy, policy.name)).collect()
+            policies.map(|policy| policy.part.policy.clone()).collect()
         }
         Table::Node => vec![ObjectKey::cluster(Kind::Node, &Arc::from(key.key.as_str()))],
         Table::Namespace => vec![ObjectKey::cluster(Kind::Namespace, &Arc::from(key.key.as_str()))],

@@ -63,12 +63,13 @@ fn service() -> impl Strategy<Value = Object> {
             publish_not_ready: false,
         }))
     });
-    let slice = (number.clone(), number, ip(), any::<bool>()).prop_map(|(number, of, ip, ready)| {
+    let of = prop_oneof![3 => number.clone().prop_map(|of| ("red", format!("service-{of}"))), 1 => Just(("default", "kubernetes".to_owned()))];
+    let slice = (number, of, ip(), any::<bool>()).prop_map(|(number, (namespace, of), ip, ready)| {
         let endpoint =
             Endpoint { addresses: [ip].into(), ready, serving: ready, terminating: !ready, node: None, zone: None };
         Object::EndpointSlice(Arc::new(EndpointSlice {
-            name: Name::new("red", format!("slice-{number}")),
-            service: format!("service-{of}").into(),
+            name: Name::new(namespace, format!("slice-{number}")),
+            service: of.into(),
             ports: [].into(),
             endpoints: [endpoint].into(),
         }))
@@ -93,6 +94,13 @@ fn pool() -> impl Strategy<Value = Object> {
     })
 }
 
+fn cilium(policy: CiliumPolicy) -> Object {
+    match &*policy.name.namespace {
+        "" => Object::CiliumClusterwideNetworkPolicy(Arc::new(policy)),
+        _ => Object::CiliumNetworkPolicy(Arc::new(policy)),
+    }
+}
+
 pub(super) fn ipam() -> impl Strategy<Value = IpamMode> {
     prop_oneof![
         3 => Just(IpamMode::ClusterPool),
@@ -111,6 +119,9 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         3 => namespace.prop_map(|namespace| Event::Upsert(Object::Namespace(Arc::new(namespace)))),
         3 => node.prop_map(|node| Event::Upsert(Object::Node(Arc::new(node)))),
         5 => arbitrary::policy().prop_map(|policy| Event::Upsert(Object::NetworkPolicy(Arc::new(policy)))),
+        4 => arbitrary::cilium_policy().prop_map(|policy| Event::Upsert(cilium(policy))),
+        2 => arbitrary::cluster_network_policy().prop_map(|p| Event::Upsert(Object::ClusterNetworkPolicy(Arc::new(p)))),
+        1 => arbitrary::cidr_group().prop_map(|group| Event::Upsert(Object::CiliumCIDRGroup(Arc::new(group)))),
         4 => ledger().prop_map(Event::Upsert),
         2 => service().prop_map(Event::Upsert),
         2 => pool().prop_map(Event::Upsert),

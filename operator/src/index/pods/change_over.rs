@@ -125,7 +125,7 @@ impl Index {
         if set.pods.len() == turning {
             // A policy may select its first pod now, or none any more.
             let subjects = self.selectors.matching(&set.labels).flat_map(|selected| &selected.subjects);
-            self.dirty.policies.extend(subjects.cloned());
+            self.dirty.policies.extend(subjects.map(|part| part.policy.clone()));
         }
         if set.pods.len() == turning || ports_changed {
             self.dirty.identities.extend(set.identity());

@@ -5,8 +5,17 @@ use kube::api::ApiResource;
 use kube::core::GroupVersionKind;
 
 /// Kinds that something is done with, or that only programs write.
-pub(super) const WORKING: [&str; 6] =
-    ["CiliumEndpoint", "CiliumEndpointSlice", "CiliumIdentity", "CiliumNode", "CiliumNodeConfig", "CiliumPodIPPool"];
+pub(super) const WORKING: [&str; 9] = [
+    "CiliumCIDRGroup",
+    "CiliumClusterwideNetworkPolicy",
+    "CiliumEndpoint",
+    "CiliumEndpointSlice",
+    "CiliumIdentity",
+    "CiliumNetworkPolicy",
+    "CiliumNode",
+    "CiliumNodeConfig",
+    "CiliumPodIPPool",
+];
 
 /// A kind of this project, as those ask for it who know it by name only.
 #[derive(Clone, Debug)]

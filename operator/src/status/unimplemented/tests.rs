@@ -36,11 +36,9 @@ fn every_kind_works_or_its_owners_are_told() {
         "ciliumbgpclusterconfigs",
         "ciliumbgpnodeconfigs",
         "ciliumbgppeerconfigs",
-        "ciliumclusterwidenetworkpolicies",
         "ciliumgatewayclassconfigs",
         "ciliuml2announcementpolicies",
         "ciliumloadbalancerippools",
-        "ciliumnetworkpolicies",
     ];
     assert_eq!(with, expected, "kinds with conditions; RBAC of the chart names them, too");
 }
@@ -48,7 +46,7 @@ fn every_kind_works_or_its_owners_are_told() {
 #[test]
 fn an_object_is_told_of_once_and_again_after_an_hour() {
     let kinds = unimplemented();
-    let group = index(&kinds, "CiliumCIDRGroup");
+    let group = index(&kinds, "CiliumEgressGatewayPolicy");
     let (mut report, start) = (Report::new(&kinds), Instant::now());
     report.event(group, Event::Apply(object("1", Value::Null)));
     report.event(group, Event::Apply(object("1", Value::Null)));
@@ -84,18 +82,18 @@ fn an_object_that_was_made_anew_is_another_one_and_one_that_is_gone_is_none() {
 #[test]
 fn a_condition_is_written_until_it_is_there_in_this_releases_words() {
     let kinds = unimplemented();
-    let policy = index(&kinds, "CiliumNetworkPolicy");
+    let pool = index(&kinds, "CiliumLoadBalancerIPPool");
     let (mut report, now) = (Report::new(&kinds), Instant::now());
-    report.event(policy, Event::Apply(object("1", json!({"conditions": [{"type": "Valid", "status": "True"}]}))));
+    report.event(pool, Event::Apply(object("1", json!({"conditions": [{"type": "Valid", "status": "True"}]}))));
     let told = report.next(now).unwrap();
     assert!(told.condition && told.since.is_none());
     report.look(now);
     assert!(report.next(now).unwrap().condition, "it could not be written");
-    report.event(policy, Event::Apply(object("1", conditions("CiliumNetworkPolicy"))));
+    report.event(pool, Event::Apply(object("1", conditions("CiliumLoadBalancerIPPool"))));
     report.look(now);
     assert!(!report.waits());
 
-    report.event(policy, Event::Apply(object("2", conditions("an earlier release"))));
+    report.event(pool, Event::Apply(object("2", conditions("an earlier release"))));
     let told = report.next(now).unwrap();
     assert_eq!((told.condition, told.since.as_deref()), (true, Some("2026-11-21T00:00:00Z")));
 }

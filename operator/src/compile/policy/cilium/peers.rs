@@ -1,0 +1,253 @@
+//! Whom a rule names.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axoneme_crds::meta::LabelSelector;
+use axoneme_crds::v2::policy::CidrRule;
+use axoneme_proto::tables::AnyPeer;
+use ipnet::IpNet;
+
+use super::clause::Clause;
+use super::{CLOUD, DNS, Parser, SERVICES};
+use crate::compile::policy::parsed::{CidrGroups, HOST, Owners, ParsedPeer, REMOTE_NODE};
+use crate::engine::Reason;
+use crate::index::labels;
+use crate::object::{Operator, Requirement, Selector};
+
+/// Sources of labels that mean those of Kubernetes here.
+const SOURCES: [&str; 2] = [labels::SOURCE, "any:"];
+/// Source of the labels of entities.
+const RESERVED: &str = "reserved:";
+
+impl Parser<'_> {
+    /// All peers of a rule. One that names none is about everybody if it names ports, else about nobody.
+    pub(super) fn peers(&mut self, clause: &Clause<'_>) -> Vec<ParsedPeer> {
+        let side = clause.side();
+        let lists = [
+            ("Endpoints", clause.endpoints.map(<[_]>::len)),
+            ("Nodes", clause.nodes.map(<[_]>::len)),
+            ("Entities", clause.entities.map(<[_]>::len)),
+            ("CIDR", clause.cidr.map(<[_]>::len)),
+            ("CIDRSet", clause.cidr_set.map(<[_]>::len)),
+            ("Groups", clause.groups.map(<[_]>::len)),
+            ("Services", clause.services.map(<[_]>::len)),
+            ("FQDNs", clause.fqdns.map(<[_]>::len)),
+            ("Requires", clause.requires.map(<[_]>::len)),
+        ];
+        if lists.iter().all(|(_, length)| length.is_none()) {
+            let all = !clause.ports.is_empty() || !clause.icmps.is_empty();
+            return if all { vec![ParsedPeer::Everything] } else { Vec::new() };
+        }
+        let mut named = lists.iter().filter(|(_, length)| length.is_some_and(|length| length > 0));
+        if let (Some((first, _)), Some((second, _))) = (named.next(), named.next()) {
+            let message = format!("cannot stand beside {side}{first} in one rule");
+            self.invalid(clause, format_args!("{side}{second}"), message);
+            if !clause.denies {
+                return Vec::new();
+            }
+        }
+        let mut peers = Vec::new();
+        for (i, selector) in clause.endpoints.into_iter().flatten().enumerate() {
+            peers.extend(self.endpoints(clause, &format!("{side}Endpoints[{i}]"), selector));
+        }
+        for selector in clause.nodes.into_iter().flatten() {
+            let requirements = requirements(selector).into_iter().map(|r| match r.key.strip_prefix(labels::SOURCE) {
+                Some(key) => Requirement { key: key.into(), ..r },
+                None => r,
+            });
+            peers.push(ParsedPeer::Nodes(Selector { requirements: requirements.collect() }));
+        }
+        for (i, entity) in clause.entities.into_iter().flatten().enumerate() {
+            peers.extend(self.entity(clause, &format!("{side}Entities[{i}]"), entity));
+        }
+        for (i, cidr) in clause.cidr.into_iter().flatten().enumerate() {
+            peers.extend(self.block(clause, &format!("{side}CIDR[{i}]"), cidr, &[]));
+        }
+        for (i, rule) in clause.cidr_set.into_iter().flatten().enumerate() {
+            peers.extend(self.cidr_rule(clause, &format!("{side}CIDRSet[{i}]"), rule));
+        }
+        let has = |list: Option<usize>| list.is_some_and(|length| length > 0);
+        let later = [
+            (has(clause.groups.map(<[_]>::len)), "Groups", CLOUD, ParsedPeer::Scope(AnyPeer::World)),
+            (has(clause.services.map(<[_]>::len)), "Services", SERVICES, ParsedPeer::Everything),
+            (has(clause.fqdns.map(<[_]>::len)), "FQDNs", DNS, ParsedPeer::Scope(AnyPeer::World)),
+        ];
+        for (_, list, what, widest) in later.into_iter().filter(|(named, ..)| *named) {
+            self.later(clause, format_args!("{side}{list}"), what);
+            peers.extend(clause.denies.then_some(widest));
+        }
+        if has(clause.requires.map(<[_]>::len)) {
+            self.invalid(clause, format_args!("{side}Requires"), "is not supported any more");
+            peers.extend(clause.denies.then_some(ParsedPeer::Everything));
+        }
+        peers
+    }
+
+    fn endpoints(&mut self, clause: &Clause<'_>, field: &str, selector: &LabelSelector) -> Vec<ParsedPeer> {
+        let mut all = requirements(selector);
+        if let [one] = &*all
+            && let Some(entity) = one.key.strip_prefix(RESERVED)
+            && one.operator != Operator::DoesNotExist
+        {
+            let entity = entity.to_owned();
+            return self.entity(clause, field, &entity);
+        }
+        let mut understood = true;
+        for requirement in &all {
+            if matches!(requirement.operator, Operator::Unknown(_)) {
+                self.invalid(clause, field, format_args!("{:?} is no operator", requirement.operator));
+                understood = false;
+            }
+            self.check(&clause.path(field), requirement);
+        }
+        if !understood {
+            return if clause.denies { vec![ParsedPeer::Scope(AnyPeer::Pod)] } else { Vec::new() };
+        }
+        let names_namespace = all.iter().any(|r| is_namespace(r) || is_namespace_label(r));
+        all.extend(self.namespace.filter(|_| !names_namespace).map(in_namespace));
+        all.sort();
+        if all.is_empty() {
+            return vec![ParsedPeer::Scope(AnyPeer::Pod)];
+        }
+        vec![ParsedPeer::Selected(Arc::new(Selector { requirements: all.into() }))]
+    }
+
+    /// Tells of a label that a selector can never see.
+    pub(super) fn check(&mut self, field: &str, requirement: &Requirement) {
+        let key = &*requirement.key;
+        if key.strip_prefix(labels::SOURCE).is_some_and(labels::is_relevant) || key.starts_with(RESERVED) {
+            return;
+        }
+        let message = format!("label {key:?} is not part of identities, so the selector takes it as absent everywhere");
+        self.tell(Reason::LabelNotInIdentity, field, message);
+    }
+
+    fn entity(&mut self, clause: &Clause<'_>, field: &str, entity: &str) -> Vec<ParsedPeer> {
+        let world = |cidr: [u8; 16], v4: bool| {
+            let address = if v4 { IpAddr::from([0; 4]) } else { IpAddr::from(cidr) };
+            IpNet::new(address, 0).map(|cidr| ParsedPeer::Block { cidr, except: Vec::new(), of: Owners::World })
+        };
+        match entity {
+            "all" => vec![ParsedPeer::Everything],
+            "world" => vec![ParsedPeer::Scope(AnyPeer::World)],
+            "world-ipv4" => world([0; 16], true).into_iter().collect(),
+            "world-ipv6" => world([0; 16], false).into_iter().collect(),
+            "cluster" => vec![ParsedPeer::Scope(AnyPeer::Pod), ParsedPeer::Scope(AnyPeer::Node)],
+            "host" => vec![ParsedPeer::Node(HOST)],
+            "remote-node" => vec![ParsedPeer::Node(REMOTE_NODE)],
+            "kube-apiserver" => vec![ParsedPeer::ApiServer],
+            // Nothing here has one of these identities: every pod has its own, and there is no proxy and no health endpoint.
+            "init" | "ingress" | "unmanaged" | "health" | "none" => Vec::new(),
+            other => {
+                self.invalid(clause, field, format_args!("{other:?} is no entity"));
+                clause.denies.then_some(ParsedPeer::Everything).into_iter().collect()
+            }
+        }
+    }
+
+    fn cidr_rule(&mut self, clause: &Clause<'_>, field: &str, rule: &CidrRule) -> Option<ParsedPeer> {
+        if let Some(cidr) = &rule.cidr {
+            return self.block(clause, field, cidr, rule.except.as_deref().unwrap_or_default());
+        }
+        let groups = match (&rule.cidr_group_ref, &rule.cidr_group_selector) {
+            (Some(name), _) => CidrGroups::Named(name.as_str().into()),
+            (None, Some(selector)) => CidrGroups::Labelled(Selector { requirements: as_written(selector).into() }),
+            (None, None) => {
+                self.invalid(clause, field, "names no CIDR and no group");
+                return clause.denies.then_some(ParsedPeer::Scope(AnyPeer::World));
+            }
+        };
+        let except = self.excepted(clause, field, None, rule.except.as_deref().unwrap_or_default())?;
+        Some(ParsedPeer::Groups { groups, except, of: Owners::World })
+    }
+
+    /// Prefixes mean addresses outside the cluster: pods and nodes are known by what they are.
+    fn block(&mut self, clause: &Clause<'_>, field: &str, cidr: &str, except: &[String]) -> Option<ParsedPeer> {
+        let widest = || clause.denies.then_some(ParsedPeer::Scope(AnyPeer::World));
+        let Some(cidr) = prefix(cidr) else {
+            self.invalid(clause, field, format_args!("{cidr:?} is no CIDR"));
+            return widest();
+        };
+        let except = self.excepted(clause, field, Some(cidr), except)?;
+        Some(ParsedPeer::Block { cidr, except, of: Owners::World })
+    }
+
+    /// What is not meant of `within`, or of any prefix. None: nobody knows, so that nothing is meant.
+    fn excepted(
+        &mut self,
+        clause: &Clause<'_>,
+        field: &str,
+        within: Option<IpNet>,
+        except: &[String],
+    ) -> Option<Vec<IpNet>> {
+        let mut kept = Vec::new();
+        for (i, text) in except.iter().enumerate() {
+            match (prefix(text), within) {
+                (Some(net), Some(cidr)) if !cidr.contains(&net) => {
+                    let path = clause.path(format_args!("{field}.except[{i}]"));
+                    self.tell(Reason::InvalidField, path, format!("{net} is not inside {cidr}: excepts nothing"));
+                }
+                (Some(net), _) => kept.push(net),
+                // Nobody can know what should not be meant. Of a deny that is less than the rest.
+                (None, _) => {
+                    self.invalid(clause, format_args!("{field}.except[{i}]"), format_args!("{text:?} is no CIDR"));
+                    if !clause.denies {
+                        return None;
+                    }
+                }
+            }
+        }
+        kept.sort();
+        kept.dedup();
+        Some(kept)
+    }
+}
+
+/// A prefix, or an address as the prefix of itself alone.
+fn prefix(text: &str) -> Option<IpNet> {
+    text.parse::<IpNet>().map(|net| net.trunc()).ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.into()))
+}
+
+/// What a selector asks for, of security labels: a key without a source means any.
+pub(super) fn requirements(selector: &LabelSelector) -> Vec<Requirement> {
+    let own = |requirement: Requirement| Requirement { key: with_source(&requirement.key), ..requirement };
+    as_written(selector).into_iter().map(own).collect()
+}
+
+fn as_written(selector: &LabelSelector) -> Vec<Requirement> {
+    let labels = selector.match_labels.iter().flatten().map(|(key, value)| Requirement {
+        key: key.as_str().into(),
+        operator: Operator::In,
+        values: [value.as_str().into()].into(),
+    });
+    let expressions = selector.match_expressions.iter().flatten().map(|expression| Requirement {
+        key: expression.key.as_str().into(),
+        operator: Operator::from_kubernetes(&expression.operator),
+        values: expression.values.iter().flatten().map(|value| value.as_str().into()).collect(),
+    });
+    labels.chain(expressions).collect()
+}
+
+fn with_source(key: &str) -> Box<str> {
+    let own = SOURCES.iter().find_map(|source| key.strip_prefix(source));
+    match own.or((!key.contains(':')).then_some(key)) {
+        Some(key) => format!("{}{key}", labels::SOURCE).into(),
+        None => key.into(),
+    }
+}
+
+/// That a pod is of this namespace.
+pub(super) fn in_namespace(namespace: &str) -> Requirement {
+    let key = format!("{}{}", labels::SOURCE, labels::NAMESPACE).into();
+    Requirement { key, operator: Operator::In, values: [namespace.into()].into() }
+}
+
+/// Whether it is about a pod's namespace.
+pub(super) fn is_namespace(requirement: &Requirement) -> bool {
+    requirement.key.strip_prefix(labels::SOURCE) == Some(labels::NAMESPACE)
+}
+
+fn is_namespace_label(requirement: &Requirement) -> bool {
+    requirement.key.strip_prefix(labels::SOURCE).is_some_and(|key| key.starts_with(labels::NAMESPACE_LABELS))
+}

@@ -1,0 +1,171 @@
+//! Policies of all kinds in one form: whom they are about, and what their rules say.
+
+use std::sync::Arc;
+
+use axoneme_proto::tables::{Action, AnyPeer, Tier};
+use ipnet::IpNet;
+
+use super::ports::PortSet;
+use crate::object::{Direction, Selector};
+
+/// Rules with one subject, in the terms of identities. Selectors stand for security labels, with sources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParsedPolicy {
+    /// The identities that it is about.
+    pub subject: Arc<Selector>,
+    /// What it says of packets to them.
+    pub ingress: ParsedDirection,
+    /// What it says of packets from them.
+    pub egress: ParsedDirection,
+}
+
+/// What a policy says of one direction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParsedDirection {
+    /// What no rule of any policy allows is dropped.
+    pub isolates: bool,
+    /// Rules, in no order: their verdicts say which counts.
+    pub rules: Vec<ParsedRule>,
+}
+
+/// A rule: of these peers on these ports, this is to become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParsedRule {
+    /// What is to become of it.
+    pub verdict: Verdict,
+    /// Any of them.
+    pub peers: Vec<ParsedPeer>,
+    /// Any of them.
+    pub ports: PortSet,
+}
+
+/// What a rule decides, and before which others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Earlier tiers go first.
+    pub tier: Tier,
+    /// Within a tier the lowest goes first; at the same order a deny before an allow.
+    pub order: u32,
+    /// What it decides.
+    pub action: Action,
+}
+
+impl Verdict {
+    /// What all rules say whose kinds know no order.
+    pub const ALLOW: Self = Self { tier: Tier::Normal, order: 0, action: Action::Allow };
+    /// As [`Verdict::ALLOW`], and it goes before that.
+    pub const DENY: Self = Self { action: Action::Deny, ..Self::ALLOW };
+}
+
+/// A peer of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParsedPeer {
+    /// Pods, nodes and the world.
+    Everything,
+    /// All of one scope.
+    Scope(AnyPeer),
+    /// Pods of identities with these labels.
+    Selected(Arc<Selector>),
+    /// Of the scope of nodes only those with this number: see [`HOST`] and [`REMOTE_NODE`].
+    Node(u32),
+    /// Addresses of nodes with these labels.
+    Nodes(Selector),
+    /// Addresses of the API server.
+    ApiServer,
+    /// Addresses of CiliumCIDRGroups.
+    Groups {
+        /// In these,
+        groups: CidrGroups,
+        /// but in none of these.
+        except: Vec<IpNet>,
+        /// Who has them.
+        of: Owners,
+    },
+    /// Addresses.
+    Block {
+        /// In here,
+        cidr: IpNet,
+        /// but in none of these.
+        except: Vec<IpNet>,
+        /// Who has them.
+        of: Owners,
+    },
+}
+
+/// CiliumCIDRGroups that a policy means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CidrGroups {
+    /// The one of this name.
+    Named(Arc<str>),
+    /// Those with these labels.
+    Labelled(Selector),
+}
+
+/// Number of the local host.
+pub const HOST: u32 = 1;
+/// Number of all other nodes.
+pub const REMOTE_NODE: u32 = 6;
+
+/// Whose addresses a block means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owners {
+    /// Anybody's.
+    All,
+    /// Those of nodes.
+    Nodes,
+    /// Those outside the cluster.
+    World,
+}
+
+impl ParsedPolicy {
+    /// What it says of a direction.
+    #[must_use]
+    pub const fn direction(&self, direction: Direction) -> &ParsedDirection {
+        match direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
+        }
+    }
+
+    /// Selectors of peers, of both directions; one may occur more than once.
+    pub fn peer_selectors(&self) -> impl Iterator<Item = &Arc<Selector>> {
+        self.peers().filter_map(|peer| match peer {
+            ParsedPeer::Selected(selector) => Some(selector),
+            _ => None,
+        })
+    }
+
+    /// Whether a port by name depends on the peers' pods.
+    #[must_use]
+    pub fn names_ports_of_peers(&self) -> bool {
+        self.egress.rules.iter().any(|rule| !rule.ports.named.is_empty())
+    }
+
+    /// Whether a port by name depends on the subject's pods.
+    #[must_use]
+    pub fn names_ports_of_subjects(&self) -> bool {
+        self.ingress.rules.iter().any(|rule| !rule.ports.named.is_empty())
+    }
+
+    /// Whether it depends on the addresses of the API server.
+    #[must_use]
+    pub fn names_api_server(&self) -> bool {
+        self.peers().any(|peer| *peer == ParsedPeer::ApiServer)
+    }
+
+    /// Whether it depends on nodes.
+    #[must_use]
+    pub fn names_nodes(&self) -> bool {
+        self.peers().any(|peer| matches!(peer, ParsedPeer::Nodes(_)))
+    }
+
+    /// Whether it depends on CiliumCIDRGroups.
+    #[must_use]
+    pub fn names_cidr_groups(&self) -> bool {
+        self.peers().any(|peer| matches!(peer, ParsedPeer::Groups { .. }))
+    }
+
+    fn peers(&self) -> impl Iterator<Item = &ParsedPeer> {
+        self.ingress.rules.iter().chain(&self.egress.rules).flat_map(|rule| &rule.peers)
+    }
+}
