@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{CLUSTER_IDENTITIES, Index, PolicyPart};
+use crate::compile::policy::Dependency;
 use crate::object::{CiliumIdentity, ContainerPort, Labels, Name};
 
 /// A label set that some pod has, or that has a number.
@@ -291,7 +292,7 @@ impl Index {
             self.dirty.identities.extend(before.iter().chain(&after));
             self.set_changed_as_peer(set);
             if self.sets.get(set).is_some_and(|set| !set.ports.is_empty()) {
-                self.mark_policies_naming_ports();
+                self.mark_depending(Dependency::PortsOfPeers);
             }
             let pods: Vec<Name> = self.sets.get(set).map(|set| set.pods.iter().cloned().collect()).unwrap_or_default();
             for pod in pods {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Index;
+use crate::compile::policy::Dependency;
 use crate::object::CiliumNode;
 
 /// An entry of some node's ledger.
@@ -122,7 +123,7 @@ impl Index {
             self.mark_claimants(entry.address);
         }
         if readdressed {
-            self.mark_policies_naming_nodes();
+            self.mark_depending(Dependency::Nodes);
         }
     }
 }

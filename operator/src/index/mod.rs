@@ -26,7 +26,7 @@ pub use pods::PodEntry;
 pub use policies::{PolicyEntry, PolicyPart, Said};
 pub use pools::{NoPool, PoolSpec, PoolSpecs};
 
-use crate::compile::policy;
+use crate::compile::policy::{self, Dependency};
 use crate::config::IpamMode;
 use crate::engine::{Families, Observed, PreAllocation};
 use crate::identity::Reserved;
@@ -252,7 +252,7 @@ impl Index {
         } else if old == node {
             return;
         }
-        self.mark_policies_naming_nodes();
+        self.mark_depending(Dependency::Nodes);
         self.dirty.nodes.insert(Arc::clone(name));
         self.dirty.node_settings.insert(Arc::clone(name));
         self.dirty.ledgers.insert(Arc::clone(name));

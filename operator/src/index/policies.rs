@@ -10,7 +10,7 @@ use super::identities::LabelSets;
 use super::selectors::{Role, Selectors};
 use super::{CLUSTER_IDENTITIES, Dirty, Index, PodEntry, Unnumbered};
 use crate::compile::cluster::OVERLAY;
-use crate::compile::policy::{CidrGroups, NamedPort, ParsedPolicy, PeerView, Subject, SubjectPolicy};
+use crate::compile::policy::{CidrGroups, Dependency, NamedPort, ParsedPolicy, PeerView, Subject, SubjectPolicy};
 use crate::engine::Diagnostic;
 use crate::object::{CidrGroup, CiliumIdentity, Kind, Name, ObjectKey, Selector, Validity};
 
@@ -47,10 +47,7 @@ pub struct PolicyPart {
 #[derive(Debug, Default)]
 pub struct Policies {
     policies: BTreeMap<ObjectKey, PolicyEntry>,
-    naming_ports_of_peers: BTreeSet<PolicyPart>,
-    naming_api_server: BTreeSet<PolicyPart>,
-    naming_cidr_groups: BTreeSet<PolicyPart>,
-    naming_nodes: BTreeSet<PolicyPart>,
+    depending: BTreeMap<Dependency, BTreeSet<PolicyPart>>,
     cidr_groups: BTreeMap<Arc<str>, Arc<CidrGroup>>,
 }
 
@@ -104,10 +101,9 @@ impl Index {
                 for selector in parsed.peer_selectors() {
                     self.selectors.remove(selector, &part, Role::Peer);
                 }
-                self.policies.naming_ports_of_peers.remove(&part);
-                self.policies.naming_api_server.remove(&part);
-                self.policies.naming_cidr_groups.remove(&part);
-                self.policies.naming_nodes.remove(&part);
+                for depending in self.policies.depending.values_mut() {
+                    depending.remove(&part);
+                }
             }
         }
         if let Some(new) = new {
@@ -117,17 +113,8 @@ impl Index {
                     self.selectors.add(selector, &part, Role::Peer, &self.sets);
                 }
                 self.mark_selected(&parsed.subject);
-                if parsed.names_ports_of_peers() {
-                    self.policies.naming_ports_of_peers.insert(part.clone());
-                }
-                if parsed.names_api_server() {
-                    self.policies.naming_api_server.insert(part.clone());
-                }
-                if parsed.names_cidr_groups() {
-                    self.policies.naming_cidr_groups.insert(part.clone());
-                }
-                if parsed.names_nodes() {
-                    self.policies.naming_nodes.insert(part);
+                for on in parsed.depends_on() {
+                    self.policies.depending.entry(on).or_default().insert(part.clone());
                 }
             }
             self.policies.policies.insert(key.clone(), new);
@@ -143,23 +130,9 @@ impl Index {
         Self::mark_matching(&self.selectors, &self.sets, &mut self.dirty, subject);
     }
 
-    /// Some identity has other named ports.
-    pub(super) fn mark_policies_naming_ports(&mut self) {
-        for part in &self.policies.naming_ports_of_peers {
-            Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, part);
-        }
-    }
-
-    /// The API server has other addresses.
-    pub(super) fn mark_policies_naming_api_server(&mut self) {
-        for part in &self.policies.naming_api_server {
-            Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, part);
-        }
-    }
-
-    /// A node has other labels or addresses.
-    pub(super) fn mark_policies_naming_nodes(&mut self) {
-        for part in &self.policies.naming_nodes {
+    /// Something is different on which policies depend: their subjects compile again.
+    pub(super) fn mark_depending(&mut self, on: Dependency) {
+        for part in self.policies.depending.get(&on).into_iter().flatten() {
             Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, part);
         }
     }
@@ -171,9 +144,7 @@ impl Index {
             None => self.policies.cidr_groups.remove(name),
         };
         if old != group {
-            for part in &self.policies.naming_cidr_groups {
-                Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, part);
-            }
+            self.mark_depending(Dependency::CidrGroups);
         }
     }
 

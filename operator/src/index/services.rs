@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Dirty, Index};
+use crate::compile::policy::Dependency;
 use crate::object::{EndpointSlice, Name, Service};
 
 /// Namespace and name of the Service whose endpoints are the API server's.
@@ -70,7 +71,7 @@ impl Index {
         let before = self.api_server_addresses();
         self.services.set_slice(name, slice, &mut self.dirty);
         if before != self.api_server_addresses() {
-            self.mark_policies_naming_api_server();
+            self.mark_depending(Dependency::ApiServer);
         }
     }
 

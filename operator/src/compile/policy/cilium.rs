@@ -105,7 +105,12 @@ impl Parser<'_> {
             all.into_iter().filter(|r| self.namespace.is_none() || !peers::is_namespace(r)).collect();
         let mut understood = true;
         for requirement in &kept {
-            understood &= !matches!(requirement.operator, Operator::Unknown(_));
+            if let Operator::Unknown(text) = &requirement.operator {
+                let message =
+                    format!("{text:?} is no operator: the rule is about whom it could mean and allows nothing");
+                self.tell(Reason::InvalidField, field, message);
+                understood = false;
+            }
             self.check(field, requirement);
         }
         kept.retain(|r| !matches!(r.operator, Operator::Unknown(_)));

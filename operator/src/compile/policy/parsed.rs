@@ -1,5 +1,6 @@
 //! Policies of all kinds in one form: whom they are about, and what their rules say.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axoneme_proto::tables::{Action, AnyPeer, Tier};
@@ -106,6 +107,19 @@ pub const HOST: u32 = 1;
 /// Number of all other nodes.
 pub const REMOTE_NODE: u32 = 6;
 
+/// What beside identities and their labels policies depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dependency {
+    /// Named ports of the peers' pods.
+    PortsOfPeers,
+    /// Labels and addresses of nodes.
+    Nodes,
+    /// Addresses of the API server.
+    ApiServer,
+    /// CiliumCIDRGroups.
+    CidrGroups,
+}
+
 /// Whose addresses a block means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owners {
@@ -135,34 +149,23 @@ impl ParsedPolicy {
         })
     }
 
-    /// Whether a port by name depends on the peers' pods.
-    #[must_use]
-    pub fn names_ports_of_peers(&self) -> bool {
-        self.egress.rules.iter().any(|rule| !rule.ports.named.is_empty())
-    }
-
     /// Whether a port by name depends on the subject's pods.
     #[must_use]
     pub fn names_ports_of_subjects(&self) -> bool {
         self.ingress.rules.iter().any(|rule| !rule.ports.named.is_empty())
     }
 
-    /// Whether it depends on the addresses of the API server.
+    /// On what its rows depend beside identities and their labels.
     #[must_use]
-    pub fn names_api_server(&self) -> bool {
-        self.peers().any(|peer| *peer == ParsedPeer::ApiServer)
-    }
-
-    /// Whether it depends on nodes.
-    #[must_use]
-    pub fn names_nodes(&self) -> bool {
-        self.peers().any(|peer| matches!(peer, ParsedPeer::Nodes(_)))
-    }
-
-    /// Whether it depends on CiliumCIDRGroups.
-    #[must_use]
-    pub fn names_cidr_groups(&self) -> bool {
-        self.peers().any(|peer| matches!(peer, ParsedPeer::Groups { .. }))
+    pub fn depends_on(&self) -> BTreeSet<Dependency> {
+        let named = self.egress.rules.iter().any(|rule| !rule.ports.named.is_empty());
+        let by_peer = self.peers().filter_map(|peer| match peer {
+            ParsedPeer::Nodes(_) => Some(Dependency::Nodes),
+            ParsedPeer::ApiServer => Some(Dependency::ApiServer),
+            ParsedPeer::Groups { .. } => Some(Dependency::CidrGroups),
+            _ => None,
+        });
+        by_peer.chain(named.then_some(Dependency::PortsOfPeers)).collect()
     }
 
     fn peers(&self) -> impl Iterator<Item = &ParsedPeer> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::identities::{LabelSets, SetId};
 use super::super::{Index, labels};
 use super::{Pods, remove};
+use crate::compile::policy::Dependency;
 use crate::object::{Labels, Name, Pod};
 
 fn next_labels(pods: &Pods, sets: &LabelSets, name: &Name) -> Option<Arc<Labels>> {
@@ -132,7 +133,7 @@ impl Index {
             self.dirty.usage.extend(set.identity());
         }
         if ports_changed {
-            self.mark_policies_naming_ports();
+            self.mark_depending(Dependency::PortsOfPeers);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axoneme_crds::meta::LabelSelector;
 use axoneme_crds::v2::policy::CidrRule;
 use axoneme_proto::tables::AnyPeer;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::clause::Clause;
 use super::{CLOUD, DNS, Parser, SERVICES};
@@ -95,8 +95,8 @@ impl Parser<'_> {
         }
         let mut understood = true;
         for requirement in &all {
-            if matches!(requirement.operator, Operator::Unknown(_)) {
-                self.invalid(clause, field, format_args!("{:?} is no operator", requirement.operator));
+            if let Operator::Unknown(text) = &requirement.operator {
+                self.invalid(clause, field, format_args!("{text:?} is no operator"));
                 understood = false;
             }
             self.check(&clause.path(field), requirement);
@@ -124,15 +124,13 @@ impl Parser<'_> {
     }
 
     fn entity(&mut self, clause: &Clause<'_>, field: &str, entity: &str) -> Vec<ParsedPeer> {
-        let world = |cidr: [u8; 16], v4: bool| {
-            let address = if v4 { IpAddr::from([0; 4]) } else { IpAddr::from(cidr) };
-            IpNet::new(address, 0).map(|cidr| ParsedPeer::Block { cidr, except: Vec::new(), of: Owners::World })
-        };
+        let world =
+            |everything: IpNet| vec![ParsedPeer::Block { cidr: everything, except: Vec::new(), of: Owners::World }];
         match entity {
             "all" => vec![ParsedPeer::Everything],
             "world" => vec![ParsedPeer::Scope(AnyPeer::World)],
-            "world-ipv4" => world([0; 16], true).into_iter().collect(),
-            "world-ipv6" => world([0; 16], false).into_iter().collect(),
+            "world-ipv4" => world(Ipv4Net::default().into()),
+            "world-ipv6" => world(Ipv6Net::default().into()),
             "cluster" => vec![ParsedPeer::Scope(AnyPeer::Pod), ParsedPeer::Scope(AnyPeer::Node)],
             "host" => vec![ParsedPeer::Node(HOST)],
             "remote-node" => vec![ParsedPeer::Node(REMOTE_NODE)],
