@@ -111,9 +111,7 @@ impl Index {
         if self.ledgers.get(name) == ledger.as_ref() {
             return;
         }
-        let addresses =
-            |ledger: Option<&Arc<CiliumNode>>| ledger.map(|ledger| ledger.addresses.clone()).unwrap_or_default();
-        let readdressed = addresses(self.ledgers.get(name)) != addresses(ledger.as_ref());
+        let readdressed = self.ledgers.get(name).map(|old| &old.addresses) != ledger.as_ref().map(|new| &new.addresses);
         self.dirty.nodes.insert(Arc::clone(name));
         self.dirty.ledgers.insert(Arc::clone(name));
         let pools = self.ledgers.get(name).into_iter().chain(&ledger).flat_map(|ledger| &ledger.pools);
