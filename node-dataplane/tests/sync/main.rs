@@ -13,6 +13,7 @@ mod operator;
 use std::fs;
 use std::time::Duration;
 
+use axoneme_node::desired::FEATURES;
 use axoneme_node::desired::pods::{Pods, Told};
 use axoneme_node::observe::outbox::Reports;
 use axoneme_proto::nodesync::observation::Event;
@@ -33,7 +34,7 @@ async fn a_node_joins_once_and_resumes_by_its_cursor() {
     node.start();
     let mut first = session(&mut operator).await;
     assert_eq!(operator.joins.recv().await.unwrap().token, "secret");
-    assert_eq!((first.hello.node.as_str(), first.hello.cursor.as_ref(), first.hello.features), ("n1", None, 1));
+    assert_eq!((first.hello.node.as_str(), first.hello.cursor.as_ref(), first.hello.features), ("n1", None, FEATURES));
     first.welcome(1, false).await;
     first.delta(snapshot(0, 7, vec![peer("a", 5)])).await;
     let mut ack = first.ack().await;
