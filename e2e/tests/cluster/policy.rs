@@ -110,13 +110,14 @@ fn a_deny_wins_over_what_is_allowed_and_the_policys_condition_says_that_it_holds
     let pods = lab.servers(&workload, &[("server", 0), ("friend", 1), ("stranger", 1)]);
     let [server, friend, stranger] = pods.as_slice() else { panic!("three pods") };
     let path = workload.path(CILIUM, "ciliumnetworkpolicies");
-    let policy = |rule: Value| json!({"metadata": {"name": "p"}, "spec": rule});
     let rule = json!({
         "endpointSelector": {"matchLabels": {"app": "server"}},
         "ingress": [{"fromEndpoints": [{}], "toPorts": [{"ports": [{"port": HTTP.to_string(), "protocol": "TCP"}]}]}],
         "ingressDeny": [{"fromEndpoints": [{"matchLabels": {"k8s:app": "stranger"}}]}],
     });
-    lab.api.create(&path, &policy(rule)).unwrap();
+    let kind = "CiliumNetworkPolicy";
+    let policy = json!({"apiVersion": CILIUM, "kind": kind, "metadata": {"name": "p"}, "spec": rule});
+    lab.api.create(&path, &policy).unwrap();
     eventually("the stranger is kept out", || !stranger.ask(server.http()).reached());
     steadily("the friend is let in", || friend.ask(server.http()).reached());
     let valid = || {
@@ -156,7 +157,9 @@ fn a_clusterwide_policy_lets_pods_of_all_namespaces_send_echoes_and_nothing_else
         "ingress": [{"fromEntities": ["cluster"], "icmps": [{"fields": [family("IPv4"), family("IPv6")]}]}],
     });
     let policy = Clusterwide(&lab, "policy-echoes");
-    lab.api.create(&path, &json!({"metadata": {"name": policy.1}, "spec": rule})).unwrap();
+    let kind = "CiliumClusterwideNetworkPolicy";
+    let object = json!({"apiVersion": CILIUM, "kind": kind, "metadata": {"name": policy.1}, "spec": rule});
+    lab.api.create(&path, &object).unwrap();
     eventually("connections are refused", || !client.ask(server.http()).reached());
     for target in &server.ips {
         steadily("echoes come back", || ping(client, *target));
