@@ -20,7 +20,7 @@ use crate::identity::IdentityMetrics;
 use crate::ipam::IpamMetrics;
 use crate::memory;
 use crate::publish::server::SessionMetrics;
-use crate::status::{self, Feeds, KubernetesEndpoints, KubernetesPolicies, NoticeMetrics, Notices, StatusMetrics};
+use crate::status::{self, Feeds, KubernetesWriter, NoticeMetrics, Notices, StatusMetrics};
 use crate::telemetry::{self, Health, Phase};
 use crate::watch as watches;
 
@@ -93,7 +93,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let reports = outputs.reports;
     let feeds = Feeds { reports, problems: problems_out, demands: outputs.demands.clone(), lead: leading };
     let status = tokio::spawn(status::report(
-        (KubernetesEndpoints::new(client.clone()), KubernetesPolicies::new(client.clone())),
+        KubernetesWriter::new(client.clone()),
         config.operator.endpoint_gc_interval,
         feeds,
         notices.clone(),

@@ -14,5 +14,4 @@ mod tests;
 pub use board::{Board, Feeds, report};
 pub use notice::{Notice, NoticeMetrics, Notices, Reference, Regarding, publish_notices};
 pub use unimplemented::report_unimplemented;
-pub use validity::KubernetesPolicies;
-pub use writer::{KubernetesEndpoints, StatusMetrics};
+pub use writer::{KubernetesWriter, StatusMetrics};

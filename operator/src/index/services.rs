@@ -68,6 +68,9 @@ impl Services {
 impl Index {
     /// A slice has this content, or is gone.
     pub(super) fn set_slice(&mut self, name: &Name, slice: Option<Arc<EndpointSlice>>) {
+        if *name.namespace != *API_SERVER.0 {
+            return self.services.set_slice(name, slice, &mut self.dirty);
+        }
         let before = self.api_server_addresses();
         self.services.set_slice(name, slice, &mut self.dirty);
         if before != self.api_server_addresses() {

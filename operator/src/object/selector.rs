@@ -1,5 +1,7 @@
 //! Label selectors: the one implementation for everything that selects.
 
+use axoneme_crds::meta::LabelSelector;
+
 use super::Labels;
 
 /// A Kubernetes label selector. Empty, it matches everything; "no selector" is `Option::None` where the API tells them apart.
@@ -78,6 +80,17 @@ impl Selector {
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
         self.matches_by(|key| labels.get(key))
+    }
+}
+
+impl From<LabelSelector> for Selector {
+    fn from(written: LabelSelector) -> Self {
+        let expressions = written.match_expressions.unwrap_or_default().into_iter().map(|expression| Requirement {
+            key: expression.key.into(),
+            operator: Operator::from_kubernetes(&expression.operator),
+            values: expression.values.unwrap_or_default().into_iter().map(Into::into).collect(),
+        });
+        Self::new(written.match_labels.unwrap_or_default(), expressions)
     }
 }
 

@@ -14,8 +14,8 @@ use tracing::{debug, warn};
 use super::endpoint::{object, says};
 use super::notice::Notices;
 use super::problems::Problems;
-use super::validity::{KubernetesPolicies, Policies, Validities};
-use super::writer::{Endpoints, KubernetesEndpoints, StatusMetrics};
+use super::validity::{Policies, Validities};
+use super::writer::{Endpoints, KubernetesWriter, StatusMetrics};
 use crate::engine::{Demands, EndpointReport, EndpointState, Report};
 use crate::leader::Tenure;
 use crate::object::{Name, ObjectKey, Validity};
@@ -74,17 +74,17 @@ type Said = (ObjectKey, Arc<Validity>, Result<(), kube::Error>);
 /// Folds reports until the engine ends, and writes while `lead` has a tenure that holds. All CiliumEndpoints are compared with
 /// the reports each `compare` (0: only when it begins to lead): users delete and edit them, and pods come and go while nobody leads.
 pub async fn report(
-    (endpoints, policies): (KubernetesEndpoints, KubernetesPolicies),
+    writer: KubernetesWriter,
     compare: Duration,
     feeds: Feeds,
     notices: Notices,
     metrics: StatusMetrics,
 ) {
-    run((endpoints, policies), compare, feeds, notices, metrics).await;
+    run(writer, compare, feeds, notices, metrics).await;
 }
 
-pub(super) async fn run<E: Endpoints, P: Policies>(
-    (endpoints, policies): (E, P),
+pub(super) async fn run<W: Endpoints + Policies>(
+    writer: W,
     interval: Duration,
     feeds: Feeds,
     notices: Notices,
@@ -96,8 +96,6 @@ pub(super) async fn run<E: Endpoints, P: Policies>(
     let mut conditions: JoinSet<Said> = JoinSet::new();
     let mut pace = tokio::time::interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut pace_conditions = tokio::time::interval(PACE);
-    pace_conditions.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut say = tokio::time::interval(SAY);
     say.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut compare_at = Some(Instant::now());
@@ -107,7 +105,7 @@ pub(super) async fn run<E: Endpoints, P: Policies>(
         let ready = leads && board.complete;
         board.look_again(Instant::now());
         if ready && compare_at.is_some_and(|at| Instant::now() >= at) {
-            let pause = match board.compare(&endpoints).await {
+            let pause = match board.compare(&writer).await {
                 Ok(()) => interval,
                 Err(error) => {
                     warn!(%error, "CiliumEndpoints cannot be listed");
@@ -138,11 +136,13 @@ pub(super) async fn run<E: Endpoints, P: Policies>(
             changed = lead.changed() => if changed.is_err() { return },
             Some(Ok((name, report, result))) = writes.join_next() => board.finish(name, report, result, &metrics),
             Some(Ok((policy, said, result))) = conditions.join_next() => board.said(&policy, &said, result),
-            _ = pace.tick(), if ready && !board.queue.is_empty() && writes.len() < CONCURRENT => {
-                board.write(&endpoints, &mut writes);
-            }
-            _ = pace_conditions.tick(), if ready && board.validities.waits() && conditions.len() < CONCURRENT => {
-                board.say(&policies, &mut conditions);
+            _ = pace.tick(), if ready && (!board.queue.is_empty() || board.validities.waits()) => {
+                if writes.len() < CONCURRENT {
+                    board.write(&writer, &mut writes);
+                }
+                if conditions.len() < CONCURRENT {
+                    board.say(&writer, &mut conditions);
+                }
             }
             _ = say.tick(), if leads => for notice in board.problems.due(Instant::now()) {
                 notices.say(notice.clone());

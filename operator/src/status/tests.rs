@@ -120,7 +120,7 @@ async fn a_leader_writes_what_differs_once_and_deletes_the_rest() {
     let metrics = StatusMetrics::default();
     let (_demands, demands) = watch::channel(Default::default());
     let feeds = Feeds { reports: receiver, problems, demands, lead: leading };
-    let task = tokio::spawn(board::run((fake.clone(), fake.clone()), COMPARE, feeds, notices, metrics.clone()));
+    let task = tokio::spawn(board::run(fake.clone(), COMPARE, feeds, notices, metrics.clone()));
     for (pod, identity) in [("same", 300), ("old", 299), ("old", 300), ("new", 300)] {
         reports.send(Report::Endpoint(name(pod), Some(endpoint(identity)))).unwrap();
     }
@@ -153,7 +153,7 @@ async fn a_pod_that_starts_quickly_is_written_once() {
     let (notices, _said) = Notices::channel();
     let (_demands, demands) = watch::channel(Default::default());
     let feeds = Feeds { reports: receiver, problems, demands, lead: leading };
-    tokio::spawn(board::run((fake.clone(), fake.clone()), COMPARE, feeds, notices, StatusMetrics::default()));
+    tokio::spawn(board::run(fake.clone(), COMPARE, feeds, notices, StatusMetrics::default()));
     reports.send(Report::Complete).unwrap();
     // What is there already is compared once, and all of it written.
     tokio::time::sleep(Duration::from_millis(10)).await;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::Client;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::notice::api_of;
+use super::writer::KubernetesWriter;
 use crate::object::{ObjectKey, VALID, Validity};
 
 /// After a write that failed.
@@ -64,28 +64,10 @@ impl Validities {
     }
 }
 
-/// The real one.
-#[derive(Clone)]
-pub struct KubernetesPolicies(Client);
-
-impl std::fmt::Debug for KubernetesPolicies {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KubernetesPolicies").finish_non_exhaustive()
-    }
-}
-
-impl KubernetesPolicies {
-    /// Writes through `client`.
-    #[must_use]
-    pub fn new(client: Client) -> Self {
-        Self(client)
-    }
-}
-
-impl Policies for KubernetesPolicies {
+impl Policies for KubernetesWriter {
     /// Guarded by the object's version, so that conditions of others stay as they are.
     async fn write(&self, policy: &ObjectKey, wanted: &Validity) -> Result<(), kube::Error> {
-        let api = api_of(&self.0, policy);
+        let api = api_of(self.client(), policy);
         let Some(mut object) = api.get_opt(&policy.name.name).await? else { return Ok(()) };
         say(&mut object.data, wanted);
         match api.replace_status(&policy.name.name, &PostParams::default(), &object).await {

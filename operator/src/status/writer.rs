@@ -54,19 +54,23 @@ pub(super) trait Endpoints: Clone + Send + Sync + 'static {
 
 /// The real one.
 #[derive(Clone)]
-pub struct KubernetesEndpoints(Client);
+pub struct KubernetesWriter(Client);
 
-impl std::fmt::Debug for KubernetesEndpoints {
+impl std::fmt::Debug for KubernetesWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KubernetesEndpoints").finish_non_exhaustive()
+        f.debug_struct("KubernetesWriter").finish_non_exhaustive()
     }
 }
 
-impl KubernetesEndpoints {
+impl KubernetesWriter {
     /// Writes through `client`.
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self(client)
+    }
+
+    pub(super) const fn client(&self) -> &Client {
+        &self.0
     }
 
     fn api(&self, name: &Name) -> Api<CiliumEndpoint> {
@@ -74,7 +78,7 @@ impl KubernetesEndpoints {
     }
 }
 
-impl Endpoints for KubernetesEndpoints {
+impl Endpoints for KubernetesWriter {
     async fn list(&self, continued: Option<String>) -> Result<(Vec<CiliumEndpoint>, Option<String>), kube::Error> {
         let params = ListParams { limit: Some(500), continue_token: continued, ..ListParams::default() };
         let list = Api::<CiliumEndpoint>::all(self.0.clone()).list(&params).await?;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use axoneme_crds::meta::LabelSelector;
 use kube::Resource;
 use kube::api::ObjectMeta;
 use kube::core::ClusterResourceScope;
@@ -11,7 +12,6 @@ use serde::Deserialize;
 use super::Watched;
 use super::context::{Context, text};
 use super::metadata::slim;
-use super::network_policy::{RawSelector, selector};
 use crate::object::{
     ClusterNetworkPolicy, IpBlock, Kind, Object, Peer, PolicyPort, PortRef, Protocol, Selector, TieredPeer, TieredRule,
 };
@@ -37,15 +37,15 @@ struct Spec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Subject {
-    namespaces: Option<RawSelector>,
+    namespaces: Option<LabelSelector>,
     pods: Option<Pods>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Pods {
-    namespace_selector: RawSelector,
-    pod_selector: RawSelector,
+    namespace_selector: LabelSelector,
+    pod_selector: LabelSelector,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -60,9 +60,9 @@ struct Rule {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct RulePeer {
-    namespaces: Option<RawSelector>,
+    namespaces: Option<LabelSelector>,
     pods: Option<Pods>,
-    nodes: Option<RawSelector>,
+    nodes: Option<LabelSelector>,
     networks: Option<Vec<String>>,
     domain_names: Option<Vec<String>>,
 }
@@ -157,10 +157,10 @@ impl Watched for Policy {
     }
 }
 
-fn selected(namespaces: Option<RawSelector>, pods: Option<Pods>) -> Option<Peer> {
+fn selected(namespaces: Option<LabelSelector>, pods: Option<Pods>) -> Option<Peer> {
     let pods = pods.map(|pods| (pods.namespace_selector, Some(pods.pod_selector)));
     let (namespaces, pods) = namespaces.map(|namespaces| (namespaces, None)).or(pods)?;
-    Some(Peer { namespace_selector: Some(selector(namespaces)), pod_selector: pods.map(selector), ip_block: None })
+    Some(Peer { namespace_selector: Some(namespaces.into()), pod_selector: pods.map(Into::into), ip_block: None })
 }
 
 fn rule(raw: Rule) -> TieredRule {
@@ -178,7 +178,7 @@ fn peer(raw: RulePeer) -> Vec<TieredPeer> {
         RulePeer { networks: Some(networks), .. } => {
             networks.into_iter().map(|cidr| TieredPeer::Peer(network(cidr))).collect()
         }
-        RulePeer { nodes: Some(nodes), .. } => vec![TieredPeer::Nodes(selector(nodes))],
+        RulePeer { nodes: Some(nodes), .. } => vec![TieredPeer::Nodes(nodes.into())],
         RulePeer { domain_names: Some(_), .. } => vec![TieredPeer::DomainNames],
         RulePeer { namespaces, pods, .. } => {
             vec![selected(namespaces, pods).map_or(TieredPeer::Unknown, TieredPeer::Peer)]

@@ -1,8 +1,8 @@
 //! NetworkPolicies, as written: what is wrong in them the compiler knows best.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axoneme_crds::meta::LabelSelector;
 use k8s_openapi::api::networking::v1;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
@@ -13,8 +13,7 @@ use super::Watched;
 use super::context::{Context, text};
 use super::metadata::slim;
 use crate::object::{
-    IpBlock, Kind, NetworkPolicy, Object, Operator, Peer, PolicyPort, PolicyRule, PolicyType, PortRef, Requirement,
-    Selector,
+    IpBlock, Kind, NetworkPolicy, Object, Peer, PolicyPort, PolicyRule, PolicyType, PortRef, Selector,
 };
 
 #[derive(Clone, Debug, Deserialize, Resource)]
@@ -29,25 +28,10 @@ pub(super) struct Policy {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Spec {
-    pod_selector: Option<RawSelector>,
+    pod_selector: Option<LabelSelector>,
     ingress: Option<Vec<Ingress>>,
     egress: Option<Vec<Egress>>,
     policy_types: Option<Vec<String>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct RawSelector {
-    match_labels: Option<BTreeMap<String, String>>,
-    match_expressions: Option<Vec<Expression>>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Expression {
-    key: String,
-    operator: String,
-    #[serde(default)]
-    values: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -67,8 +51,8 @@ struct Egress {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct RawPeer {
-    pod_selector: Option<RawSelector>,
-    namespace_selector: Option<RawSelector>,
+    pod_selector: Option<LabelSelector>,
+    namespace_selector: Option<LabelSelector>,
     ip_block: Option<Block>,
 }
 
@@ -95,7 +79,7 @@ impl Watched for Policy {
         let egress = self.spec.egress.unwrap_or_default().into_iter().map(|r| rule(r.to, r.ports)).collect();
         let types = self.spec.policy_types.filter(|types| !types.is_empty());
         let policy_types = types.map(|types| types.into_iter().map(policy_type).collect());
-        let selector = self.spec.pod_selector.map(selector).unwrap_or_default();
+        let selector = self.spec.pod_selector.map(Into::into).unwrap_or_default();
         Some(policy(&self.metadata, context, selector, ingress, egress, policy_types))
     }
 
@@ -148,8 +132,8 @@ fn peer(raw: RawPeer) -> Peer {
         except: block.except.unwrap_or_default().into_iter().map(Into::into).collect(),
     };
     Peer {
-        pod_selector: raw.pod_selector.map(selector),
-        namespace_selector: raw.namespace_selector.map(selector),
+        pod_selector: raw.pod_selector.map(Into::into),
+        namespace_selector: raw.namespace_selector.map(Into::into),
         ip_block: raw.ip_block.map(block),
     }
 }
@@ -163,13 +147,4 @@ fn port(raw: Port) -> PolicyPort {
         }),
         end_port: raw.end_port,
     }
-}
-
-pub(super) fn selector(raw: RawSelector) -> Selector {
-    let expressions = raw.match_expressions.unwrap_or_default().into_iter().map(|expression| Requirement {
-        key: expression.key.into(),
-        operator: Operator::from_kubernetes(&expression.operator),
-        values: expression.values.unwrap_or_default().into_iter().map(Into::into).collect(),
-    });
-    Selector::new(raw.match_labels.unwrap_or_default(), expressions)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axoneme_crds::meta::LabelSelector;
 use axoneme_crds::v2alpha1;
 use ipnet::IpNet;
 use kube::Resource;
@@ -11,7 +12,6 @@ use serde::Deserialize;
 use super::Watched;
 use super::context::{Context, text};
 use super::metadata::slim;
-use super::network_policy::{RawSelector, selector};
 use crate::object::{Kind, Object, PodIpPool, PoolCidrs};
 
 #[derive(Clone, Debug, Deserialize, Resource)]
@@ -32,8 +32,8 @@ struct Spec {
     allow_first_ip: bool,
     #[serde(rename = "allowLastIP")]
     allow_last_ip: bool,
-    pod_selector: Option<RawSelector>,
-    namespace_selector: Option<RawSelector>,
+    pod_selector: Option<LabelSelector>,
+    namespace_selector: Option<LabelSelector>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -55,8 +55,8 @@ impl Watched for Pool {
             ipv6: family(self.spec.ipv6, true, context),
             allow_first_ip: self.spec.allow_first_ip,
             allow_last_ip: self.spec.allow_last_ip,
-            pod_selector: self.spec.pod_selector.map(selector),
-            namespace_selector: self.spec.namespace_selector.map(selector),
+            pod_selector: self.spec.pod_selector.map(Into::into),
+            namespace_selector: self.spec.namespace_selector.map(Into::into),
         })))
     }
 }

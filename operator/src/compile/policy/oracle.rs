@@ -105,8 +105,8 @@ impl World {
 
     /// What a rule does with the packet.
     fn tiered<'a>(&self, subject: &Pod, rule: &'a TieredRule, packet: &Packet<'_>) -> Option<&'a str> {
-        let unknown = rule.peers.contains(&TieredPeer::Unknown);
-        if unknown && *rule.action != *"Accept" {
+        let unclear = |peer: &TieredPeer| matches!(peer, TieredPeer::Unknown | TieredPeer::DomainNames);
+        if rule.peers.iter().any(unclear) && *rule.action != *"Accept" {
             return Some("Deny");
         }
         let peer = |peer: &TieredPeer| match (peer, packet.peer) {

@@ -29,8 +29,9 @@ pub fn parse(policy: &ClusterNetworkPolicy) -> (ParsedPolicy, Vec<Diagnostic>) {
     let (subject, understood) = parser.clusterwide_subject("spec.subject", &policy.subject);
     let mut direction = |direction: Direction, list: &[TieredRule]| {
         let name = if direction == Direction::Ingress { "ingress" } else { "egress" };
-        let rules = (0..RULES).zip(list).map(|(i, rule)| {
-            let order = u32::try_from(policy.priority).unwrap_or(0).saturating_mul(RULES).saturating_add(i);
+        let rules = (0..).zip(list).map(|(i, rule)| {
+            let order =
+                u32::try_from(policy.priority).unwrap_or(0).saturating_mul(RULES).saturating_add(i.min(RULES - 1));
             self::rule(&mut parser, &format!("spec.{name}[{i}]"), direction, (tier, order), rule)
         });
         let counts = |rule: &ParsedRule| understood || rule.verdict.action != Action::Allow;
@@ -64,6 +65,9 @@ fn rule(
         match peer {
             TieredPeer::Peer(peer) => peers.extend(parser.peer(&field, peer)),
             TieredPeer::Nodes(nodes) => peers.push(ParsedPeer::Nodes(nodes.clone())),
+            TieredPeer::DomainNames if action != Action::Allow => {
+                parser.invalid(format!("{field}.domainNames"), "only a rule that accepts may name domains");
+            }
             TieredPeer::DomainNames => {
                 let message = "policy by DNS names comes with release 0.2: until then this matches nothing";
                 parser.tell(Reason::NotImplemented, format!("{field}.domainNames"), message);

@@ -150,7 +150,7 @@ impl Parser<'_> {
         }
         let groups = match (&rule.cidr_group_ref, &rule.cidr_group_selector) {
             (Some(name), _) => CidrGroups::Named(name.as_str().into()),
-            (None, Some(selector)) => CidrGroups::Labelled(Selector { requirements: as_written(selector).into() }),
+            (None, Some(selector)) => CidrGroups::Labelled(selector.clone().into()),
             (None, None) => {
                 self.invalid(clause, field, "names no CIDR and no group");
                 return clause.denies.then_some(ParsedPeer::Scope(AnyPeer::World));
@@ -210,21 +210,7 @@ fn prefix(text: &str) -> Option<IpNet> {
 /// What a selector asks for, of security labels: a key without a source means any.
 pub(super) fn requirements(selector: &LabelSelector) -> Vec<Requirement> {
     let own = |requirement: Requirement| Requirement { key: with_source(&requirement.key), ..requirement };
-    as_written(selector).into_iter().map(own).collect()
-}
-
-fn as_written(selector: &LabelSelector) -> Vec<Requirement> {
-    let labels = selector.match_labels.iter().flatten().map(|(key, value)| Requirement {
-        key: key.as_str().into(),
-        operator: Operator::In,
-        values: [value.as_str().into()].into(),
-    });
-    let expressions = selector.match_expressions.iter().flatten().map(|expression| Requirement {
-        key: expression.key.as_str().into(),
-        operator: Operator::from_kubernetes(&expression.operator),
-        values: expression.values.iter().flatten().map(|value| value.as_str().into()).collect(),
-    });
-    labels.chain(expressions).collect()
+    Selector::from(selector.clone()).requirements.into_iter().map(own).collect()
 }
 
 fn with_source(key: &str) -> Box<str> {
