@@ -49,13 +49,20 @@ fn a_pod_sends_and_receives_no_more_than_its_annotations_say() {
     lab.annotated(&workload, "free", 1, &[]);
     lab.annotated(&workload, "near", 0, &[]);
     let [sender, receiver, free, near] = ["sender", "receiver", "free", "near"].map(|name| lab.server(&workload, name));
-    let within = |what: &str, measured: f64, limit: f64| {
-        let share = measured / (limit * MEGABIT);
-        assert!((0.8..1.2).contains(&share), "{what}: {:.1} Mbit/s, not {limit}", measured / MEGABIT);
+    // Never more than the limit. Less at times: a machine that stands still for longer than the line saves up loses what it
+    // missed, so the stream must come near it in one of three times.
+    let limited = |what: &str, from: &Server, to: &Server, limit: f64| {
+        let shares = (0..3).map(|_| {
+            let share = rate(from, to) / (limit * MEGABIT);
+            assert!(share < 1.2, "{what}: {share:.2} of {limit} Mbit/s");
+            share
+        });
+        let shares: Vec<f64> = shares.take_while(|share| *share <= 0.8).collect();
+        assert!(shares.len() < 3, "{what}: {shares:.2?} of {limit} Mbit/s");
     };
-    within("sent to another node", rate(&sender, &free), 50.0);
-    within("sent on the same node", rate(&sender, &near), 50.0);
-    within("received from another node", rate(&near, &receiver), 20.0);
+    limited("sent to another node", &sender, &free, 50.0);
+    limited("sent on the same node", &sender, &near, 50.0);
+    limited("received from another node", &near, &receiver, 20.0);
     let unlimited = rate(&near, &free);
     assert!(unlimited > 200.0 * MEGABIT, "nobody limits {:.0} Mbit/s", unlimited / MEGABIT);
 }
