@@ -64,7 +64,7 @@ skew: deps ## nodes and operators of this build and of the one that spoke the pr
 
 # It installs the network itself.
 conformance: CNI := $(if $(filter lifecycle,$(SUITE)),none,$(CNI))
-conformance: harness ## SUITE=netpol FOCUS=regex: upstream's specs against a cluster; SUITE=lifecycle: the version before to this one and back, uninstall, install
+conformance: harness ## SUITE=netpol|network-policy-api FOCUS=regex: upstream's specs against a cluster; SUITE=lifecycle: the version before to this one and back, uninstall, install
 	@$(UP) > /dev/null
 	@$(HARNESS) conformance --suite $(SUITE) $(if $(FOCUS),--focus '$(FOCUS)')
 

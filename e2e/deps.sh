@@ -7,7 +7,7 @@ packages="
   make gcc libc6-dev
   clang-19 llvm-19 libbpf-dev
   containerd runc iproute2 iptables nftables conntrack
-  busybox-static iperf3 sockperf tcpdump bpftool jq
+  busybox-static bash-static iperf3 sockperf tcpdump bpftool jq
 "
 
 missing=

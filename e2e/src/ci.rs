@@ -33,6 +33,9 @@ const API_SERVER: [(&str, &str); 2] = [("axoneme-operator", "api_server"), ("axo
 const SAMPLE: &str = "should enforce policy based on Ports|default-deny-all|should allow egress access on one named port|\
     should ensure an IP overlapping both|using UDP should enforce policy based on Ports|should enforce updated policy";
 
+/// The same of ClusterNetworkPolicy: the spec in which all tiers meet; all are `make conformance SUITE=network-policy-api`.
+const TIERS: &str = "CNPAdminTierIntegration";
+
 /// Format, lints and licences.
 pub fn lint(cluster: &Cluster) -> Result<()> {
     heading("Lint");
@@ -94,9 +97,11 @@ fn end_to_end(cluster: &Cluster) -> Result<()> {
     cluster.down()?;
     scenarios(cluster, Shape::of(NODES), VALUES, &[])?;
     E2E_TEST.build(&cluster.paths)?;
-    let verdict = conformance::run(cluster, Suite::Netpol, Some(SAMPLE))?;
-    if !verdict.failed.is_empty() {
-        bail!("{} of upstream's specs fail", verdict.failed.len());
+    for (suite, sample) in [(Suite::Netpol, SAMPLE), (Suite::NetworkPolicyApi, TIERS)] {
+        let verdict = conformance::run(cluster, suite, Some(sample))?;
+        if !verdict.failed.is_empty() {
+            bail!("{} of upstream's specs fail", verdict.failed.len());
+        }
     }
     cluster.wait_nodes_ready(&cluster.api()?, Duration::from_secs(10))
 }

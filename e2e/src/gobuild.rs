@@ -38,6 +38,9 @@ pub const AGNHOST: Binary = tool("kube", "agnhost", "k8s.io/kubernetes/test/imag
 /// Upstream's SIG Network specs.
 pub const E2E_TEST: Binary =
     Binary { name: "e2e.test", module: "kube", package: "./conformance", test: true, minutes: 2 };
+/// Upstream's conformance tests of ClusterNetworkPolicy.
+pub const NETWORK_POLICY_API: Binary =
+    Binary { name: "network-policy-api.test", module: "network-policy-api", package: ".", test: true, minutes: 1 };
 /// etcd's server.
 pub const ETCD: Binary = tool("etcd", "etcd", ".", 1);
 /// helm.
@@ -79,6 +82,18 @@ impl Binary {
         let hint = if self.minutes > 1 { format!(" (about {} min, once)", self.minutes) } else { String::new() };
         progress::slow_step(&format!("build {}{hint}", self.name), || self.compile(paths, &path))?;
         Ok(path)
+    }
+
+    /// The folder of a Go module that it is made from.
+    pub fn dependency(&self, paths: &Paths, module: &str) -> Result<PathBuf> {
+        let mut go = Command::new("go");
+        let output = go.args(["list", "-m", "-f", "{{.Dir}}", module]).current_dir(self.source(paths)).output();
+        let output = output.context("cannot run go")?;
+        let dir = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if !output.status.success() || dir.is_empty() {
+            bail!("go does not know where {module} is: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(dir.into())
     }
 
     fn source(&self, paths: &Paths) -> PathBuf {

@@ -91,8 +91,24 @@ fn pause(paths: &Paths) -> Result<Image> {
 
 fn agnhost(paths: &Paths) -> Result<Image> {
     let binary = AGNHOST.build(paths)?;
-    let name = format!("registry.k8s.io/e2e-test-images/agnhost:{}", agnhost_tag(paths, &binary)?);
-    Ok(Image::new(name).entry("agnhost", Content::File(binary)).entrypoint("/agnhost").command("pause"))
+    let tag = agnhost_tag(paths, &binary)?;
+    Ok(agnhost_image(&tag, binary))
+}
+
+fn agnhost_image(tag: &str, binary: PathBuf) -> Image {
+    let name = format!("registry.k8s.io/e2e-test-images/agnhost:{tag}");
+    Image::new(name).entry("agnhost", Content::File(binary)).entrypoint("/agnhost").command("pause")
+}
+
+/// Writes agnhost's image as the conformance tests of ClusterNetworkPolicy ask for it, with the shell that they call; gives the
+/// archive.
+pub fn agnhost_with_bash(paths: &Paths) -> Result<PathBuf> {
+    let bash = Path::new("/bin/bash-static");
+    if !bash.exists() {
+        bail!("there is no {} (package bash-static); run `make deps`", bash.display());
+    }
+    let image = agnhost_image("2.45", AGNHOST.build(paths)?);
+    image.entry("bin/bash", Content::File(bash.into())).write(&paths.images())
 }
 
 /// Builds a cluster's DNS, writes its image, and gives the archive.
@@ -112,10 +128,7 @@ fn agnhost_tag(paths: &Paths, binary: &Path) -> Result<String> {
     if let Ok(tag) = std::fs::read_to_string(&kept) {
         return Ok(tag);
     }
-    let mut go = Command::new("go");
-    go.args(["list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes"]).current_dir(paths.repository.join("e2e/go/kube"));
-    let output = go.output().context("cannot run go")?;
-    let dir = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let dir = AGNHOST.dependency(paths, "k8s.io/kubernetes")?;
     let table = std::fs::read_to_string(dir.join("test/utils/image/manifest.go"))
         .with_context(|| format!("Kubernetes' table of test images is not in {}", dir.display()))?;
     let line =
