@@ -102,6 +102,8 @@ pub enum Reason {
     LabelNotInIdentity,
     /// A policy selects no pod. Often it is only earlier than its pods, so it is no warning.
     NoMatchingPods,
+    /// A policy names an object that does not exist.
+    NoSuchObject,
     /// An address or name that another object has.
     Conflict,
     /// A demand waits.
@@ -117,6 +119,7 @@ impl Reason {
             Self::NotImplemented => "NotImplemented",
             Self::LabelNotInIdentity => "LabelNotInIdentity",
             Self::NoMatchingPods => "NoMatchingPods",
+            Self::NoSuchObject => "NoSuchObject",
             Self::Conflict => "Conflict",
             Self::Waiting => "Waiting",
         }

@@ -16,7 +16,7 @@ use super::*;
 use crate::config::IpamMode;
 use crate::object::{
     CiliumIdentity, CiliumNode, CiliumPolicy, Endpoint, EndpointSlice, Kind, LedgerAddress, Name, NodePool, Object,
-    ObjectKey, PodIpPool, PoolCidrs, PoolEntry, Service, ServiceKind, arbitrary,
+    ObjectKey, PodIpPool, PoolCidrs, PoolEntry, Service, arbitrary,
 };
 use crate::publish::journal::Journal;
 use crate::publish::session::SessionState;

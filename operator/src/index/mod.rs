@@ -127,7 +127,7 @@ impl Index {
             }
             Object::Service(service) => {
                 let name = service.name.clone();
-                self.services.set_service(&name, Some(service), &mut self.dirty);
+                self.set_service(&name, Some(service));
             }
             Object::EndpointSlice(slice) => {
                 let name = slice.name.clone();
@@ -136,7 +136,7 @@ impl Index {
             Object::NetworkPolicy(policy) => {
                 let (parsed, diagnostics) = policy::parse(&policy);
                 let key = ObjectKey::namespaced(Kind::NetworkPolicy, &policy.name);
-                self.set_policy(&key, Some(PolicyEntry { parts: vec![parsed], diagnostics, said: Said::Never }));
+                self.set_policy(&key, Some(PolicyEntry::of_one_part(parsed, diagnostics)));
             }
             Object::CiliumNetworkPolicy(policy) => {
                 self.set_cilium_policy(&ObjectKey::namespaced(Kind::CiliumNetworkPolicy, &policy.name), &policy);
@@ -148,7 +148,7 @@ impl Index {
             Object::ClusterNetworkPolicy(policy) => {
                 let (parsed, diagnostics) = policy::tiered::parse(&policy);
                 let key = ObjectKey::cluster(Kind::ClusterNetworkPolicy, &policy.name);
-                self.set_policy(&key, Some(PolicyEntry { parts: vec![parsed], diagnostics, said: Said::Never }));
+                self.set_policy(&key, Some(PolicyEntry::of_one_part(parsed, diagnostics)));
             }
             Object::CiliumCIDRGroup(group) => {
                 let name = Arc::clone(&group.name);
@@ -178,7 +178,7 @@ impl Index {
             Kind::Pod => self.set_pod(name, None),
             Kind::Node => self.set_node(&name.name, None),
             Kind::Namespace => self.set_namespace(&name.name, None),
-            Kind::Service => self.services.set_service(name, None, &mut self.dirty),
+            Kind::Service => self.set_service(name, None),
             Kind::EndpointSlice => self.set_slice(name, None),
             Kind::NetworkPolicy
             | Kind::CiliumNetworkPolicy
@@ -217,9 +217,9 @@ impl Index {
     }
 
     fn set_cilium_policy(&mut self, key: &ObjectKey, policy: &CiliumPolicy) {
-        let (parts, diagnostics) = policy::cilium::parse(policy);
+        let policy::cilium::Parsed { parts, diagnostics, mentions } = policy::cilium::parse(policy);
         let said = Said::Condition(policy.valid.clone());
-        self.set_policy(key, Some(PolicyEntry { parts, diagnostics, said }));
+        self.set_policy(key, Some(PolicyEntry { parts, diagnostics, mentions, said }));
     }
 
     fn set_masquerade(&mut self, agent: Option<Arc<MasqueradeAgent>>) {

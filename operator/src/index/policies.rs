@@ -8,11 +8,15 @@ use ipnet::IpNet;
 
 use super::identities::LabelSets;
 use super::selectors::{Role, Selectors};
+use super::services::pods_behind;
 use super::{CLUSTER_IDENTITIES, Dirty, Index, PodEntry, Unnumbered};
 use crate::compile::cluster::OVERLAY;
-use crate::compile::policy::{CidrGroups, Dependency, NamedPort, ParsedPolicy, PeerView, Subject, SubjectPolicy};
+use crate::compile::policy::{
+    CidrGroups, Dependency, Mention, Mentioned, NamedPort, ParsedPolicy, PeerView, ServiceBy, ServiceRef, Subject,
+    SubjectPolicy,
+};
 use crate::engine::Diagnostic;
-use crate::object::{CidrGroup, CiliumIdentity, Kind, Name, ObjectKey, Selector, Validity};
+use crate::object::{CidrGroup, CiliumIdentity, Kind, Name, ObjectKey, Selector, Service, Validity};
 
 /// A policy object, read once.
 #[derive(Debug)]
@@ -21,8 +25,17 @@ pub struct PolicyEntry {
     pub parts: Vec<ParsedPolicy>,
     /// What is wrong with it.
     pub diagnostics: Vec<Diagnostic>,
+    /// The objects that it names.
+    pub mentions: Vec<Mention>,
     /// What its condition `Valid` says, if its kind has one.
     pub said: Said,
+}
+
+impl PolicyEntry {
+    /// Of a kind with one subject, no condition, and no names of other objects.
+    pub(super) fn of_one_part(part: ParsedPolicy, diagnostics: Vec<Diagnostic>) -> Self {
+        Self { parts: vec![part], diagnostics, mentions: Vec::new(), said: Said::Never }
+    }
 }
 
 /// The condition of a policy as it is.
@@ -48,6 +61,8 @@ pub struct PolicyPart {
 pub struct Policies {
     policies: BTreeMap<ObjectKey, PolicyEntry>,
     depending: BTreeMap<Dependency, BTreeSet<PolicyPart>>,
+    /// Selectors of the pods behind the Services that parts have as peers.
+    behind: BTreeMap<PolicyPart, BTreeSet<Arc<Selector>>>,
     cidr_groups: BTreeMap<Arc<str>, Arc<CidrGroup>>,
 }
 
@@ -98,7 +113,8 @@ impl Index {
             for (part, parsed) in parts(key, &old.parts) {
                 self.mark_selected(&parsed.subject);
                 self.selectors.remove(&parsed.subject, &part, Role::Subject);
-                for selector in parsed.peer_selectors() {
+                let behind = self.policies.behind.remove(&part).unwrap_or_default();
+                for selector in parsed.peer_selectors().chain(&behind) {
                     self.selectors.remove(selector, &part, Role::Peer);
                 }
                 for depending in self.policies.depending.values_mut() {
@@ -117,7 +133,10 @@ impl Index {
                     self.policies.depending.entry(on).or_default().insert(part.clone());
                 }
             }
+            let services = |(part, parsed): (PolicyPart, &ParsedPolicy)| parsed.services().next().map(|_| part);
+            let with_services: Vec<_> = parts(key, &new.parts).filter_map(services).collect();
             self.policies.policies.insert(key.clone(), new);
+            with_services.iter().for_each(|part| self.look_behind(part));
         }
         if had_policy != self.policies.any_for(namespace) {
             let row = |pod: &PodEntry| Some((Arc::clone(pod.pod.node.as_ref()?), Arc::clone(&pod.pod.name.namespace)));
@@ -133,8 +152,43 @@ impl Index {
     /// Something is different on which policies depend: their subjects compile again.
     pub(super) fn mark_depending(&mut self, on: Dependency) {
         for part in self.policies.depending.get(&on).into_iter().flatten() {
+            self.dirty.policies.insert(part.policy.clone());
             Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, part);
         }
+    }
+
+    /// Whether some policy depends on this.
+    pub(super) fn depends_on(&self, on: Dependency) -> bool {
+        self.policies.depending.get(&on).is_some_and(|parts| !parts.is_empty())
+    }
+
+    /// Services were, or are, like this: policies that have one of them as a peer compile again.
+    pub(super) fn service_changed_as_peer(&mut self, states: &[Option<Arc<Service>>]) {
+        let means = |services: &ServiceRef| states.iter().flatten().any(|service| services.means(service));
+        let parts = self.policies.depending.get(&Dependency::Services).into_iter().flatten();
+        let about = |part: &&PolicyPart| self.policies.part(part).is_some_and(|part| part.services().any(means));
+        let parts: Vec<PolicyPart> = parts.filter(about).cloned().collect();
+        for part in parts {
+            self.look_behind(&part);
+            self.dirty.policies.insert(part.policy.clone());
+            Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, &part);
+        }
+    }
+
+    /// Notes which pods are behind the Services that a part has as peers.
+    fn look_behind(&mut self, part: &PolicyPart) {
+        let Some(parsed) = self.policies.part(part) else { return };
+        let services = parsed.services().flat_map(|services| self.services.meant(services));
+        let now: BTreeSet<Arc<Selector>> = services.filter_map(|service| pods_behind(service)).collect();
+        let before = self.policies.behind.get(part).cloned().unwrap_or_default();
+        let named: BTreeSet<_> = parsed.peer_selectors().collect();
+        for selector in before.difference(&now).filter(|selector| !named.contains(selector)) {
+            self.selectors.remove(selector, part, Role::Peer);
+        }
+        for selector in now.difference(&before) {
+            self.selectors.add(selector, part, Role::Peer, &self.sets);
+        }
+        self.policies.behind.insert(part.clone(), now);
     }
 
     /// A group has this content, or is gone.
@@ -173,6 +227,21 @@ impl Index {
     #[must_use]
     pub fn policy(&self, policy: &ObjectKey) -> Option<&PolicyEntry> {
         self.policies.get(policy)
+    }
+
+    /// What a policy names and nobody has made.
+    #[must_use]
+    pub fn missing(&self, object: &Mentioned) -> Option<String> {
+        match object {
+            Mentioned::CidrGroup(name) => {
+                (!self.policies.cidr_groups.contains_key(name)).then(|| format!("CiliumCIDRGroup {name}"))
+            }
+            Mentioned::Service(namespace, name) => {
+                let by = ServiceRef { namespace: namespace.clone(), by: ServiceBy::Name(Arc::clone(name)) };
+                let named = || namespace.as_ref().map_or(name.to_string(), |namespace| format!("{namespace}/{name}"));
+                self.services.meant(&by).is_empty().then(|| format!("Service {}", named()))
+            }
+        }
     }
 
     /// Whether a part of a policy selects a pod.
@@ -271,6 +340,15 @@ impl PeerView for Index {
         let groups = self.policies.cidr_groups.values().filter(means);
         let cidrs: BTreeSet<IpNet> = groups.flat_map(|group| &group.cidrs).copied().collect();
         cidrs.into_iter().collect()
+    }
+
+    fn behind(&self, services: &ServiceRef) -> Vec<u32> {
+        let selectors = self.services.meant(services).into_iter().filter_map(|service| pods_behind(service));
+        selectors.flat_map(|selector| self.selected(&selector)).collect()
+    }
+
+    fn endpoints(&self, services: &ServiceRef) -> Vec<IpNet> {
+        self.services.endpoints(services).into_iter().map(IpNet::from).collect()
     }
 
     fn api_server(&self) -> Vec<IpNet> {

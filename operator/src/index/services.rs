@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Dirty, Index};
-use crate::compile::policy::Dependency;
-use crate::object::{EndpointSlice, Name, Service};
+use super::{Dirty, Index, labels};
+use crate::compile::policy::{Dependency, ServiceBy, ServiceRef};
+use crate::object::{EndpointSlice, Name, Operator, Requirement, Selector, Service, ServiceKind};
 
 /// Namespace and name of the Service whose endpoints are the API server's.
 const API_SERVER: (&str, &str) = ("default", "kubernetes");
@@ -30,6 +30,21 @@ impl Services {
             dirty.services.insert(name.clone());
             dirty.slices.extend(self.by_service.get(name).into_iter().flatten().cloned());
         }
+    }
+
+    /// The services that a policy means.
+    pub(super) fn meant(&self, by: &ServiceRef) -> Vec<&Arc<Service>> {
+        if let (Some(namespace), ServiceBy::Name(name)) = (&by.namespace, &by.by) {
+            let name = Name { namespace: Arc::clone(namespace), name: Arc::clone(name) };
+            return self.services.get(&name).into_iter().collect();
+        }
+        self.services.values().filter(|service| by.means(service)).collect()
+    }
+
+    /// Addresses of the endpoints of those among them that select no pods.
+    pub(super) fn endpoints(&self, by: &ServiceRef) -> BTreeSet<IpAddr> {
+        let plain = |service: &&Arc<Service>| service.selector.is_empty() && service.kind != ServiceKind::ExternalName;
+        self.meant(by).into_iter().filter(plain).flat_map(|service| self.addresses(&service.name)).collect()
     }
 
     /// Addresses of all endpoints of a service.
@@ -65,16 +80,54 @@ impl Services {
     }
 }
 
+/// The pods behind a service as policies see them; none: it selects none.
+pub(super) fn pods_behind(service: &Service) -> Option<Arc<Selector>> {
+    if service.selector.is_empty() || service.kind == ServiceKind::ExternalName {
+        return None;
+    }
+    let has = |key: &str, value: &str| Requirement {
+        key: format!("{}{key}", labels::SOURCE).into(),
+        operator: Operator::In,
+        values: [value.into()].into(),
+    };
+    let namespace = has(labels::NAMESPACE, &service.name.namespace);
+    let mut requirements: Vec<_> =
+        service.selector.iter().map(|(key, value)| has(key, value)).chain([namespace]).collect();
+    requirements.sort();
+    Some(Arc::new(Selector { requirements: requirements.into() }))
+}
+
 impl Index {
+    /// A service has this content, or is gone.
+    pub(super) fn set_service(&mut self, name: &Name, service: Option<Arc<Service>>) {
+        let old = self.services.services.get(name).cloned();
+        self.services.set_service(name, service.clone(), &mut self.dirty);
+        if old != service {
+            self.service_changed_as_peer(&[old, service]);
+        }
+    }
+
     /// A slice has this content, or is gone.
     pub(super) fn set_slice(&mut self, name: &Name, slice: Option<Arc<EndpointSlice>>) {
-        if *name.namespace != *API_SERVER.0 {
+        let is_watched = *name.namespace == *API_SERVER.0 || self.depends_on(Dependency::Services);
+        if !is_watched {
             return self.services.set_slice(name, slice, &mut self.dirty);
         }
-        let before = self.api_server_addresses();
+        let both = [self.services.slices.get(name).cloned(), slice.clone()];
+        let of: BTreeSet<Name> =
+            both.iter().flatten().map(|slice| Name::new(&*name.namespace, &*slice.service)).collect();
+        let addresses = |services: &Services, of: &Name| services.addresses(of).collect::<BTreeSet<IpAddr>>();
+        let before: Vec<_> = of.into_iter().map(|of| (addresses(&self.services, &of), of)).collect();
         self.services.set_slice(name, slice, &mut self.dirty);
-        if before != self.api_server_addresses() {
-            self.mark_depending(Dependency::ApiServer);
+        for (before, of) in before {
+            if before == addresses(&self.services, &of) {
+                continue;
+            }
+            if (&*of.namespace, &*of.name) == API_SERVER {
+                self.mark_depending(Dependency::ApiServer);
+            }
+            let service = self.services.services.get(&of).filter(|service| service.selector.is_empty()).cloned();
+            self.service_changed_as_peer(&[service]);
         }
     }
 

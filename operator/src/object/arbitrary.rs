@@ -16,7 +16,7 @@ use super::{
     TieredRule,
 };
 
-pub use cilium::{cidr_group, cilium_policy};
+pub use cilium::{cidr_group, cilium_policy, service};
 
 pub const NAMESPACES: [&str; 3] = ["red", "green", "blue"];
 pub const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Name, Protocol};
+use super::{Labels, Name, Protocol};
 
 /// `spec.type` of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +22,12 @@ pub struct Service {
     pub name: Name,
     /// `metadata.uid`.
     pub uid: Arc<str>,
+    /// Its own labels.
+    pub labels: Labels,
     /// `spec.type`.
     pub kind: ServiceKind,
+    /// `spec.selector`: labels of the pods behind it; none: somebody else makes its slices.
+    pub selector: Labels,
     /// `spec.clusterIPs` without `None`.
     pub cluster_ips: Box<[IpAddr]>,
     /// `spec.clusterIP` is `None`: nothing to translate.

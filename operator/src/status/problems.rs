@@ -39,7 +39,7 @@ impl Problems {
     /// All that the compiler finds wrong with an object.
     pub(super) fn compiled(&mut self, object: &ObjectKey, diagnostics: &[Diagnostic], now: Instant) {
         let notices = diagnostics.iter().map(|diagnostic| {
-            let waits = matches!(diagnostic.reason, Reason::Waiting | Reason::NoMatchingPods);
+            let waits = matches!(diagnostic.reason, Reason::Waiting | Reason::NoMatchingPods | Reason::NoSuchObject);
             let notice = Notice {
                 about: Regarding::Object(object.clone()),
                 warning: diagnostic.reason != Reason::NoMatchingPods,

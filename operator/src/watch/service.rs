@@ -1,5 +1,6 @@
 //! Services.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ struct Spec {
     cluster_ip: Option<String>,
     #[serde(rename = "clusterIPs")]
     cluster_ips: Option<Vec<String>>,
+    selector: Option<BTreeMap<String, String>>,
     ports: Option<Vec<Port>>,
     session_affinity: Option<String>,
     session_affinity_config: Option<AffinityConfig>,
@@ -83,6 +85,8 @@ impl Watched for Service {
         Some(Object::Service(Arc::new(object::Service {
             name: context.name(&self.metadata),
             uid: text(self.metadata.uid.as_deref()),
+            labels: self.metadata.labels.unwrap_or_default().into_iter().collect(),
+            selector: spec.selector.unwrap_or_default().into_iter().collect(),
             kind: match spec.kind.as_deref() {
                 Some("NodePort") => ServiceKind::NodePort,
                 Some("LoadBalancer") => ServiceKind::LoadBalancer,

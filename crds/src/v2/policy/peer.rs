@@ -91,7 +91,7 @@ pub struct ServiceName {
     /// Name of the Service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_name: Option<String>,
-    /// Its namespace.
+    /// Its namespace; absent or empty: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 }
@@ -101,7 +101,7 @@ pub struct ServiceName {
 pub struct LabelledServices {
     /// The labels.
     pub selector: LabelSelector,
-    /// Their namespace; absent or empty: that of the policy.
+    /// Their namespace; absent or empty: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 }

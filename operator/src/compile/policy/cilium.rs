@@ -13,7 +13,7 @@ mod tests;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use super::parsed::{ParsedDirection, ParsedPolicy, ParsedRule, Verdict};
+use super::parsed::{Mention, Mentioned, ParsedDirection, ParsedPolicy, ParsedRule, Verdict};
 use crate::engine::{Diagnostic, Reason};
 use crate::object::{CiliumPolicy, CiliumRule, Direction, Operator, Requirement, Selector};
 use clause::Clause;
@@ -24,23 +24,35 @@ const DNS: &str = "policy by DNS names comes with release 0.2";
 const AUTHENTICATION: &str = "mutual authentication comes with release 0.3";
 const CLOUD: &str = "groups of a cloud come with release 0.4";
 const HOST_POLICY: &str = "policies of nodes come with release 0.2";
-const SERVICES: &str = "services as peers come with release 0.2";
 
-/// Reads `policy`: one part for each of its rules.
+/// What a policy says.
+#[derive(Debug)]
+pub struct Parsed {
+    /// One for each of its rules.
+    pub parts: Vec<ParsedPolicy>,
+    /// What is wrong with it.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The objects that it names.
+    pub mentions: Vec<Mention>,
+}
+
+/// Reads `policy`.
 #[must_use]
-pub fn parse(policy: &CiliumPolicy) -> (Vec<ParsedPolicy>, Vec<Diagnostic>) {
+pub fn parse(policy: &CiliumPolicy) -> Parsed {
     let namespace = Some(&*policy.name.namespace).filter(|namespace| !namespace.is_empty());
-    let mut parser = Parser { namespace, diagnostics: Vec::new() };
+    let mut parser = Parser { namespace, diagnostics: Vec::new(), mentions: Vec::new() };
     let parts = policy.rules.iter().filter_map(|rule| parser.rule(rule)).collect();
     parser.diagnostics.sort();
     parser.diagnostics.dedup();
-    (parts, parser.diagnostics)
+    let Parser { diagnostics, mentions, .. } = parser;
+    Parsed { parts, diagnostics, mentions }
 }
 
 struct Parser<'a> {
     /// Of the policy; none: clusterwide.
     namespace: Option<&'a str>,
     diagnostics: Vec<Diagnostic>,
+    mentions: Vec<Mention>,
 }
 
 impl Parser<'_> {
@@ -56,6 +68,11 @@ impl Parser<'_> {
     /// A field that nothing is done with yet.
     fn later(&mut self, clause: &Clause<'_>, field: impl Display, what: &str) {
         self.tell(Reason::NotImplemented, clause.path(field), format!("{what}: until then this {}", clause.effect()));
+    }
+
+    /// A field that names an object.
+    fn mention(&mut self, clause: &Clause<'_>, field: impl Display, object: Mentioned) {
+        self.mentions.push(Mention { field: clause.path(field).into(), object });
     }
 
     fn rule(&mut self, rule: &CiliumRule) -> Option<ParsedPolicy> {

@@ -8,7 +8,7 @@ use axoneme_proto::tables::{
 use ipnet::IpNet;
 
 use super::cidr::{Block, classes};
-use super::parsed::{CidrGroups, HOST, Owners, ParsedPeer, ParsedPolicy, ParsedRule, REMOTE_NODE};
+use super::parsed::{CidrGroups, HOST, Owners, ParsedPeer, ParsedPolicy, ParsedRule, REMOTE_NODE, ServiceRef};
 use super::policy_label;
 use super::ports::{NamedPort, PortKey, flatten, same_rules};
 use crate::index::PolicyPart;
@@ -28,6 +28,10 @@ pub trait PeerView {
     fn nodes(&self, selector: &Selector) -> Vec<IpNet>;
     /// The prefixes of some CiliumCIDRGroups.
     fn cidrs(&self, groups: &CidrGroups) -> Vec<IpNet>;
+    /// Identities of the pods that some Services select.
+    fn behind(&self, services: &ServiceRef) -> Vec<u32>;
+    /// Addresses of the endpoints of those that select none, as prefixes.
+    fn endpoints(&self, services: &ServiceRef) -> Vec<IpNet>;
 }
 
 /// An identity and the policies that select it.
@@ -168,6 +172,13 @@ impl<'a, V: PeerView> Merger<'a, V> {
                 let block = |cidr| Block { cidr, except: &[], of: Owners::All, rules: rules.to_vec() };
                 self.blocks.extend(self.view.api_server().into_iter().map(block));
             }
+            ParsedPeer::Services(services) => {
+                for identity in self.view.behind(services) {
+                    self.listed.entry(identity).or_default().push(opening);
+                }
+                let block = |cidr| Block { cidr, except: &[], of: Owners::All, rules: rules.to_vec() };
+                self.blocks.extend(self.view.endpoints(services).into_iter().map(block));
+            }
             ParsedPeer::Groups { groups, except, of } => {
                 let block = |cidr| Block { cidr, except, of: *of, rules: rules.to_vec() };
                 self.blocks.extend(self.view.cidrs(groups).into_iter().map(block));
@@ -184,6 +195,7 @@ impl<'a, V: PeerView> Merger<'a, V> {
             let identities = match peer {
                 ParsedPeer::Everything | ParsedPeer::Scope(AnyPeer::Pod) => self.view.with_port(port),
                 ParsedPeer::Selected(selector) => self.view.selected(selector),
+                ParsedPeer::Services(services) => self.view.behind(services),
                 // A node has no container ports, nor has an address.
                 ParsedPeer::Scope(_)
                 | ParsedPeer::Node(_)

@@ -28,7 +28,10 @@ pub use excepted::Excepted;
 pub use features::required;
 pub use merge::{PeerView, Subject, SubjectPolicy, compile, listed};
 pub use parse::parse;
-pub use parsed::{CidrGroups, Dependency, Owners, ParsedDirection, ParsedPeer, ParsedPolicy, ParsedRule, Verdict};
+pub use parsed::{
+    CidrGroups, Dependency, Mention, Mentioned, Owners, ParsedDirection, ParsedPeer, ParsedPolicy, ParsedRule,
+    ServiceBy, ServiceRef, Verdict,
+};
 pub use ports::{NamedPort, PortKey, PortSet};
 pub use strict::excepted;
 

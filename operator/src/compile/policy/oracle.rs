@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::object::{
     self, CidrGroup, CiliumPolicy, ClusterNetworkPolicy, Direction, IpBlock, Namespace, NetworkPolicy, Node, Pod,
-    PolicyPort, PolicyRule, PolicyType, PortRef, Protocol, TieredPeer, TieredRule,
+    PolicyPort, PolicyRule, PolicyType, PortRef, Protocol, Service, TieredPeer, TieredRule,
 };
 
 /// All objects that matter.
@@ -25,6 +25,8 @@ pub struct World {
     pub tiered: Vec<ClusterNetworkPolicy>,
     pub nodes: Vec<Node>,
     pub groups: Vec<CidrGroup>,
+    /// With the addresses of their endpoints.
+    pub services: Vec<(Service, Vec<IpAddr>)>,
     /// Addresses of the API server.
     pub api_server: Vec<IpAddr>,
 }

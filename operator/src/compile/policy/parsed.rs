@@ -7,7 +7,7 @@ use axoneme_proto::tables::{Action, AnyPeer, Tier};
 use ipnet::IpNet;
 
 use super::ports::PortSet;
-use crate::object::{Direction, Selector};
+use crate::object::{Direction, Selector, Service};
 
 /// Rules with one subject, in the terms of identities. Selectors stand for security labels, with sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub enum ParsedPeer {
     Nodes(Selector),
     /// Addresses of the API server.
     ApiServer,
+    /// The pods behind Services, and the endpoints of those that select none.
+    Services(ServiceRef),
     /// Addresses of CiliumCIDRGroups.
     Groups {
         /// In these,
@@ -102,6 +104,55 @@ pub enum CidrGroups {
     Labelled(Selector),
 }
 
+/// Services that a policy means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceRef {
+    /// Their namespace; none: any.
+    pub namespace: Option<Arc<str>>,
+    /// Which of them.
+    pub by: ServiceBy,
+}
+
+/// How a policy names Services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceBy {
+    /// The one of this name.
+    Name(Arc<str>),
+    /// Those with these labels.
+    Labels(Selector),
+}
+
+impl ServiceRef {
+    /// Whether `service` is one of them.
+    #[must_use]
+    pub fn means(&self, service: &Service) -> bool {
+        let of_namespace = self.namespace.as_ref().is_none_or(|namespace| *namespace == service.name.namespace);
+        of_namespace
+            && match &self.by {
+                ServiceBy::Name(name) => *name == service.name.name,
+                ServiceBy::Labels(selector) => selector.matches(&service.labels),
+            }
+    }
+}
+
+/// An object that a policy names: it may not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mention {
+    /// Path of the field that names it.
+    pub field: Box<str>,
+    /// What it is.
+    pub object: Mentioned,
+}
+
+/// An object that is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mentioned {
+    /// A CiliumCIDRGroup.
+    CidrGroup(Arc<str>),
+    /// A Service; without a namespace: one of some.
+    Service(Option<Arc<str>>, Arc<str>),
+}
+
 /// Number of the local host.
 pub const HOST: u32 = 1;
 /// Number of all other nodes.
@@ -118,6 +169,8 @@ pub enum Dependency {
     ApiServer,
     /// CiliumCIDRGroups.
     CidrGroups,
+    /// Services and their endpoints.
+    Services,
 }
 
 /// Whose addresses a block means.
@@ -149,6 +202,14 @@ impl ParsedPolicy {
         })
     }
 
+    /// The Services among its peers.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceRef> {
+        self.peers().filter_map(|peer| match peer {
+            ParsedPeer::Services(services) => Some(services),
+            _ => None,
+        })
+    }
+
     /// Whether a port by name depends on the subject's pods.
     #[must_use]
     pub fn names_ports_of_subjects(&self) -> bool {
@@ -163,6 +224,7 @@ impl ParsedPolicy {
             ParsedPeer::Nodes(_) => Some(Dependency::Nodes),
             ParsedPeer::ApiServer => Some(Dependency::ApiServer),
             ParsedPeer::Groups { .. } => Some(Dependency::CidrGroups),
+            ParsedPeer::Services(_) => Some(Dependency::Services),
             _ => None,
         });
         by_peer.chain(named.then_some(Dependency::PortsOfPeers)).collect()

@@ -23,9 +23,10 @@ fn world() -> impl Strategy<Value = World> {
         vec(arbitrary::cilium_policy(), 0..5),
         vec(arbitrary::cidr_group(), 0..3),
         vec(arbitrary::cluster_network_policy(), 0..4),
+        vec(arbitrary::service(), 0..4),
     );
     (namespaces, vec(arbitrary::pod(), 1..8), policies).prop_map(
-        |(namespaces, pods, (policies, cilium, groups, tiered))| {
+        |(namespaces, pods, (policies, cilium, groups, tiered, services))| {
             // One object a name; pods without what has nothing to do with policy.
             let pods: BTreeMap<_, _> = pods.into_iter().map(|pod| (pod.name.clone(), pod)).collect();
             let plain = |pod: Pod| Pod { mirror: None, host_network: false, finished: false, ..pod };
@@ -48,6 +49,15 @@ fn world() -> impl Strategy<Value = World> {
                     .map(|group| (group.name.clone(), group))
                     .collect::<BTreeMap<_, _>>()
                     .into_values()
+                    .collect(),
+                services: services
+                    .into_iter()
+                    .map(|service| (service.name.clone(), service))
+                    .collect::<BTreeMap<_, _>>()
+                    .into_values()
+                    .map(|service| {
+                        (service, ["10.0.1.0", "172.18.0.2", "192.0.2.1"].map(|ip| ip.parse().unwrap()).into())
+                    })
                     .collect(),
                 // A pod's, a node's and one of the world.
                 api_server: ["10.0.1.0", "172.18.0.2", "8.8.8.8"].map(|ip| ip.parse().unwrap()).into(),
@@ -94,12 +104,19 @@ fn index(world: &World) -> Index {
         node: None,
         zone: None,
     };
-    index.upsert(Object::EndpointSlice(Arc::new(EndpointSlice {
-        name: Name::new("default", "kubernetes"),
-        service: "kubernetes".into(),
-        ports: [].into(),
-        endpoints: world.api_server.iter().map(endpoint).collect(),
-    })));
+    let slice = |service: &Name, addresses: &[IpAddr]| {
+        Object::EndpointSlice(Arc::new(EndpointSlice {
+            name: service.clone(),
+            service: Arc::clone(&service.name),
+            ports: [].into(),
+            endpoints: addresses.iter().map(endpoint).collect(),
+        }))
+    };
+    index.upsert(slice(&Name::new("default", "kubernetes"), &world.api_server));
+    for (service, addresses) in &world.services {
+        index.upsert(Object::Service(Arc::new(service.clone())));
+        index.upsert(slice(&service.name, addresses));
+    }
     world.nodes.iter().for_each(|n| index.upsert(Object::Node(Arc::new(n.clone()))));
     world.tiered.iter().for_each(|p| index.upsert(Object::ClusterNetworkPolicy(Arc::new(p.clone()))));
     world.groups.iter().for_each(|g| index.upsert(Object::CiliumCIDRGroup(Arc::new(g.clone()))));

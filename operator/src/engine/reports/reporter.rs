@@ -92,9 +92,14 @@ fn unsaid(policy: &PolicyEntry) -> Option<Validity> {
     (said.as_ref() != Some(&wanted)).then_some(wanted)
 }
 
-/// What is wrong with a policy in itself, and with the pods that there are.
+/// What is wrong with a policy in itself, and with the pods and other objects that there are.
 fn diagnostics(index: &Index, kind: Kind, policy: &PolicyEntry) -> Vec<Diagnostic> {
     let mut diagnostics = policy.diagnostics.clone();
+    diagnostics.extend(policy.mentions.iter().filter_map(|mention| {
+        let missing = index.missing(&mention.object)?;
+        let message = format!("there is no {missing}: this means nobody until there is one").into();
+        Some(Diagnostic { reason: Reason::NoSuchObject, field: mention.field.clone(), message })
+    }));
     let selects = |part: &ParsedPolicy| index.selects_any(part);
     if !policy.parts.is_empty() && !policy.parts.iter().any(selects) {
         diagnostics.push(Diagnostic {

@@ -51,17 +51,9 @@ fn ledger() -> impl Strategy<Value = Object> {
 
 fn service() -> impl Strategy<Value = Object> {
     let number = 0..3_u8;
-    let service = (number.clone(), any::<bool>()).prop_map(|(number, headless)| {
-        Object::Service(Arc::new(Service {
-            name: Name::new("red", format!("service-{number}")),
-            uid: "u".into(),
-            kind: ServiceKind::ClusterIp,
-            cluster_ips: [IpAddr::from([10, 96, 0, number])].into(),
-            headless,
-            ports: [].into(),
-            affinity_seconds: None,
-            publish_not_ready: false,
-        }))
+    let service = (number.clone(), any::<bool>(), arbitrary::service()).prop_map(|(number, headless, service)| {
+        let cluster_ips = [IpAddr::from([10, 96, 0, number])].into();
+        Object::Service(Arc::new(Service { cluster_ips, headless, ..service }))
     });
     let of = prop_oneof![3 => number.clone().prop_map(|of| ("red", format!("service-{of}"))), 1 => Just(("default", "kubernetes".to_owned()))];
     let slice = (number, of, ip(), any::<bool>()).prop_map(|(number, (namespace, of), ip, ready)| {

@@ -1,10 +1,11 @@
 //! Random policies of Cilium.
 
 use axoneme_crds::meta::{LabelRequirement, LabelSelector};
+use axoneme_crds::v2::policy::peer::{LabelledServices, ServiceName};
 use axoneme_crds::v2::policy::port::IcmpField;
 use axoneme_crds::v2::policy::{
     CidrRule, DefaultDeny, DenyPortRule, EgressDenyRule, EgressRule, IcmpRule, IngressDenyRule, IngressRule,
-    PortProtocol, PortRule, Rule,
+    PortProtocol, PortRule, Rule, ServiceSelector,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use proptest::collection::vec;
@@ -13,7 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{CIDRS, requirement};
-use crate::object::{CidrGroup, CiliumPolicy, CiliumRule, Name};
+use crate::object::{CidrGroup, CiliumPolicy, CiliumRule, Name, Service, ServiceKind};
 
 fn label_selector() -> impl Strategy<Value = LabelSelector> {
     let pods = requirement(&["app", "k8s:tier", "any:app"], &["a", "b", "x"]);
@@ -132,6 +133,21 @@ fn cilium_rule() -> impl Strategy<Value = Rule> {
     let ingress_deny = rules!(0..2, IngressDenyRule, from_endpoints, from_entities, from_cidr, from_cidr_set, denied);
     let egress = rules!(0..3, EgressRule, to_endpoints, to_entities, to_cidr, to_cidr_set, allowed);
     let egress_deny = rules!(0..2, EgressDenyRule, to_endpoints, to_entities, to_cidr, to_cidr_set, denied);
+    // Rules that name services instead of what they name.
+    let egress = (egress, vec(services(), 3)).prop_map(|(mut rules, services)| {
+        for (rule, services) in rules.iter_mut().zip(services).filter(|(_, services)| services.is_some()) {
+            (rule.to_endpoints, rule.to_entities, rule.to_cidr, rule.to_cidr_set) = (None, None, None, None);
+            rule.to_services = services;
+        }
+        rules
+    });
+    let egress_deny = (egress_deny, services()).prop_map(|(mut rules, services)| {
+        for rule in rules.iter_mut().filter(|_| services.is_some()) {
+            (rule.to_endpoints, rule.to_entities, rule.to_cidr, rule.to_cidr_set) = (None, None, None, None);
+            rule.to_services.clone_from(&services);
+        }
+        rules
+    });
     let wanted = prop::option::weighted(0.2, (of(any::<bool>()), of(any::<bool>())));
     (subjects(), of(ingress), of(ingress_deny), of(egress), of(egress_deny), wanted).prop_map(
         |(selector, ingress, ingress_deny, egress, egress_deny, wanted)| Rule {
@@ -144,6 +160,40 @@ fn cilium_rule() -> impl Strategy<Value = Rule> {
             ..Rule::default()
         },
     )
+}
+
+/// Now and then services, by name or by labels.
+fn services() -> impl Strategy<Value = Option<Vec<ServiceSelector>>> {
+    let namespace = || of(select(vec!["red", "green"]).prop_map(str::to_owned));
+    let name = (select(vec!["service-0", "service-1", "service-2"]), namespace()).prop_map(|(name, namespace)| {
+        let one = ServiceName { service_name: Some(name.to_owned()), namespace };
+        ServiceSelector { k8s_service: Some(one), k8s_service_selector: None }
+    });
+    let labels = (of(select(vec!["a", "b"])), namespace()).prop_map(|(kind, namespace)| {
+        let labels = kind.map(|kind| ("kind".to_owned(), kind.to_owned())).into_iter().collect();
+        let selector = LabelSelector { match_labels: Some(labels), match_expressions: None };
+        ServiceSelector { k8s_service: None, k8s_service_selector: Some(LabelledServices { selector, namespace }) }
+    });
+    prop::option::weighted(0.2, vec(prop_oneof![name, labels], 0..3))
+}
+
+/// A service of which policies know the pods behind it, by its selector, or nothing.
+pub fn service() -> impl Strategy<Value = Service> {
+    let name = (select(vec!["red", "green"]), 0..3_u8).prop_map(|(ns, n)| Name::new(ns, format!("service-{n}")));
+    let labels = of(select(vec!["a", "b"]).prop_map(|kind| ("kind", kind)));
+    let selector = vec(select(vec![("app", "a"), ("app", "b"), ("tier", "x")]), 0..3);
+    (name, labels, selector).prop_map(|(name, labels, selector)| Service {
+        name,
+        uid: "u".into(),
+        labels: labels.into_iter().collect(),
+        kind: ServiceKind::ClusterIp,
+        selector: selector.into_iter().collect(),
+        cluster_ips: [].into(),
+        headless: false,
+        ports: [].into(),
+        affinity_seconds: None,
+        publish_not_ready: false,
+    })
 }
 
 const GROUPS: [&str; 2] = ["lab", "office"];

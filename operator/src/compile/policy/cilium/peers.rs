@@ -4,13 +4,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axoneme_crds::meta::LabelSelector;
-use axoneme_crds::v2::policy::CidrRule;
+use axoneme_crds::v2::policy::{CidrRule, ServiceSelector};
 use axoneme_proto::tables::AnyPeer;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::clause::Clause;
-use super::{CLOUD, DNS, Parser, SERVICES};
-use crate::compile::policy::parsed::{CidrGroups, HOST, Owners, ParsedPeer, REMOTE_NODE};
+use super::{CLOUD, DNS, Parser};
+use crate::compile::policy::parsed::{
+    CidrGroups, HOST, Mentioned, Owners, ParsedPeer, REMOTE_NODE, ServiceBy, ServiceRef,
+};
 use crate::engine::Reason;
 use crate::index::labels;
 use crate::object::{Operator, Requirement, Selector};
@@ -67,10 +69,12 @@ impl Parser<'_> {
         for (i, rule) in clause.cidr_set.into_iter().flatten().enumerate() {
             peers.extend(self.cidr_rule(clause, &format!("{side}CIDRSet[{i}]"), rule));
         }
+        for (i, service) in clause.services.into_iter().flatten().enumerate() {
+            peers.extend(self.services(clause, &format!("{side}Services[{i}]"), service));
+        }
         let has = |list: Option<usize>| list.is_some_and(|length| length > 0);
         let later = [
             (has(clause.groups.map(<[_]>::len)), "Groups", CLOUD, ParsedPeer::Scope(AnyPeer::World)),
-            (has(clause.services.map(<[_]>::len)), "Services", SERVICES, ParsedPeer::Everything),
             (has(clause.fqdns.map(<[_]>::len)), "FQDNs", DNS, ParsedPeer::Scope(AnyPeer::World)),
         ];
         for (_, list, what, widest) in later.into_iter().filter(|(named, ..)| *named) {
@@ -144,12 +148,35 @@ impl Parser<'_> {
         }
     }
 
+    fn services(&mut self, clause: &Clause<'_>, field: &str, services: &ServiceSelector) -> Option<ParsedPeer> {
+        let (namespace, by) = match (&services.k8s_service, &services.k8s_service_selector) {
+            (Some(one), _) => (&one.namespace, one.service_name.as_deref().map(|name| ServiceBy::Name(name.into()))),
+            (None, Some(some)) => (&some.namespace, labelled(&some.selector).map(ServiceBy::Labels)),
+            (None, None) => (&None, None),
+        };
+        let Some(by) = by else {
+            self.invalid(clause, field, "names no Service, or names some by an unknown operator");
+            return clause.denies.then_some(ParsedPeer::Everything);
+        };
+        let namespace: Option<Arc<str>> = namespace.as_deref().filter(|n| !n.is_empty()).map(Arc::from);
+        if let ServiceBy::Name(name) = &by {
+            let service = Mentioned::Service(namespace.clone(), Arc::clone(name));
+            self.mention(clause, format_args!("{field}.k8sService"), service);
+        }
+        Some(ParsedPeer::Services(ServiceRef { namespace, by }))
+    }
+
     fn cidr_rule(&mut self, clause: &Clause<'_>, field: &str, rule: &CidrRule) -> Option<ParsedPeer> {
         if let Some(cidr) = &rule.cidr {
             return self.block(clause, field, cidr, rule.except.as_deref().unwrap_or_default());
         }
         let groups = match (&rule.cidr_group_ref, &rule.cidr_group_selector) {
-            (Some(name), _) => CidrGroups::Named(name.as_str().into()),
+            (Some(name), _) => {
+                let name: Arc<str> = name.as_str().into();
+                let group = Mentioned::CidrGroup(Arc::clone(&name));
+                self.mention(clause, format_args!("{field}.cidrGroupRef"), group);
+                CidrGroups::Named(name)
+            }
             (None, Some(selector)) => CidrGroups::Labelled(selector.clone().into()),
             (None, None) => {
                 self.invalid(clause, field, "names no CIDR and no group");
@@ -211,6 +238,17 @@ fn prefix(text: &str) -> Option<IpNet> {
 pub(super) fn requirements(selector: &LabelSelector) -> Vec<Requirement> {
     let own = |requirement: Requirement| Requirement { key: with_source(&requirement.key), ..requirement };
     Selector::from(selector.clone()).requirements.into_iter().map(own).collect()
+}
+
+/// A selector of objects' own labels, which have no sources. None: nobody knows what it asks for.
+fn labelled(selector: &LabelSelector) -> Option<Selector> {
+    let own = |r: Requirement| {
+        let key = SOURCES.iter().find_map(|source| r.key.strip_prefix(source)).map(Box::from);
+        Requirement { key: key.unwrap_or(r.key), ..r }
+    };
+    let requirements: Box<[_]> = Selector::from(selector.clone()).requirements.into_iter().map(own).collect();
+    let known = requirements.iter().all(|r| !matches!(r.operator, Operator::Unknown(_)));
+    known.then_some(Selector { requirements })
 }
 
 fn with_source(key: &str) -> Box<str> {

@@ -3,14 +3,16 @@
 //! A rule without peers is about everybody if it names ports; a list that is there and empty is nobody. CIDRs and the entity
 //! `world` mean what is neither a pod nor a node of the cluster.
 
+use std::net::IpAddr;
+
 use axoneme_crds::meta::LabelSelector;
-use axoneme_crds::v2::policy::{CidrRule, IcmpRule, PortProtocol, Rule};
+use axoneme_crds::v2::policy::{CidrRule, IcmpRule, PortProtocol, Rule, ServiceSelector};
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Packet, Peer, World};
 use crate::compile::policy::icmp;
-use crate::object::{CiliumPolicy, Direction, Pod, Protocol};
+use crate::object::{CiliumPolicy, Direction, Pod, Protocol, Service};
 
 /// What a policy says of a packet from or to a subject.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,6 +28,7 @@ struct Clause<'a> {
     entities: Option<&'a Vec<String>>,
     cidr: Option<&'a Vec<String>>,
     cidr_set: Option<&'a Vec<CidrRule>>,
+    services: Option<&'a Vec<ServiceSelector>>,
     ports: Vec<&'a [PortProtocol]>,
     icmps: &'a [IcmpRule],
 }
@@ -37,6 +40,7 @@ macro_rules! clause {
             entities: $rule.$entities.as_ref(),
             cidr: $rule.$cidr.as_ref(),
             cidr_set: $rule.$cidr_set.as_ref(),
+            services: None,
             ports: $rule.to_ports.iter().flatten().map(|ports| ports.ports.as_deref().unwrap_or_default()).collect(),
             icmps: $rule.icmps.as_deref().unwrap_or_default(),
         }
@@ -82,12 +86,18 @@ impl World {
                 rule.egress
                     .iter()
                     .flatten()
-                    .map(|r| clause!(r, to_endpoints, to_entities, to_cidr, to_cidr_set))
+                    .map(|r| Clause {
+                        services: r.to_services.as_ref(),
+                        ..clause!(r, to_endpoints, to_entities, to_cidr, to_cidr_set)
+                    })
                     .collect(),
                 rule.egress_deny
                     .iter()
                     .flatten()
-                    .map(|r| clause!(r, to_endpoints, to_entities, to_cidr, to_cidr_set))
+                    .map(|r| Clause {
+                        services: r.to_services.as_ref(),
+                        ..clause!(r, to_endpoints, to_entities, to_cidr, to_cidr_set)
+                    })
                     .collect(),
                 wanted.egress,
             ),
@@ -103,8 +113,9 @@ impl World {
     }
 
     fn peer_is_named(&self, policy: &CiliumPolicy, clause: &Clause<'_>, packet: &Packet<'_>) -> bool {
-        let &Clause { endpoints, entities, cidr, cidr_set, .. } = clause;
-        if endpoints.is_none() && entities.is_none() && cidr.is_none() && cidr_set.is_none() {
+        let &Clause { endpoints, entities, cidr, cidr_set, services, .. } = clause;
+        let others = cidr.is_none() && cidr_set.is_none() && services.is_none();
+        if endpoints.is_none() && entities.is_none() && others {
             return !clause.ports.is_empty() || !clause.icmps.is_empty();
         }
         let is_world = matches!(packet.peer, Peer::World);
@@ -142,6 +153,30 @@ impl World {
             || entities.into_iter().flatten().any(entity)
             || cidr.into_iter().flatten().any(|cidr| is_world && within(cidr))
             || cidr_set.into_iter().flatten().any(block)
+            || services.into_iter().flatten().any(|services| self.service(services, packet))
+    }
+
+    /// Whether the packet's peer is behind one of these services: a pod that one selects, or an endpoint of one that selects none.
+    fn service(&self, services: &ServiceSelector, packet: &Packet<'_>) -> bool {
+        let meant = |service: &&(Service, Vec<IpAddr>)| {
+            let Service { name, labels, .. } = &service.0;
+            let namespace = |text: &Option<String>| text.as_ref().is_none_or(|text| **text == *name.namespace);
+            match (&services.k8s_service, &services.k8s_service_selector) {
+                (Some(one), _) => namespace(&one.namespace) && one.service_name.as_deref() == Some(&*name.name),
+                (None, Some(some)) => {
+                    let mut wanted = some.selector.match_labels.iter().flatten();
+                    namespace(&some.namespace) && wanted.all(|(key, value)| labels.get(key) == Some(value))
+                }
+                (None, None) => false,
+            }
+        };
+        self.services.iter().filter(meant).any(|(service, endpoints)| match packet.peer {
+            Peer::Pod(pod) if !service.selector.is_empty() => {
+                pod.name.namespace == service.name.namespace
+                    && service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+            }
+            _ => service.selector.is_empty() && endpoints.contains(&packet.address),
+        })
     }
 
     fn port_is_named(&self, clause: &Clause<'_>, subject: &Pod, packet: &Packet<'_>) -> bool {
