@@ -8,6 +8,7 @@
 
 pub mod check;
 pub mod client;
+pub mod explain;
 pub mod node;
 pub mod operator;
 pub mod output;

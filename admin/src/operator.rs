@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 pub mod subject {
     /// [`Status`](super::Status)
     pub const STATUS: &str = "status";
+    /// An [`Explanation`](crate::explain::Explanation) of the [`Flow`](crate::explain::Flow) that the query names.
+    pub const EXPLAIN: &str = "explain";
 }
 
 /// How an operator is.

@@ -15,6 +15,19 @@ pub enum Format {
     Json,
 }
 
+impl Format {
+    /// `value` in this form, of which `table` is the one for people.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn text(self, value: &impl Serialize, table: impl FnOnce() -> String) -> Result<String, serde_json::Error> {
+        match self {
+            Self::Json => json(value),
+            Self::Table => Ok(table()),
+        }
+    }
+}
+
 /// No such form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no output {0:?}; there are table and json")]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,6 +29,9 @@ pub enum NoAnswer {
     /// There is no such subject.
     #[error("there is no such subject; there are {0}")]
     Unknown(String),
+    /// The question makes no sense.
+    #[error("{0}")]
+    Unclear(String),
     /// It cannot be told now.
     #[error("{0}")]
     Unavailable(String),
@@ -39,8 +42,8 @@ pub enum NoAnswer {
 
 /// Who answers.
 pub trait Answers: Send + Sync + 'static {
-    /// What is to be told about a subject, as JSON.
-    fn answer(&self, subject: &str) -> impl Future<Output = Result<Vec<u8>, NoAnswer>> + Send;
+    /// What is to be told about a subject, as JSON. `query` is what stands behind a question mark.
+    fn answer(&self, subject: &str, query: &str) -> impl Future<Output = Result<Vec<u8>, NoAnswer>> + Send;
 }
 
 /// Listens at `path`, which only its owner may open. What an earlier daemon has left there is replaced.
@@ -81,7 +84,7 @@ pub async fn serve(listener: UnixListener, answers: impl Answers) {
         tokio::spawn(async move {
             let service = service_fn(|request: Request<hyper::body::Incoming>| {
                 let answers = Arc::clone(&answers);
-                async move { Ok::<_, Infallible>(respond(&*answers, request.method(), request.uri().path()).await) }
+                async move { Ok::<_, Infallible>(respond(&*answers, request.method(), request.uri()).await) }
             });
             let mut server = hyper::server::conn::http1::Builder::new();
             server.timer(TokioTimer::new()).header_read_timeout(HEADER).max_buf_size(8 << 10);
@@ -93,16 +96,17 @@ pub async fn serve(listener: UnixListener, answers: impl Answers) {
     }
 }
 
-async fn respond(answers: &impl Answers, method: &Method, path: &str) -> Response<Full<Bytes>> {
+async fn respond(answers: &impl Answers, method: &Method, uri: &Uri) -> Response<Full<Bytes>> {
     if method != Method::GET {
         return response(StatusCode::METHOD_NOT_ALLOWED, "text/plain", b"GET only\n".to_vec());
     }
-    let subject = path.strip_prefix("/v1/").unwrap_or_default();
-    match answers.answer(subject).await {
+    let subject = uri.path().strip_prefix("/v1/").unwrap_or_default();
+    match answers.answer(subject, uri.query().unwrap_or_default()).await {
         Ok(json) => response(StatusCode::OK, "application/json", json),
         Err(none) => {
             let status = match none {
                 NoAnswer::Unknown(_) => StatusCode::NOT_FOUND,
+                NoAnswer::Unclear(_) => StatusCode::BAD_REQUEST,
                 NoAnswer::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
                 NoAnswer::Encode(_) => StatusCode::INTERNAL_SERVER_ERROR,
             };
@@ -126,9 +130,10 @@ mod tests {
     struct One;
 
     impl Answers for One {
-        async fn answer(&self, subject: &str) -> Result<Vec<u8>, NoAnswer> {
+        async fn answer(&self, subject: &str, query: &str) -> Result<Vec<u8>, NoAnswer> {
             match subject {
                 "one" => Ok(serde_json::to_vec(&1)?),
+                "length" => Ok(serde_json::to_vec(&query.len())?),
                 "later" => Err(NoAnswer::Unavailable("not yet".into())),
                 _ => Err(NoAnswer::Unknown("one, later".into())),
             }
@@ -147,6 +152,7 @@ mod tests {
             tokio::task::spawn_blocking(move || ask::<u32>(&path, subject))
         };
         assert_eq!(asked("one").await.unwrap().unwrap(), 1);
+        assert_eq!(asked("length?of=this").await.unwrap().unwrap(), 7);
         let refused = |result: Result<u32, AskError>| result.unwrap_err().to_string();
         let none = refused(asked("two").await.unwrap());
         assert!(none.contains("404") && none.contains("there are one, later"), "{none}");

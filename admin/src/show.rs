@@ -1,5 +1,9 @@
 //! What daemons tell, as text for people.
 
+mod explain;
+
+pub use explain::explanation;
+
 use crate::check::{Level, Report};
 use crate::node::{Endpoint, EndpointState, Frontend, Identity, Node, Policy, PolicyState, Service, Status, Sync};
 use crate::operator;

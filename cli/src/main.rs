@@ -5,6 +5,7 @@ mod cluster;
 mod connectivity;
 mod crds;
 mod error;
+mod explain;
 mod list;
 mod status;
 mod version;
@@ -14,7 +15,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use axoneme_admin::output::{Format, colours, json, print};
+use axoneme_admin::explain::Flow;
+use axoneme_admin::output::{Format, colours, print};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
 
@@ -34,6 +36,7 @@ Examples:
   axoneme endpoint list shop            pods of namespace shop: desired next to programmed
   axoneme service list --differing      what nodes' kernels do not have as desired
   axoneme policy list shop/deny -o json | jq
+  axoneme policy explain --from shop/web --to shop/db --port 5432    whether it passes, and why
   axoneme check                         whether nodes are fit, and what other networks have left there
   axoneme connectivity                  who reaches whom, end to end, with pods of its own
 
@@ -109,13 +112,8 @@ enum Command {
     Endpoint(Listing),
     /// Identities, their labels, and how many of their pods' addresses each node resolves to them
     Identity(Listing),
-    /// What is enforced on pods of each identity: \"in\" and \"out\", rules (r) and classes of CIDRs (c)
-    ///
-    ///   axoneme policy list                      everything
-    ///   axoneme policy list shop/deny            pods that NetworkPolicy deny of namespace shop selects
-    ///   axoneme policy list 12345                pods of one identity
-    #[command(verbatim_doc_comment)]
-    Policy(Listing),
+    /// What policies do: to pods of each identity, or to one flow and why
+    Policy(PolicyVerbs),
     /// Services: frontends and backends as desired next to those in nodes' kernels
     Service(Listing),
     /// Prints the cilium.io definitions as YAML
@@ -145,6 +143,34 @@ struct Listing {
 enum Verb {
     /// Lists them; what is not as desired is marked
     List(Filter),
+}
+
+#[derive(Debug, clap::Args)]
+struct PolicyVerbs {
+    #[command(subcommand)]
+    verb: PolicyVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyVerb {
+    /// What is enforced on pods of each identity: "in" and "out", rules (r) and classes of CIDRs (c)
+    ///
+    ///   axoneme policy list                      everything
+    ///   axoneme policy list shop/deny            pods that NetworkPolicy deny of namespace shop selects
+    ///   axoneme policy list 12345                pods of one identity
+    #[command(verbatim_doc_comment)]
+    List(Filter),
+    /// Whether packets of a flow would pass, which rules decide it, and whether nodes enforce them already
+    ///
+    /// Asks the operator that leads, which compiles what nodes enforce. A flow to a service is explained for each of its
+    /// endpoints. Succeeds (exit code 0) whatever the answer is; scripts read it with -o json.
+    ///
+    ///   axoneme policy explain --from shop/web --to shop/db --port 5432
+    ///   axoneme policy explain --from shop/web --to service/kube-system/kube-dns --port 53/UDP
+    ///   axoneme policy explain --from 192.0.2.7 --to shop/web --port 80/TCP -o json | jq .allowed
+    ///   axoneme policy explain --from host --to shop/web --port 8/ICMP
+    #[command(verbatim_doc_comment)]
+    Explain(Flow),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -224,8 +250,12 @@ async fn run(arguments: &Arguments) -> Result<bool> {
         Command::Identity(Listing { verb: Verb::List(filter) }) => {
             show.list(&list::identities(&connect().await?, filter, show.colours).await?)
         }
-        Command::Policy(Listing { verb: Verb::List(filter) }) => {
+        Command::Policy(PolicyVerbs { verb: PolicyVerb::List(filter) }) => {
             show.list(&list::policies(&connect().await?, filter, show.colours).await?)
+        }
+        Command::Policy(PolicyVerbs { verb: PolicyVerb::Explain(flow) }) => {
+            let explanation = explain::explain(&connect().await?, flow).await?;
+            show.print(&explanation, || axoneme_admin::show::explanation(&explanation, show.colours))
         }
         Command::Service(Listing { verb: Verb::List(filter) }) => {
             show.list(&list::services(&connect().await?, filter, show.colours).await?)
@@ -242,10 +272,7 @@ struct Show {
 
 impl Show {
     fn print(self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<bool> {
-        print(&match self.format {
-            Format::Json => json(value)?,
-            Format::Table => text(),
-        })?;
+        print(&self.format.text(value, text)?)?;
         Ok(true)
     }
 

@@ -32,6 +32,7 @@
 //! k8s: {requireIPv4PodCIDR: false, requireIPv6PodCIDR: false}
 //! k8sClusterNetworkPolicy: {enabled: false}  # ClusterNetworkPolicies hold
 //! policyEnforcementMode: default # always, never
+//! policyCIDRMatchMode: []        # [nodes]: CIDRs in Cilium's policies mean addresses of nodes, too
 //! wellKnownIdentities: {enabled: false}
 //! fixedIdentityMapping: {}       # e.g. {128: kv-store}: pods with the label io.cilium.fixed-identity=kv-store are 128
 //! agentNotReadyTaintKey: node.cilium.io/agent-not-ready
@@ -61,11 +62,13 @@ mod replica;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use axoneme_admin::explain::{Explanation, Flow};
 use axoneme_admin::output::{self, Format};
 use axoneme_admin::{client, operator, show};
 
 pub use file::{
-    Cluster, ConfigError, ConfigFile, Kubernetes, PolicyEnforcementMode, RoutingMode, Switch, UnderlayProtocol,
+    Cluster, ConfigError, ConfigFile, Kubernetes, PolicyCidrMatchMode, PolicyEnforcementMode, RoutingMode, Switch,
+    UnderlayProtocol,
 };
 pub use ipam::{ClusterPool, Ipam, IpamMode};
 pub use replica::Operator;
@@ -123,6 +126,17 @@ pub enum Question {
         #[arg(long, default_value = axoneme_admin::DEFAULT_SOCKET)]
         socket: PathBuf,
     },
+    /// Whether packets of a flow would pass, and why
+    Explain {
+        #[command(flatten)]
+        flow: Flow,
+        /// table or json
+        #[arg(short, long, default_value = "table")]
+        output: Format,
+        /// Where it answers
+        #[arg(long, default_value = axoneme_admin::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
 }
 
 impl Question {
@@ -137,11 +151,16 @@ impl Question {
     /// # Errors
     /// When nobody answers.
     pub fn ask(&self) -> anyhow::Result<()> {
-        let Self::Status { output: format, socket } = self;
-        let status: operator::Status = client::ask(socket, operator::subject::STATUS)?;
-        let text = match format {
-            Format::Json => output::json(&status)?,
-            Format::Table => show::operator(&status, output::colours(std::env::var("NO_COLOR").ok().as_deref())),
+        let colours = output::colours(std::env::var("NO_COLOR").ok().as_deref());
+        let text = match self {
+            Self::Status { output: format, socket } => {
+                let status: operator::Status = client::ask(socket, operator::subject::STATUS)?;
+                format.text(&status, || show::operator(&status, colours))?
+            }
+            Self::Explain { flow, output: format, socket } => {
+                let explanation: Explanation = client::ask(socket, &flow.subject()?)?;
+                format.text(&explanation, || show::explanation(&explanation, colours))?
+            }
         };
         Ok(output::print(&text)?)
     }

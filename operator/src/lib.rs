@@ -9,6 +9,7 @@ pub mod app;
 pub mod compile;
 pub mod config;
 pub mod engine;
+pub mod explain;
 pub mod identity;
 pub mod index;
 pub mod ipam;

@@ -56,6 +56,7 @@ k8s:
 k8sClusterNetworkPolicy:
   enabled: {{ .Values.k8sClusterNetworkPolicy.enabled }}
 policyEnforcementMode: {{ .Values.policyEnforcementMode }}
+policyCIDRMatchMode: {{ .Values.policyCIDRMatchMode | default list | toJson }}
 wellKnownIdentities:
   enabled: {{ .Values.wellKnownIdentities.enabled }}
 fixedIdentityMapping:

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use axoneme_e2e::paths::Paths;
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, eventually};
+use crate::lab::{HTTP, Lab, eventually};
 
 /// The command of this tree, built as it is now.
 fn axoneme(lab: &Lab) -> Command {
@@ -97,6 +97,47 @@ fn lists_show_what_is_desired_next_to_what_is_programmed() {
     let nodes = json(&lab, "node list");
     assert!(desired(&nodes, "name", &lab.node(1).into()), "{nodes}");
     assert!(good(&lab, "endpoint list --differing command-lists").lines().count() == 1, "a header only");
+}
+
+#[test]
+fn a_verdict_is_explained_with_the_rules_that_decide_it() {
+    let lab = Lab::open();
+    let workload = lab.workload("explained");
+    let pods = lab.servers(&workload, &[("server", 0), ("friend", 1), ("stranger", 1)]);
+    let [server, friend, stranger] = pods.as_slice() else { panic!("three pods") };
+    workload.friends_policy().unwrap();
+    let service = json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "server"}, "ports": [{"port": 80, "targetPort": HTTP}]}});
+    lab.api.create(&workload.path("", "services"), &service).unwrap();
+    let ask = |line: &str| json(&lab, &format!("policy explain {line}"));
+    let to_server = |from: &str| ask(&format!("--from explained/{from} --to explained/server --port {HTTP}"));
+
+    eventually("the stranger is kept out, and the node enforces it", || {
+        let told = to_server("stranger");
+        let ingress = &told["ways"][0]["ingress"];
+        told["allowed"] == false
+            && ingress["policy"] == "networkpolicy:explained/friends"
+            && ingress["rules"] == json!([])
+            && ingress["enforced"]["node"] == lab.node(0)
+            && ingress["enforced"]["inForce"] == true
+    });
+    assert!(!stranger.ask(server.http()).reached(), "as it is told");
+    let told = to_server("friend");
+    assert_eq!(told["allowed"], true, "{told}");
+    assert_eq!(told["ways"][0]["ingress"]["rule"], "spec.ingress[0]", "{told}");
+    assert!(friend.ask(server.http()).reached(), "as it is told");
+
+    eventually("a service is explained by what is behind it", || {
+        let told = ask("--from explained/stranger --to service/explained/web --port 80");
+        let way = &told["ways"][0];
+        way["to"]["name"] == "explained/server" && way["port"] == HTTP && told["allowed"] == false
+    });
+    let told = ask(&format!("--from host --to explained/server --port {HTTP}"));
+    assert_eq!(told["allowed"], true, "{told}");
+    let text = good(&lab, &format!("policy explain --from explained/stranger --to {} --port {HTTP}", server.ip));
+    assert!(text.contains("networkpolicy:explained/friends isolates the pod, and no rule allows it"), "{text}");
+    let wrong = run(&lab, "policy explain --from explained/nobody --to world --port 80");
+    let wrong = String::from_utf8(wrong.stderr).unwrap();
+    assert!(wrong.contains("--from: there is no pod explained/nobody"), "{wrong}");
 }
 
 #[test]

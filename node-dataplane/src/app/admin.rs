@@ -30,7 +30,7 @@ pub(super) struct Admin {
 }
 
 impl Answers for Admin {
-    async fn answer(&self, about: &str) -> Result<Vec<u8>, NoAnswer> {
+    async fn answer(&self, about: &str, _: &str) -> Result<Vec<u8>, NoAnswer> {
         match about {
             subject::STATUS => json(&self.status().await?),
             subject::ENDPOINTS => {

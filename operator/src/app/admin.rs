@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
+use axoneme_admin::explain::{Explanation, Flow};
 use axoneme_admin::operator::{Status, subject};
 use axoneme_admin::server::{Answers, NoAnswer, listen, serve};
 
@@ -35,15 +36,25 @@ pub(super) fn start(flags: &Flags, engine: Handle, health: Health) -> anyhow::Re
 }
 
 impl Answers for Admin {
-    async fn answer(&self, about: &str) -> Result<Vec<u8>, NoAnswer> {
+    async fn answer(&self, about: &str, query: &str) -> Result<Vec<u8>, NoAnswer> {
         match about {
             subject::STATUS => Ok(serde_json::to_vec(&self.status().await?)?),
-            _ => Err(NoAnswer::Unknown(subject::STATUS.to_owned())),
+            subject::EXPLAIN => Ok(serde_json::to_vec(&self.explain(query).await?)?),
+            _ => Err(NoAnswer::Unknown(format!("{}, {}", subject::STATUS, subject::EXPLAIN))),
         }
     }
 }
 
 impl Admin {
+    async fn explain(&self, query: &str) -> Result<Explanation, NoAnswer> {
+        let flow = Flow::from_query(query).map_err(|error| NoAnswer::Unclear(format!("from, to and port: {error}")))?;
+        if !self.engine.is_complete() {
+            return Err(NoAnswer::Unavailable("not all objects are read yet".to_owned()));
+        }
+        let explained = self.engine.explain(flow).await.map_err(|error| NoAnswer::Unavailable(error.to_string()))?;
+        explained.map_err(|unclear| NoAnswer::Unclear(unclear.to_string()))
+    }
+
     async fn status(&self) -> Result<Status, NoAnswer> {
         let phase = self.health.phase();
         let leads = *phase == Phase::Leading;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axoneme_proto::tables::{PolicyMode, RoutingMode as Mode, Settings};
 
 use crate::compile::cluster::prefix;
-use crate::config::{ConfigFile, IpamMode, PolicyEnforcementMode, RoutingMode, UnderlayProtocol};
+use crate::compile::policy::Owners;
+use crate::config::{ConfigFile, IpamMode, PolicyCidrMatchMode, PolicyEnforcementMode, RoutingMode, UnderlayProtocol};
 use crate::engine;
 use crate::identity::Reserved;
 
@@ -23,6 +24,10 @@ pub(super) fn engine(config: &ConfigFile, namespace: &str) -> engine::Config {
         identity_grace: config.operator.identity_heartbeat_timeout,
         reserved: reserved.into(),
         pre_allocation: Arc::new(config.ipam.pre_allocation.clone()),
+        cidrs_of: match config.policy_cidr_match_mode.contains(&PolicyCidrMatchMode::Nodes) {
+            true => Owners::WorldAndNodes,
+            false => Owners::World,
+        },
         ..engine::Config::new(settings(config))
     }
 }

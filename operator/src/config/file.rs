@@ -93,6 +93,9 @@ pub struct ConfigFile {
     pub k8s_cluster_network_policy: Switch,
     /// When policy is enforced.
     pub policy_enforcement_mode: PolicyEnforcementMode,
+    /// What CIDRs in Cilium's policies mean beside what is outside the cluster.
+    #[serde(rename = "policyCIDRMatchMode")]
+    pub policy_cidr_match_mode: Vec<PolicyCidrMatchMode>,
     /// Fixed numbers for label sets that most clusters have.
     pub well_known_identities: Switch,
     /// Names of fixed numbers that pods may ask for, by number.
@@ -128,6 +131,7 @@ impl Default for ConfigFile {
             k8s: Kubernetes::default(),
             k8s_cluster_network_policy: Switch::default(),
             policy_enforcement_mode: PolicyEnforcementMode::default(),
+            policy_cidr_match_mode: Vec::new(),
             well_known_identities: Switch::default(),
             fixed_identity_mapping: BTreeMap::new(),
             agent_not_ready_taint_key: "node.cilium.io/agent-not-ready".into(),
@@ -192,6 +196,14 @@ pub enum UnderlayProtocol {
     Ipv4,
     /// Nodes' IPv6 addresses are.
     Ipv6,
+}
+
+/// What CIDRs in Cilium's policies mean beside what is outside the cluster.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicyCidrMatchMode {
+    /// Nodes.
+    Nodes,
 }
 
 /// When policy is enforced.

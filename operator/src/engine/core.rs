@@ -16,14 +16,15 @@ use super::pools::PreAllocation;
 use super::publication::Publication;
 use super::release::{Released, Releases};
 use super::reports::{Report, Reporter};
-use crate::compile::policy::{Excepted, Rows, Shared};
+use crate::compile::policy::{Excepted, Owners, Rows, Shared};
 use crate::compile::{cluster, endpoint, node, policy, scopes, service};
 use crate::config::IpamMode;
+use crate::explain::Known;
 use crate::identity::Reserved;
 use crate::index::{Dirty, Index};
 use crate::object::{Kind, Name, Versions};
 use crate::publish::acks::Acks;
-use crate::publish::journal::{Batch, Committed};
+use crate::publish::journal::{Batch, Committed, Journal};
 use crate::table::{EncodedRow, RowId};
 
 /// What of the configuration the engine needs.
@@ -43,6 +44,8 @@ pub struct Config {
     pub reserved: Arc<[Reserved]>,
     /// Addresses that nodes keep ready, in mode multi-pool.
     pub pre_allocation: Arc<PreAllocation>,
+    /// Whose addresses CIDRs in Cilium's policies mean.
+    pub cidrs_of: Owners,
     /// How many removed rows are remembered for nodes that lag.
     pub tombstones: usize,
 }
@@ -59,6 +62,7 @@ impl Config {
             identity_grace: Duration::from_secs(30 * 60),
             reserved: [].into(),
             pre_allocation: Arc::default(),
+            cidrs_of: Owners::World,
             tombstones: 100_000,
         }
     }
@@ -113,6 +117,7 @@ impl Core {
             ipam: config.ipam,
             reserved: Arc::clone(&config.reserved),
             pre_allocation: Arc::clone(&config.pre_allocation),
+            cidrs_of: config.cidrs_of,
         });
         Self {
             config,
@@ -185,6 +190,18 @@ impl Core {
     #[must_use]
     pub fn acks(&self) -> &Acks {
         &self.acks
+    }
+
+    /// What explanations are made of; `journal` is the one that rows are published in.
+    #[must_use]
+    pub fn known<'a>(&'a self, journal: &'a Journal) -> Known<'a> {
+        Known {
+            index: &self.index,
+            mode: self.config.settings.policy_mode(),
+            journal,
+            acks: &self.acks,
+            published: &self.published,
+        }
     }
 
     /// Compiles what the inputs since the last commit can have touched. The rows are ready when the journal is asked for, so

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use axoneme_admin::explain::{Explanation, Flow};
 use axoneme_admin::operator::Follower;
 use axoneme_proto::nodesync::{Ack, Delta, Hello, Told, Welcome};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,6 +17,7 @@ use super::input::{Input, SessionEvent};
 use super::mailbox::{Mailbox, Mailboxes};
 use super::metrics::PodMetrics;
 use super::reports::Report;
+use crate::explain::Unclear;
 use crate::object::Versions;
 use crate::publish::journal::Journal;
 use crate::publish::session::{Refused, Rung, SessionState};
@@ -39,6 +41,13 @@ struct Pulse {
     barrier: u64,
 }
 
+/// What people ask, and where the answer goes. Who has asked may have gone.
+#[derive(Debug)]
+enum Question {
+    Followers(oneshot::Sender<Vec<Follower>>),
+    Explain(Flow, oneshot::Sender<Result<Explanation, Unclear>>),
+}
+
 /// The engine before it runs.
 #[derive(Debug)]
 pub struct Engine {
@@ -46,7 +55,7 @@ pub struct Engine {
     journal: Arc<RwLock<Journal>>,
     inputs: mpsc::Receiver<Input>,
     sessions: mpsc::UnboundedReceiver<Input>,
-    questions: mpsc::Receiver<oneshot::Sender<Vec<Follower>>>,
+    questions: mpsc::Receiver<Question>,
     pulse: watch::Sender<Pulse>,
     known: watch::Sender<Versions>,
     mailboxes: Mailboxes,
@@ -71,7 +80,7 @@ pub struct Outputs {
 pub struct Handle {
     inputs: mpsc::Sender<Input>,
     sessions: mpsc::UnboundedSender<Input>,
-    questions: mpsc::Sender<oneshot::Sender<Vec<Follower>>>,
+    questions: mpsc::Sender<Question>,
     journal: Arc<RwLock<Journal>>,
     pulse: watch::Receiver<Pulse>,
     freshness: Freshness,
@@ -130,10 +139,7 @@ impl Engine {
                     }
                     self.gather(&mut batch).await;
                 }
-                Some(question) = self.questions.recv() => {
-                    // Who has asked may have gone.
-                    let _ = question.send(self.core.acks().followers(Instant::now().into_std()));
-                }
+                Some(question) = self.questions.recv() => self.answer(question),
                 _ = ticks.tick() => self.tick(),
             }
             batch.append(&mut news);
@@ -166,6 +172,16 @@ impl Engine {
             journal.commit(rows)
         });
         self.tell(outcome);
+    }
+
+    fn answer(&self, question: Question) {
+        match question {
+            Question::Followers(reply) => drop(reply.send(self.core.acks().followers(Instant::now().into_std()))),
+            Question::Explain(flow, reply) => {
+                let journal = self.journal.read().unwrap_or_else(PoisonError::into_inner);
+                drop(reply.send(self.core.known(&journal).explain(&flow)));
+            }
+        }
     }
 
     fn tick(&mut self) {
@@ -244,8 +260,20 @@ impl Handle {
     /// # Errors
     /// When the engine has ended.
     pub async fn followers(&self) -> Result<Vec<Follower>, EngineEnded> {
+        self.ask(Question::Followers).await
+    }
+
+    /// What becomes of a flow, and why.
+    ///
+    /// # Errors
+    /// When the engine has ended; and when the flow names what there is not.
+    pub async fn explain(&self, flow: Flow) -> Result<Result<Explanation, Unclear>, EngineEnded> {
+        self.ask(|reply| Question::Explain(flow, reply)).await
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, EngineEnded> {
         let (reply, answer) = oneshot::channel();
-        self.questions.send(reply).await.map_err(|_| EngineEnded)?;
+        self.questions.send(question(reply)).await.map_err(|_| EngineEnded)?;
         answer.await.map_err(|_| EngineEnded)
     }
 

@@ -164,6 +164,7 @@ mod tests {
             ipam: Default::default(),
             reserved: fixed.into(),
             pre_allocation: Default::default(),
+            cidrs_of: crate::compile::policy::Owners::World,
         };
         let labels = security_labels(&pod, &namespace, &config);
         let text: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();

@@ -16,6 +16,7 @@ mod selectors;
 mod services;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use attachments::Attachment;
@@ -26,7 +27,8 @@ pub use pods::PodEntry;
 pub use policies::{PolicyEntry, PolicyPart, Said};
 pub use pools::{NoPool, PoolSpec, PoolSpecs};
 
-use crate::compile::policy::{self, Dependency};
+use crate::compile::cluster::OVERLAY;
+use crate::compile::policy::{self, Dependency, Owners};
 use crate::config::IpamMode;
 use crate::engine::{Families, Observed, PreAllocation};
 use crate::identity::Reserved;
@@ -57,6 +59,8 @@ pub struct Config {
     pub reserved: Arc<[Reserved]>,
     /// Addresses that nodes keep ready, in mode multi-pool.
     pub pre_allocation: Arc<PreAllocation>,
+    /// Whose addresses CIDRs in Cilium's policies mean.
+    pub cidrs_of: Owners,
 }
 
 /// All inputs, joined.
@@ -217,7 +221,8 @@ impl Index {
     }
 
     fn set_cilium_policy(&mut self, key: &ObjectKey, policy: &CiliumPolicy) {
-        let policy::cilium::Parsed { parts, diagnostics, mentions } = policy::cilium::parse(policy);
+        let policy::cilium::Parsed { parts, diagnostics, mentions } =
+            policy::cilium::parse(policy, self.config.cidrs_of);
         let said = Said::Condition(policy.valid.clone());
         self.set_policy(key, Some(PolicyEntry { parts, diagnostics, mentions, said }));
     }
@@ -304,6 +309,12 @@ impl Index {
     /// All nodes, sorted.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.nodes.values()
+    }
+
+    /// All addresses of a node, its own in the overlay among them.
+    pub fn addresses_of_node(&self, name: &str) -> impl Iterator<Item = IpAddr> {
+        let own = self.nodes.get(name).into_iter().flat_map(|node| node.internal_ips.iter().chain(&node.external_ips));
+        own.copied().chain(self.ledgers.get(name).into_iter().flat_map(|ledger| ledger.addresses_of(OVERLAY)))
     }
 
     /// A node's ledger.

@@ -189,6 +189,15 @@ impl Index {
         self.set_of(pod).and_then(LabelSet::identity)
     }
 
+    /// The pod that has an address.
+    #[must_use]
+    pub fn pod_at(&self, address: IpAddr) -> Option<&PodEntry> {
+        if self.config.ipam == IpamMode::DelegatedPlugin {
+            return self.pods.pods.values().find(|pod| self.addresses_of(pod).contains(&address));
+        }
+        self.claimant(self.shown_claim(address)?)
+    }
+
     /// A pod's addresses: those that its node's ledger gives to it, except those that are shown by another pod; where another
     /// plugin gives addresses, those that it was attached with.
     #[must_use]

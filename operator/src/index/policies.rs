@@ -10,7 +10,6 @@ use super::identities::LabelSets;
 use super::selectors::{Role, Selectors};
 use super::services::pods_behind;
 use super::{CLUSTER_IDENTITIES, Dirty, Index, PodEntry, Unnumbered};
-use crate::compile::cluster::OVERLAY;
 use crate::compile::policy::{
     CidrGroups, Dependency, Mention, Mentioned, NamedPort, ParsedPolicy, PeerView, ServiceBy, ServiceRef, Subject,
     SubjectPolicy,
@@ -324,11 +323,7 @@ impl PeerView for Index {
 
     fn nodes(&self, selector: &Selector) -> Vec<IpNet> {
         let nodes = self.nodes.values().filter(|node| selector.matches(&node.labels));
-        let addresses = nodes.flat_map(|node| {
-            let overlay = self.ledgers.get(&node.name).into_iter().flat_map(|ledger| ledger.addresses_of(OVERLAY));
-            node.internal_ips.iter().chain(&node.external_ips).copied().chain(overlay)
-        });
-        let addresses: BTreeSet<IpAddr> = addresses.collect();
+        let addresses: BTreeSet<IpAddr> = nodes.flat_map(|node| self.addresses_of_node(&node.name)).collect();
         addresses.into_iter().map(IpNet::from).collect()
     }
 

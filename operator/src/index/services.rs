@@ -47,9 +47,15 @@ impl Services {
         self.meant(by).into_iter().filter(plain).flat_map(|service| self.addresses(&service.name)).collect()
     }
 
+    /// The slices of a service, sorted.
+    fn slices_of(&self, service: &Name) -> impl Iterator<Item = &Arc<EndpointSlice>> {
+        let names = self.by_service.get(service).into_iter().flatten();
+        names.filter_map(|name| self.slices.get(name))
+    }
+
     /// Addresses of all endpoints of a service.
     fn addresses(&self, service: &Name) -> impl Iterator<Item = IpAddr> {
-        let slices = self.by_service.get(service).into_iter().flatten().filter_map(|slice| self.slices.get(slice));
+        let slices = self.slices_of(service);
         slices.flat_map(|slice| &slice.endpoints).flat_map(|endpoint| &endpoint.addresses).copied()
     }
 
@@ -143,6 +149,16 @@ impl Index {
     #[must_use]
     pub fn service(&self, name: &Name) -> Option<&Arc<Service>> {
         self.services.services.get(name)
+    }
+
+    /// All services, sorted.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.services.values()
+    }
+
+    /// The slices of a service, sorted.
+    pub fn slices_of(&self, service: &Name) -> impl Iterator<Item = &Arc<EndpointSlice>> {
+        self.services.slices_of(service)
     }
 
     /// A slice by name.

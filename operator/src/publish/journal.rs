@@ -109,6 +109,12 @@ impl Journal {
         self.rows.revision()
     }
 
+    /// The revision in which a row came to be as it is; none: there is no such row.
+    #[must_use]
+    pub fn revision_of(&self, row: &RowId) -> Option<u64> {
+        self.rows.get(row).map(|(revision, _)| revision)
+    }
+
     /// The oldest revision from which differences can be told.
     #[must_use]
     pub fn horizon(&self) -> u64 {

@@ -10,6 +10,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
+use axoneme_admin::explain::Flow;
 use serde::Deserialize;
 use serde_json::Value;
 use world::{Cluster, World};
@@ -36,6 +37,12 @@ enum Step {
     Acknowledge { except: Vec<String> },
     /// So many seconds pass.
     Wait(u64),
+    /// What is said of a flow.
+    Explain {
+        #[serde(flatten)]
+        flow: Flow,
+        says: String,
+    },
     /// These kinds of lines are exactly these. The kind `changes` is what was added and removed since the last expectation.
     Expect { of: Vec<String>, rows: String },
 }
@@ -93,6 +100,13 @@ fn run(text: &str) -> Result<usize, String> {
             Step::Detach(pod) => world.detach(&pod),
             Step::Acknowledge { except } => world.acknowledge(&except),
             Step::Wait(seconds) => world.wait(seconds),
+            Step::Explain { flow, says } => {
+                let (wanted, got) = (says.trim_end(), world.explain(&flow));
+                if got.trim_end() != wanted {
+                    return Err(format!("{about}\n  {flow:?}, wanted\n{wanted}\n  got\n{got}"));
+                }
+                held += 1;
+            }
             Step::Expect { of, rows } => {
                 let now = world.lines();
                 problems_expected |= of.iter().any(|of| of == "problem");

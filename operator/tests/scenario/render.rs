@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use axoneme_admin::explain::{End, Explanation, Rule};
 use axoneme_operator::index::{Index, labels};
 use axoneme_operator::publish::journal::Journal;
 use axoneme_operator::table::{EncodedRow, RowId};
@@ -209,4 +210,27 @@ fn addresses(list: &[Vec<u8>]) -> String {
 fn prefix(prefix: &Prefix) -> String {
     let (address, length) = prefix.parse().unwrap();
     format!("{address}/{length}")
+}
+
+/// Without identities' numbers and revisions.
+pub fn explanation(explanation: &Explanation) -> String {
+    let verdict = |allowed| if allowed { "allowed" } else { "denied" };
+    let mut lines = vec![verdict(explanation.allowed).to_owned()];
+    for way in &explanation.ways {
+        let address = |end: &End| end.address.clone().unwrap_or_else(|| "-".to_owned());
+        let ends = [&way.from, &way.to].map(|end| format!("{} {} {}", end.kind, end.name, address(end)));
+        lines.push(format!("{} -> {}, {}/{}: {}", ends[0], ends[1], way.port, way.protocol, verdict(way.allowed)));
+        for (direction, side) in [("egress", &way.egress), ("ingress", &way.ingress)] {
+            let Some(side) = side else { continue };
+            let state = if side.enforced.in_force { "enforced" } else { "not yet enforced" };
+            let (verdict, node) = (verdict(side.allowed), &side.enforced.node);
+            lines.push(format!("  {direction} {verdict}, {}; {state} on {node}", side.because));
+            for Rule { tier, order, policy, field, action, decides } in &side.rules {
+                let decides = if *decides { ", decides" } else { "" };
+                lines.push(format!("    {tier} {order} {policy} {field} {action}{decides}"));
+            }
+        }
+    }
+    lines.extend(explanation.notes.iter().map(|note| format!("note: {note}")));
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axoneme_admin::explain::Flow;
 use axoneme_operator::compile::cluster::prefix;
 use axoneme_operator::config::{ClusterPool, IpamMode};
 use axoneme_operator::engine::{Config, Core, Demands, Input, NodeDemand, Observed, Outcome, Report, SessionEvent};
@@ -174,6 +175,14 @@ impl World {
         self.problems.remove(&key(object));
         self.tell(Input::Delete(key(object)));
         self.settle();
+    }
+
+    /// What becomes of a flow, and why, as lines.
+    pub fn explain(&self, flow: &Flow) -> String {
+        match self.core.known(&self.journal).explain(flow) {
+            Ok(explanation) => render::explanation(&explanation),
+            Err(unclear) => unclear.to_string(),
+        }
     }
 
     pub fn relabel(&mut self, object: &str, labels: Map<String, Value>) {

@@ -13,7 +13,7 @@ mod tests;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use super::parsed::{Mention, Mentioned, ParsedDirection, ParsedPolicy, ParsedRule, Verdict};
+use super::parsed::{Mention, Mentioned, Owners, ParsedDirection, ParsedPolicy, ParsedRule, Verdict};
 use crate::engine::{Diagnostic, Reason};
 use crate::object::{CiliumPolicy, CiliumRule, Direction, Operator, Requirement, Selector};
 use clause::Clause;
@@ -36,11 +36,11 @@ pub struct Parsed {
     pub mentions: Vec<Mention>,
 }
 
-/// Reads `policy`.
+/// Reads `policy`, whose CIDRs mean addresses of `cidrs_of`: pods are known by what they are, nodes as the configuration has it.
 #[must_use]
-pub fn parse(policy: &CiliumPolicy) -> Parsed {
+pub fn parse(policy: &CiliumPolicy, cidrs_of: Owners) -> Parsed {
     let namespace = Some(&*policy.name.namespace).filter(|namespace| !namespace.is_empty());
-    let mut parser = Parser { namespace, diagnostics: Vec::new(), mentions: Vec::new() };
+    let mut parser = Parser { namespace, cidrs_of, diagnostics: Vec::new(), mentions: Vec::new() };
     let parts = policy.rules.iter().filter_map(|rule| parser.rule(rule)).collect();
     parser.diagnostics.sort();
     parser.diagnostics.dedup();
@@ -51,6 +51,7 @@ pub fn parse(policy: &CiliumPolicy) -> Parsed {
 struct Parser<'a> {
     /// Of the policy; none: clusterwide.
     namespace: Option<&'a str>,
+    cidrs_of: Owners,
     diagnostics: Vec<Diagnostic>,
     mentions: Vec<Mention>,
 }
@@ -102,11 +103,12 @@ impl Parser<'_> {
 
     fn clause(&mut self, clause: &Clause<'_>) -> ParsedRule {
         let verdict = if clause.denies { Verdict::DENY } else { Verdict::ALLOW };
+        let field = clause.field.as_str().into();
         if clause.authentication.is_some_and(|authentication| authentication.mode != "disabled") {
             self.later(clause, "authentication", AUTHENTICATION);
-            return ParsedRule { verdict, peers: Vec::new(), ports: Default::default() };
+            return ParsedRule { field, verdict, peers: Vec::new(), ports: Default::default() };
         }
-        ParsedRule { verdict, peers: self.peers(clause), ports: self.ports(clause) }
+        ParsedRule { field, verdict, peers: self.peers(clause), ports: self.ports(clause) }
     }
 
     /// Whom a rule is about, and whether that is clear. If not, it is about whom it could mean and allows nothing.

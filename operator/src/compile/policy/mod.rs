@@ -6,8 +6,9 @@
 mod cidr;
 pub mod cilium;
 mod excepted;
+mod explain;
 mod features;
-mod icmp;
+pub(crate) mod icmp;
 mod merge;
 mod parse;
 mod parsed;
@@ -25,12 +26,13 @@ mod simulate;
 mod tests;
 
 pub use excepted::Excepted;
+pub use explain::{Because, Dealings, Decision, PacketPeer, RuleAsked};
 pub use features::required;
 pub use merge::{PeerView, Subject, SubjectPolicy, compile, listed};
 pub use parse::parse;
 pub use parsed::{
-    CidrGroups, Dependency, Mention, Mentioned, Owners, ParsedDirection, ParsedPeer, ParsedPolicy, ParsedRule,
-    ServiceBy, ServiceRef, Verdict,
+    CidrGroups, Dependency, HOST, Mention, Mentioned, Owners, ParsedDirection, ParsedPeer, ParsedPolicy, ParsedRule,
+    REMOTE_NODE, ServiceBy, ServiceRef, Verdict, WORLD,
 };
 pub use ports::{NamedPort, PortKey, PortSet};
 pub use strict::excepted;

@@ -29,6 +29,8 @@ pub struct World {
     pub services: Vec<(Service, Vec<IpAddr>)>,
     /// Addresses of the API server.
     pub api_server: Vec<IpAddr>,
+    /// CIDRs in Cilium's policies mean nodes, too.
+    pub cidrs_mean_nodes: bool,
 }
 
 /// Whose address the other end has.

@@ -104,19 +104,19 @@ impl Parser<'_> {
     fn rule(&mut self, field: &str, direction: &str, rule: &PolicyRule) -> ParsedRule {
         let list = if direction == "ingress" { "from" } else { "to" };
         let ports = self.ports(field, &rule.ports);
+        let said = |peers| ParsedRule { field: field.into(), verdict: Verdict::ALLOW, peers, ports };
         if rule.peers.is_empty() {
-            return ParsedRule { verdict: Verdict::ALLOW, peers: vec![ParsedPeer::Everything], ports };
+            return said(vec![ParsedPeer::Everything]);
         }
         let peers = rule.peers.iter().enumerate();
         let peers: Vec<_> = peers.filter_map(|(i, peer)| self.peer(&format!("{field}.{list}[{i}]"), peer)).collect();
-        if direction == "egress" && !ports.named.is_empty() {
-            let block = peers.iter().position(|peer| matches!(peer, ParsedPeer::Block { .. }));
-            if block.is_some() {
-                let message = "a port by name means a pod's container port: it never matches an ipBlock";
-                self.invalid(format!("{field}.ports"), message);
-            }
+        let rule = said(peers);
+        let block = |peer: &ParsedPeer| matches!(peer, ParsedPeer::Block { .. });
+        if direction == "egress" && !rule.ports.named.is_empty() && rule.peers.iter().any(block) {
+            let message = "a port by name means a pod's container port: it never matches an ipBlock";
+            self.invalid(format!("{field}.ports"), message);
         }
-        ParsedRule { verdict: Verdict::ALLOW, peers, ports }
+        rule
     }
 
     pub(super) fn peer(&mut self, field: &str, peer: &Peer) -> Option<ParsedPeer> {

@@ -32,6 +32,8 @@ pub struct ParsedDirection {
 /// A rule: of these peers on these ports, this is to become.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedRule {
+    /// Path of its field in the policy, like `spec.ingress[0]`.
+    pub field: Box<str>,
     /// What is to become of it.
     pub verdict: Verdict,
     /// Any of them.
@@ -157,6 +159,8 @@ pub enum Mentioned {
 pub const HOST: u32 = 1;
 /// Number of all other nodes.
 pub const REMOTE_NODE: u32 = 6;
+/// Number of what is outside the cluster.
+pub const WORLD: u32 = 2;
 
 /// What beside identities and their labels policies depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,6 +186,8 @@ pub enum Owners {
     Nodes,
     /// Those outside the cluster.
     World,
+    /// All but those of pods.
+    WorldAndNodes,
 }
 
 impl ParsedPolicy {

@@ -9,9 +9,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
 
+use super::explain::{Dealings, PacketPeer};
 use super::oracle::{Packet, Peer, World};
-use super::parsed::{HOST, REMOTE_NODE};
-use super::simulate::{PacketPeer, passes};
+use super::parsed::{HOST, Owners, REMOTE_NODE};
+use super::simulate::passes;
 use crate::engine::Families;
 use crate::index::{Config, Index, labels};
 use crate::object::{CiliumIdentity, Direction, Endpoint, EndpointSlice, Name, Node, Object, Pod, Protocol, arbitrary};
@@ -25,8 +26,8 @@ fn world() -> impl Strategy<Value = World> {
         vec(arbitrary::cluster_network_policy(), 0..4),
         vec(arbitrary::service(), 0..4),
     );
-    (namespaces, vec(arbitrary::pod(), 1..8), policies).prop_map(
-        |(namespaces, pods, (policies, cilium, groups, tiered, services))| {
+    (namespaces, vec(arbitrary::pod(), 1..8), policies, any::<bool>()).prop_map(
+        |(namespaces, pods, (policies, cilium, groups, tiered, services), cidrs_mean_nodes)| {
             // One object a name; pods without what has nothing to do with policy.
             let pods: BTreeMap<_, _> = pods.into_iter().map(|pod| (pod.name.clone(), pod)).collect();
             let plain = |pod: Pod| Pod { mirror: None, host_network: false, finished: false, ..pod };
@@ -60,6 +61,7 @@ fn world() -> impl Strategy<Value = World> {
                     })
                     .collect(),
                 // A pod's, a node's and one of the world.
+                cidrs_mean_nodes,
                 api_server: ["10.0.1.0", "172.18.0.2", "8.8.8.8"].map(|ip| ip.parse().unwrap()).into(),
             }
         },
@@ -79,7 +81,7 @@ fn node(name: &str, zone: &str, addresses: &[&str]) -> Node {
     }
 }
 
-fn config() -> Config {
+fn config(world: &World) -> Config {
     let families = Families { v4: true, v6: false };
     Config {
         cluster: "default".into(),
@@ -87,12 +89,13 @@ fn config() -> Config {
         ipam: Default::default(),
         reserved: [].into(),
         pre_allocation: Default::default(),
+        cidrs_of: if world.cidrs_mean_nodes { Owners::WorldAndNodes } else { Owners::World },
     }
 }
 
 /// An index of the world in which every label set has a number.
 fn index(world: &World) -> Index {
-    let mut index = Index::new(config());
+    let mut index = Index::new(config(world));
     world.namespaces.iter().for_each(|n| index.upsert(Object::Namespace(Arc::new(n.clone()))));
     world.pods.iter().for_each(|p| index.upsert(Object::Pod(Arc::new(p.clone()))));
     world.policies.iter().for_each(|p| index.upsert(Object::NetworkPolicy(Arc::new(p.clone()))));
@@ -136,7 +139,7 @@ fn index(world: &World) -> Index {
 
 fn identity(world: &World, index: &Index, pod: &Pod) -> u32 {
     let namespace = world.namespaces.iter().find(|n| n.name == pod.name.namespace).unwrap();
-    let labels = labels::security_labels(pod, namespace, &config());
+    let labels = labels::security_labels(pod, namespace, &config(world));
     index.identities().find(|object| object.labels == labels).unwrap().id
 }
 
@@ -150,7 +153,10 @@ fn packets() -> impl Iterator<Item = (u8, u16)> {
 
 /// Addresses that are no pod's, of nodes and of the world.
 fn others() -> Vec<(Peer<'static>, PacketPeer)> {
-    let peer = |who, identity, scope, text: &str| (who, PacketPeer { scope, identity, address: text.parse().unwrap() });
+    let peer = |who, identity, scope, text: &str| {
+        let address = Some(text.parse().unwrap());
+        (who, PacketPeer { scope, identity, address })
+    };
     let node = |text: &str| peer(Peer::RemoteNode, Some(REMOTE_NODE), AnyPeer::Node, text);
     let world = |text: &str| peer(Peer::World, Some(2), AnyPeer::World, text);
     vec![
@@ -180,20 +186,26 @@ fn check(world: &World) -> Result<(), TestCaseError> {
     }
     let mut peers: Vec<(Peer<'_>, PacketPeer)> = others();
     for (i, pod) in (0..).zip(&world.pods) {
-        let address = IpAddr::from([10, 0, 1 + i % 3, i]);
+        let address = Some(IpAddr::from([10, 0, 1 + i % 3, i]));
         let identity = Some(identity(world, &index, pod));
         peers.push((Peer::Pod(pod), PacketPeer { scope: AnyPeer::Pod, identity, address }));
     }
     for subject in &world.pods {
-        let row = &rows[&identity(world, &index, subject)];
+        let id = identity(world, &index, subject);
+        let (row, policies) = (&rows[&id], index.subject(id).unwrap());
         let another = |(who, _): &&(Peer<'_>, PacketPeer)| !matches!(who, Peer::Pod(pod) if pod.name == subject.name);
         for (who, peer) in peers.iter().filter(another) {
             for direction in [Direction::Ingress, Direction::Egress] {
+                let dealings = Dealings::of(&policies, &index, PolicyMode::Default, direction, *peer);
                 for (protocol, port) in packets() {
-                    let packet = Packet { direction, peer: *who, address: peer.address, protocol, port };
-                    let (expected, got) =
-                        (world.allows(subject, &packet), passes(row, direction, *peer, protocol, port));
+                    let packet = Packet { direction, peer: *who, address: peer.address.unwrap(), protocol, port };
+                    let expected = world.allows(subject, &packet);
+                    let got = passes(row, direction, *peer, protocol, port);
                     prop_assert_eq!(got, expected, "{} {:?} row {:#?}", subject.name, packet, row);
+                    let why = dealings.decide(protocol, port);
+                    // Which nodes run which pods is no matter of policies.
+                    let own_node = matches!((who, direction), (Peer::Host, Direction::Ingress));
+                    prop_assert_eq!(why.allowed, expected || own_node, "{} {:?} {:#?}", subject.name, packet, why);
                 }
             }
         }

@@ -5,16 +5,9 @@ use std::net::IpAddr;
 use axoneme_proto::tables::{Action, AnyPeer, CidrClass, Policy, PortRule, Tier, TierVerdict, peer_rules};
 use ipnet::IpNet;
 
+use super::explain::PacketPeer;
 use super::ports::{PortKey, rank};
 use crate::object::Direction;
-
-/// The other end of a packet, as the kernel knows it.
-#[derive(Clone, Copy, Debug)]
-pub struct PacketPeer {
-    pub scope: AnyPeer,
-    pub identity: Option<u32>,
-    pub address: IpAddr,
-}
 
 /// Whether a packet of this protocol (IANA number) and port (or ICMP type) passes.
 pub fn passes(policy: &Policy, direction: Direction, peer: PacketPeer, protocol: u8, port: u16) -> bool {
@@ -27,11 +20,12 @@ pub fn passes(policy: &Policy, direction: Direction, peer: PacketPeer, protocol:
         |wanted: peer_rules::Peer| row.peers.iter().find(|peer| peer.peer == Some(wanted)).map(|p| &*p.rules);
     let listed = peer.identity.and_then(|identity| rules_of(peer_rules::Peer::Identity(identity)));
     let by_identity = listed.or_else(|| rules_of(peer_rules::Peer::Any(peer.scope.into()))).unwrap_or_default();
-    let by_class = class_of(&row.classes, peer.address).map_or(&[][..], |class| match peer.scope {
-        AnyPeer::Pod => &class.if_pod,
-        AnyPeer::Node => &class.if_node,
-        _ => &class.if_world,
-    });
+    let by_class =
+        peer.address.and_then(|address| class_of(&row.classes, address)).map_or(&[][..], |class| match peer.scope {
+            AnyPeer::Pod => &class.if_pod,
+            AnyPeer::Node => &class.if_node,
+            _ => &class.if_world,
+        });
     let rows = [by_identity, by_class].into_iter().filter_map(|rules| longest(rules, protocol, port));
     let verdicts: Vec<TierVerdict> = rows.flat_map(|rule| rule.verdicts.clone()).collect();
     let decided = [Tier::Admin, Tier::Normal, Tier::Baseline].into_iter().find_map(|tier| {

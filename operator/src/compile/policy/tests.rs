@@ -112,7 +112,8 @@ fn modes_go_before_policies() {
     let families = crate::engine::Families { v4: true, v6: false };
     let (cluster, ipam, reserved) = ("default".into(), Default::default(), [].into());
     let pre_allocation = Default::default();
-    let index = Index::new(crate::index::Config { cluster, families, ipam, reserved, pre_allocation });
+    let index =
+        Index::new(crate::index::Config { cluster, families, ipam, reserved, pre_allocation, cidrs_of: Owners::World });
     let part = PolicyPart { policy: ObjectKey::namespaced(Kind::NetworkPolicy, &Name::new("default", "p")), index: 0 };
     let (parsed, _) = parse(&policy(vec![block("10.0.0.0/8", &[])], vec![]));
     let with = |policies: Vec<SubjectPolicy<'_>>, mode| {

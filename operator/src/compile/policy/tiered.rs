@@ -79,9 +79,9 @@ fn rule(
     if parser.invalid_so_far() > before && action != Action::Allow {
         let verdict = Verdict { tier, order, action: Action::Deny };
         let ports = PortSet { keys: vec![PortKey::ANY], named: Vec::new() };
-        return ParsedRule { verdict, peers: vec![ParsedPeer::Everything], ports };
+        return ParsedRule { field: field.into(), verdict, peers: vec![ParsedPeer::Everything], ports };
     }
-    ParsedRule { verdict: Verdict { tier, order, action }, peers, ports }
+    ParsedRule { field: field.into(), verdict: Verdict { tier, order, action }, peers, ports }
 }
 
 impl Parser<'_> {

@@ -166,7 +166,7 @@ impl Parser<'_> {
         Some(ParsedPeer::Services(ServiceRef { namespace, by }))
     }
 
-    fn cidr_rule(&mut self, clause: &Clause<'_>, field: &str, rule: &CidrRule) -> Option<ParsedPeer> {
+    fn cidr_rule(&mut self, clause: &Clause<'_>, field: &str, rule: &CidrRule) -> Vec<ParsedPeer> {
         if let Some(cidr) = &rule.cidr {
             return self.block(clause, field, cidr, rule.except.as_deref().unwrap_or_default());
         }
@@ -180,22 +180,28 @@ impl Parser<'_> {
             (None, Some(selector)) => CidrGroups::Labelled(selector.clone().into()),
             (None, None) => {
                 self.invalid(clause, field, "names no CIDR and no group");
-                return clause.denies.then_some(ParsedPeer::Scope(AnyPeer::World));
+                return self.any_address(clause);
             }
         };
-        let except = self.excepted(clause, field, None, rule.except.as_deref().unwrap_or_default())?;
-        Some(ParsedPeer::Groups { groups, except, of: Owners::World })
+        let except = self.excepted(clause, field, None, rule.except.as_deref().unwrap_or_default());
+        let groups = |except| ParsedPeer::Groups { groups, except, of: self.cidrs_of };
+        except.map(groups).into_iter().collect()
     }
 
-    /// Prefixes mean addresses outside the cluster: pods and nodes are known by what they are.
-    fn block(&mut self, clause: &Clause<'_>, field: &str, cidr: &str, except: &[String]) -> Option<ParsedPeer> {
-        let widest = || clause.denies.then_some(ParsedPeer::Scope(AnyPeer::World));
+    fn block(&mut self, clause: &Clause<'_>, field: &str, cidr: &str, except: &[String]) -> Vec<ParsedPeer> {
         let Some(cidr) = prefix(cidr) else {
             self.invalid(clause, field, format_args!("{cidr:?} is no CIDR"));
-            return widest();
+            return self.any_address(clause);
         };
-        let except = self.excepted(clause, field, Some(cidr), except)?;
-        Some(ParsedPeer::Block { cidr, except, of: Owners::World })
+        let except = self.excepted(clause, field, Some(cidr), except);
+        except.map(|except| ParsedPeer::Block { cidr, except, of: self.cidrs_of }).into_iter().collect()
+    }
+
+    /// All that a prefix may mean, in a rule that denies.
+    fn any_address(&self, clause: &Clause<'_>) -> Vec<ParsedPeer> {
+        let nodes = self.cidrs_of == Owners::WorldAndNodes;
+        let scopes = [Some(AnyPeer::World), nodes.then_some(AnyPeer::Node)];
+        scopes.into_iter().flatten().filter(|_| clause.denies).map(ParsedPeer::Scope).collect()
     }
 
     /// What is not meant of `within`, or of any prefix. None: nobody knows, so that nothing is meant.

@@ -118,7 +118,11 @@ impl World {
         if endpoints.is_none() && entities.is_none() && others {
             return !clause.ports.is_empty() || !clause.icmps.is_empty();
         }
-        let is_world = matches!(packet.peer, Peer::World);
+        let by_address = match packet.peer {
+            Peer::World => true,
+            Peer::Host | Peer::RemoteNode => self.cidrs_mean_nodes,
+            Peer::Pod(_) => false,
+        };
         let within = |text: &str| text.parse::<IpNet>().is_ok_and(|net| net.contains(&packet.address));
         let endpoint = |selector: &LabelSelector| match packet.peer {
             Peer::Pod(pod) => {
@@ -145,13 +149,13 @@ impl World {
                     && labels.into_iter().all(|(key, value)| group.labels.get(key) == Some(value));
                 (by_name || by_labels) && group.cidrs.iter().any(|cidr| cidr.contains(&packet.address))
             });
-            is_world
+            by_address
                 && (group || rule.cidr.as_deref().is_some_and(within))
                 && !except.into_iter().any(|net| within(net))
         };
         endpoints.into_iter().flatten().any(endpoint)
             || entities.into_iter().flatten().any(entity)
-            || cidr.into_iter().flatten().any(|cidr| is_world && within(cidr))
+            || cidr.into_iter().flatten().any(|cidr| by_address && within(cidr))
             || cidr_set.into_iter().flatten().any(block)
             || services.into_iter().flatten().any(|services| self.service(services, packet))
     }
