@@ -16,6 +16,7 @@ mod cni;
 mod cold_start;
 mod connections;
 mod daemon;
+mod entries;
 mod hearing;
 mod identity;
 mod images;
@@ -52,7 +53,7 @@ pub enum Set {
     Images,
     /// Pods from created to ready, against the bridge plugin, and CNI ADD.
     Cni,
-    /// From a policy written to the first packet judged by it.
+    /// From a policy written to the first packet judged by it, and what many policies cost.
     Policy,
     /// TCP streams and ping-pong, pod to pod against host to host and the limit.
     Throughput,

@@ -114,6 +114,12 @@ impl<'a> Workload<'a> {
         self.api.create(&self.path("apps/v1", "deployments"), &deployment).map(drop)
     }
 
+    /// A Deployment has so many pods from now on.
+    pub fn scale(&self, name: &str, replicas: u32) -> Result<()> {
+        let path = format!("{}/{name}", self.path("apps/v1", "deployments"));
+        self.api.patch(&path, &json!({"spec": {"replicas": replicas}}))
+    }
+
     /// Waits until a Deployment's pods are all ready.
     pub fn deployment_ready(&self, name: &str, replicas: u32, patience: Duration) -> Result<()> {
         let path = format!("{}/{name}", self.path("apps/v1", "deployments"));

@@ -1,6 +1,6 @@
 //! How long a NetworkPolicy takes from the API server's answer to the first connection that is judged by it. Probes are
 //! staggered: each tries to connect for at most 50 ms, and one begins about every 3 ms, also while connections are dropped.
-//! That is the resolution.
+//! That is the resolution. Beside it, what many policies cost: to compile, by the operator's own benchmark, and in the data path.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ use nix::sched::{CloneFlags, setns};
 use serde_json::json;
 
 use super::statistics::quantile;
-use super::{Goal, Options, Report, Row, Set};
+use super::{Goal, Options, Report, Row, Set, entries, sessions};
 use crate::api::Api;
 use crate::cluster::Cluster;
 use crate::images;
@@ -72,6 +72,10 @@ pub(super) fn measure(cluster: &Cluster, api: &Api, options: &Options) -> Result
             .add(Row::new(format!("written to judged, {name}, slowest"), quantile(values, 1.0), "ms").baseline(peer.1));
     }
     report.add(Row::new("policies written", applied.len() as f64, ""));
+    // The pods that were measured with would be in the way.
+    drop(workload);
+    entries::measure(cluster, api, options, &mut report)?;
+    sessions::figures(cluster, "compile", &["--figures"])?.into_iter().for_each(|row| report.add(row));
     Ok(report)
 }
 
