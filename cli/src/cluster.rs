@@ -22,7 +22,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(40);
 
 /// Objects that are listed at a time.
-const PAGE: u32 = 500;
+pub const PAGE: u32 = 500;
 
 /// Labels of the daemons' pods.
 pub const DAEMONS: &str = "app.kubernetes.io/name=axoneme";

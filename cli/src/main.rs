@@ -4,6 +4,7 @@ mod check;
 mod cluster;
 mod connectivity;
 mod crds;
+mod diff;
 mod error;
 mod explain;
 mod list;
@@ -171,6 +172,17 @@ enum PolicyVerb {
     ///   axoneme policy explain --from host --to shop/web --port 8/ICMP
     #[command(verbatim_doc_comment)]
     Explain(Flow),
+    /// Which flows a change would allow or deny, before it is made
+    ///
+    /// Compares what there is now with what there would be, as nodes would judge: for pods that are alike, nodes, and what is
+    /// outside. Works on a cluster, or on folders of manifests, where Deployments and the like stand for their pods. Fails (exit
+    /// code 1) when something would be allowed or denied that is not now.
+    ///
+    ///   axoneme policy diff -f new-policy.yaml
+    ///   axoneme policy diff --delete NetworkPolicy/shop/db --label-namespace shop:team=b
+    ///   axoneme policy diff -f new-policy.yaml --in manifests/ -o json | jq '.flips[]'
+    #[command(verbatim_doc_comment)]
+    Diff(diff::Options),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -256,6 +268,11 @@ async fn run(arguments: &Arguments) -> Result<bool> {
         Command::Policy(PolicyVerbs { verb: PolicyVerb::Explain(flow) }) => {
             let explanation = explain::explain(&connect().await?, flow).await?;
             show.print(&explanation, || axoneme_admin::show::explanation(&explanation, show.colours))
+        }
+        Command::Policy(PolicyVerbs { verb: PolicyVerb::Diff(options) }) => {
+            let report = diff::diff(&arguments.access, options).await?;
+            show.print(&report, || diff::render(&report, show.colours))?;
+            Ok(report.flips.is_empty())
         }
         Command::Service(Listing { verb: Verb::List(filter) }) => {
             show.list(&list::services(&connect().await?, filter, show.colours).await?)

@@ -8,6 +8,7 @@
 pub mod app;
 pub mod compile;
 pub mod config;
+pub mod diff;
 pub mod engine;
 pub mod explain;
 pub mod identity;

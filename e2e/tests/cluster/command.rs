@@ -141,6 +141,43 @@ fn a_verdict_is_explained_with_the_rules_that_decide_it() {
 }
 
 #[test]
+fn what_a_policy_would_deny_is_told_before_it_is_applied() {
+    let lab = Lab::open();
+    let workload = lab.workload("foretold");
+    let pods = lab.servers(&workload, &[("server", 0), ("friend", 1), ("stranger", 1)]);
+    let [server, friend, stranger] = pods.as_slice() else { panic!("three pods") };
+    let spec = json!({
+        "podSelector": {"matchLabels": {"app": "server"}},
+        "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}], "ports": [{"port": HTTP}]}],
+    });
+    let manifest =
+        json!({"kind": "NetworkPolicy", "metadata": {"name": "friends", "namespace": "foretold"}, "spec": spec});
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("new.yaml"), manifest.to_string()).unwrap();
+    let line = format!("policy diff -f {} -o json", folder.path().display());
+    let told = || -> Vec<(String, String, bool)> {
+        let output = run(&lab, &line);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let flips = report["flips"].as_array().unwrap();
+        assert_eq!(output.status.success(), flips.is_empty(), "the exit code says whether something changes");
+        let about = flips.iter().filter(|flip| flip["to"]["pods"][0] == "foretold/server");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        about.map(|flip| (text(&flip["from"]["name"]), text(&flip["ports"]), flip["allowed"] == true)).collect()
+    };
+    let flips = told();
+    let flip = |from: &str, ports: &str| (from.to_owned(), ports.to_owned(), false);
+    assert!(flips.contains(&flip("foretold: app=stranger", "all")), "{flips:?}");
+    assert!(flips.contains(&flip("foretold: app=friend", &format!("all but {HTTP}/TCP"))), "{flips:?}");
+    assert!(flips.contains(&flip("world", "all")), "{flips:?}");
+    assert!(!flips.iter().any(|(from, ..)| from == "the pod's node"), "{flips:?}");
+
+    workload.policy("friends", &spec).unwrap();
+    eventually("the stranger is kept out, as was told", || !stranger.ask(server.http()).reached());
+    assert!(friend.ask(server.http()).reached(), "as was told");
+    eventually("nothing would change any more", || told().is_empty());
+}
+
+#[test]
 fn leftovers_of_other_networks_are_found_with_what_to_do() {
     let lab = Lab::open();
     let before = good(&lab, "check --all");

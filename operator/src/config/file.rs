@@ -229,7 +229,11 @@ impl ConfigFile {
         Self::parse(file, &text)
     }
 
-    fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+    /// Reads and checks what a file says.
+    ///
+    /// # Errors
+    /// As [`ConfigFile::read`].
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let mut config = Self::default();
         if !text.trim().is_empty() {
             let (mut at, mut unknown) = (Track::new(), Vec::new());

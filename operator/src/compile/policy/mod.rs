@@ -9,6 +9,7 @@ mod excepted;
 mod explain;
 mod features;
 pub(crate) mod icmp;
+mod judge;
 mod merge;
 mod parse;
 mod parsed;
@@ -21,13 +22,12 @@ mod oracle;
 #[cfg(test)]
 mod property;
 #[cfg(test)]
-mod simulate;
-#[cfg(test)]
 mod tests;
 
 pub use excepted::Excepted;
 pub use explain::{Because, Dealings, Decision, PacketPeer, RuleAsked};
 pub use features::required;
+pub use judge::Said;
 pub use merge::{PeerView, Subject, SubjectPolicy, compile, listed};
 pub use parse::parse;
 pub use parsed::{

@@ -10,9 +10,10 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::explain::{Dealings, PacketPeer};
+use super::judge::Said;
 use super::oracle::{Packet, Peer, World};
 use super::parsed::{HOST, Owners, REMOTE_NODE};
-use super::simulate::passes;
+use crate::diff::{Flip, Party, Settings, State, diff};
 use crate::engine::Families;
 use crate::index::{Config, Index, labels};
 use crate::object::{CiliumIdentity, Direction, Endpoint, EndpointSlice, Name, Node, Object, Pod, Protocol, arbitrary};
@@ -93,12 +94,11 @@ fn config(world: &World) -> Config {
     }
 }
 
-/// An index of the world in which every label set has a number.
-fn index(world: &World) -> Index {
-    let mut index = Index::new(config(world));
-    world.namespaces.iter().for_each(|n| index.upsert(Object::Namespace(Arc::new(n.clone()))));
-    world.pods.iter().for_each(|p| index.upsert(Object::Pod(Arc::new(p.clone()))));
-    world.policies.iter().for_each(|p| index.upsert(Object::NetworkPolicy(Arc::new(p.clone()))));
+fn objects(world: &World) -> Vec<Object> {
+    let mut objects: Vec<Object> = Vec::new();
+    objects.extend(world.namespaces.iter().map(|n| Object::Namespace(Arc::new(n.clone()))));
+    objects.extend(world.pods.iter().map(|p| Object::Pod(Arc::new(p.clone()))));
+    objects.extend(world.policies.iter().map(|p| Object::NetworkPolicy(Arc::new(p.clone()))));
     let endpoint = |ip: &IpAddr| Endpoint {
         addresses: [*ip].into(),
         ready: true,
@@ -115,20 +115,25 @@ fn index(world: &World) -> Index {
             endpoints: addresses.iter().map(endpoint).collect(),
         }))
     };
-    index.upsert(slice(&Name::new("default", "kubernetes"), &world.api_server));
+    objects.push(slice(&Name::new("default", "kubernetes"), &world.api_server));
     for (service, addresses) in &world.services {
-        index.upsert(Object::Service(Arc::new(service.clone())));
-        index.upsert(slice(&service.name, addresses));
+        objects.push(Object::Service(Arc::new(service.clone())));
+        objects.push(slice(&service.name, addresses));
     }
-    world.nodes.iter().for_each(|n| index.upsert(Object::Node(Arc::new(n.clone()))));
-    world.tiered.iter().for_each(|p| index.upsert(Object::ClusterNetworkPolicy(Arc::new(p.clone()))));
-    world.groups.iter().for_each(|g| index.upsert(Object::CiliumCIDRGroup(Arc::new(g.clone()))));
-    for policy in world.cilium.iter().cloned().map(Arc::new) {
-        index.upsert(match &*policy.name.namespace {
-            "" => Object::CiliumClusterwideNetworkPolicy(policy),
-            _ => Object::CiliumNetworkPolicy(policy),
-        });
-    }
+    objects.extend(world.nodes.iter().map(|n| Object::Node(Arc::new(n.clone()))));
+    objects.extend(world.tiered.iter().map(|p| Object::ClusterNetworkPolicy(Arc::new(p.clone()))));
+    objects.extend(world.groups.iter().map(|g| Object::CiliumCIDRGroup(Arc::new(g.clone()))));
+    objects.extend(world.cilium.iter().cloned().map(Arc::new).map(|policy| match &*policy.name.namespace {
+        "" => Object::CiliumClusterwideNetworkPolicy(policy),
+        _ => Object::CiliumNetworkPolicy(policy),
+    }));
+    objects
+}
+
+/// An index of the world in which every label set has a number.
+fn index(world: &World) -> Index {
+    let mut index = Index::new(config(world));
+    objects(world).into_iter().for_each(|object| index.upsert(object));
     let unnumbered: Vec<_> = index.unnumbered().map(|one| Arc::clone(one.labels)).collect();
     for (id, labels) in (256..).zip(unnumbered) {
         let (uid, resource_version) = ("".into(), "".into());
@@ -196,11 +201,12 @@ fn check(world: &World) -> Result<(), TestCaseError> {
         let another = |(who, _): &&(Peer<'_>, PacketPeer)| !matches!(who, Peer::Pod(pod) if pod.name == subject.name);
         for (who, peer) in peers.iter().filter(another) {
             for direction in [Direction::Ingress, Direction::Egress] {
+                let said = Said::of(row, direction, *peer);
                 let dealings = Dealings::of(&policies, &index, PolicyMode::Default, direction, *peer);
                 for (protocol, port) in packets() {
                     let packet = Packet { direction, peer: *who, address: peer.address.unwrap(), protocol, port };
                     let expected = world.allows(subject, &packet);
-                    let got = passes(row, direction, *peer, protocol, port);
+                    let got = said.passes(protocol, port);
                     prop_assert_eq!(got, expected, "{} {:?} row {:#?}", subject.name, packet, row);
                     let why = dealings.decide(protocol, port);
                     // Which nodes run which pods is no matter of policies.
@@ -211,6 +217,51 @@ fn check(world: &World) -> Result<(), TestCaseError> {
         }
     }
     Ok(())
+}
+
+/// Two worlds with the same pods, which have addresses: what is different between them is told for each pair of pods.
+fn check_diff(mut before: World, mut after: World) -> Result<(), TestCaseError> {
+    after.namespaces.clone_from(&before.namespaces);
+    after.cidrs_mean_nodes = before.cidrs_mean_nodes;
+    for (i, pod) in (0..).zip(&mut before.pods) {
+        pod.ips = [IpAddr::from([10, 0, 1 + i % 3, i])].into();
+        pod.node = Some("node-1".into());
+    }
+    after.pods.clone_from(&before.pods);
+    let state = |world: &World| {
+        let mut state = State::default();
+        objects(world).into_iter().for_each(|object| state.insert(object));
+        state
+    };
+    let settings =
+        Settings { cluster: "default".into(), mode: PolicyMode::Default, cidrs_of: config(&before).cidrs_of };
+    let difference = diff(&state(&before), &state(&after), &settings);
+    let is = |party: &Party, pod: &Pod| matches!(party, Party::Pods { pods, .. } if pods.contains(&pod.name));
+    let pairs = before.pods.iter().flat_map(|from| before.pods.iter().map(move |to| (from, to)));
+    for (from, to) in pairs.filter(|(from, to)| from.name != to.name) {
+        for (protocol, port) in packets() {
+            let passes = |world: &World| {
+                let packet = |direction, peer, address| Packet { direction, peer, address, protocol, port };
+                world.allows(from, &packet(Direction::Egress, Peer::Pod(to), to.ips[0]))
+                    && world.allows(to, &packet(Direction::Ingress, Peer::Pod(from), from.ips[0]))
+            };
+            let expected = (passes(&before), passes(&after));
+            let about = |flip: &&Flip| is(&flip.from, from) && is(&flip.to, to) && flip.ports.contains(protocol, port);
+            let told: Vec<bool> = difference.flips.iter().filter(about).map(|flip| flip.allowed).collect();
+            let wanted: &[bool] = if expected.0 == expected.1 { &[] } else { &[expected.1] };
+            prop_assert_eq!(&*told, wanted, "{} to {}, {}/{}", from.name, to.name, port, protocol);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_difference_is_what_the_reference_evaluator_finds(before in world(), after in world()) {
+        check_diff(before, after)?;
+    }
 }
 
 proptest! {

@@ -1,0 +1,270 @@
+//! `axoneme policy diff`: which flows a change would allow or deny, before it is made.
+
+mod gather;
+mod render;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use axoneme_operator::compile::policy::Owners;
+use axoneme_operator::config::{ConfigFile, PolicyCidrMatchMode, PolicyEnforcementMode};
+use axoneme_operator::diff::{NotApplied, Settings, State};
+use axoneme_operator::object::{Kind, Name, ObjectKey};
+use axoneme_proto::tables::PolicyMode;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cluster::{Access, Cluster};
+
+pub use render::{Report, render};
+
+/// A change, and what it is compared with.
+#[derive(Clone, Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("change").args(["files", "delete", "label_namespace"]).required(true).multiple(true))]
+pub struct Options {
+    /// Manifests that would be applied: files and folders, - for standard input
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// An object that would be deleted, like NetworkPolicy/shop/db or CiliumClusterwideNetworkPolicy/deny
+    #[arg(long, value_name = "KIND/[NAMESPACE/]NAME")]
+    delete: Vec<String>,
+    /// A label that a namespace would get, like shop:team=a, or lose, like shop:team-
+    #[arg(long, value_name = "NAMESPACE:LABEL")]
+    label_namespace: Vec<String>,
+    /// What there is now: files and folders of manifests in place of a cluster, which is not asked then
+    #[arg(long = "in", value_name = "FOLDER")]
+    within: Vec<PathBuf>,
+}
+
+/// What a change would do.
+///
+/// # Errors
+/// When manifests cannot be read, or the API server does not tell what there is.
+pub async fn diff(access: &Access, options: &Options) -> Result<Report> {
+    let (mut before, mut notes) = (State::default(), Vec::new());
+    let settings = if options.within.is_empty() {
+        let cluster = Cluster::connect(access).await?;
+        let config = configuration(&cluster).await?;
+        gather::cluster(&cluster, &config, &mut before, &mut notes).await?;
+        settings(&config)
+    } else {
+        for path in &options.within {
+            apply(path, &mut before, &mut notes)?;
+        }
+        settings(&ConfigFile::default())
+    };
+    if before.pods() == 0 {
+        notes.push("there are no pods, and nothing that makes some: nobody is reached".to_owned());
+    }
+    let mut after = before.clone();
+    for path in &options.files {
+        apply(path, &mut after, &mut notes)?;
+    }
+    for text in &options.delete {
+        let key = key(text)?;
+        if !after.delete(&key) {
+            bail!("--delete {text}: there is no {key}");
+        }
+    }
+    for text in &options.label_namespace {
+        relabel(text, &mut after).with_context(|| format!("--label-namespace {text}"))?;
+    }
+    Ok(Report::new(axoneme_operator::diff::diff(&before, &after, &settings), notes))
+}
+
+/// How the operator is configured; as it is by default where nothing is installed.
+async fn configuration(cluster: &Cluster) -> Result<ConfigFile> {
+    let maps = cluster.own::<k8s_openapi::api::core::v1::ConfigMap>();
+    let found = maps.get_opt("axoneme-config").await.context("cannot read the ConfigMap axoneme-config")?;
+    let text = found.and_then(|map| map.data?.remove("operator.yaml")).unwrap_or_default();
+    Ok(ConfigFile::parse(Path::new("operator.yaml"), &text)?)
+}
+
+fn settings(config: &ConfigFile) -> Settings {
+    Settings {
+        cluster: Arc::from(&*config.cluster.name),
+        mode: match config.policy_enforcement_mode {
+            PolicyEnforcementMode::Default => PolicyMode::Default,
+            PolicyEnforcementMode::Always => PolicyMode::Always,
+            PolicyEnforcementMode::Never => PolicyMode::Never,
+        },
+        cidrs_of: match config.policy_cidr_match_mode.contains(&PolicyCidrMatchMode::Nodes) {
+            true => Owners::WorldAndNodes,
+            false => Owners::World,
+        },
+    }
+}
+
+/// Applies all manifests of a file, of a folder and those in it, or (`-`) of standard input.
+fn apply(path: &Path, state: &mut State, notes: &mut Vec<String>) -> Result<()> {
+    if path.is_dir() {
+        let mut entries = std::fs::read_dir(path)
+            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>())
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        entries.sort();
+        let manifest = |path: &PathBuf| {
+            path.is_dir()
+                || path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known))
+        };
+        return entries.iter().filter(|path| manifest(path)).try_for_each(|path| apply(path, state, notes));
+    }
+    let text = match path.to_str() {
+        Some("-") => std::io::read_to_string(std::io::stdin()),
+        _ => std::fs::read_to_string(path),
+    };
+    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+    for (number, document) in (1..).zip(serde_yaml::Deserializer::from_str(&text)) {
+        let value = Value::deserialize(document).with_context(|| format!("{}, document {number}", path.display()))?;
+        put(&value, state, notes);
+    }
+    Ok(())
+}
+
+/// Applies a manifest, or all of a list. What says nothing of who reaches whom is left out.
+fn put(manifest: &Value, state: &mut State, notes: &mut Vec<String>) {
+    if let Some(items) = manifest["items"].as_array() {
+        items.iter().for_each(|item| put(item, state, notes));
+        return;
+    }
+    match state.apply(manifest) {
+        Ok(()) | Err(NotApplied::Kind(_)) => {}
+        Err(problem) => notes.push(problem.to_string()),
+    }
+}
+
+/// Like `NetworkPolicy/shop/db`.
+fn key(text: &str) -> Result<ObjectKey> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let (kind, namespace, name) = match parts[..] {
+        [kind, name] => (kind, "", name),
+        [kind, namespace, name] => (kind, namespace, name),
+        _ => bail!("--delete {text}: write KIND/NAMESPACE/NAME, or KIND/NAME of what has no namespace"),
+    };
+    let known = Kind::ALL.into_iter().find(|known| known.to_string().eq_ignore_ascii_case(kind));
+    let kind = known.ok_or_else(|| anyhow!("--delete {text}: kind {kind} has nothing to do with policies"))?;
+    Ok(ObjectKey { kind, name: Name::new(namespace, name) })
+}
+
+/// Like `shop:team=a` or `shop:team-`.
+fn relabel(text: &str, state: &mut State) -> Result<()> {
+    let wrong = || anyhow!("write NAMESPACE:KEY=VALUE, or NAMESPACE:KEY- to take it away");
+    let (namespace, label) = text.split_once(':').ok_or_else(wrong)?;
+    let (key, value) = match label.split_once('=') {
+        Some((key, value)) => (key, Some(value)),
+        None => (label.strip_suffix('-').ok_or_else(wrong)?, None),
+    };
+    if !state.label_namespace(namespace, key, value) {
+        bail!("there is no namespace {namespace}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec: {template: {metadata: {labels: {app: web}}}}
+---
+kind: Deployment
+metadata: {name: batch, namespace: shop}
+spec: {template: {metadata: {labels: {app: batch}}}}
+---
+kind: StatefulSet
+metadata: {name: db, namespace: shop}
+spec: {template: {metadata: {labels: {app: db}}, spec: {containers: [{ports: [{name: sql, containerPort: 5432}]}]}}}
+---
+kind: ServiceMonitor
+metadata: {name: other}
+";
+    const NEW: &str = "
+kind: NetworkPolicy
+metadata: {name: db, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: db}}
+  ingress:
+  - {from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: sql}]}
+  - {from: [{ipBlock: {cidr: 192.0.2.0/24}}]}
+  - {from: [{podSelector: {matchLabels: {app: web}}, ipBlock: {cidr: 192.0.2.0/24}}]}
+";
+
+    fn written(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::create_dir_all(folder.path().join(name).parent().unwrap()).unwrap();
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    fn options(change: &[&str], within: &Path) -> Options {
+        #[derive(clap::Parser)]
+        struct Command {
+            #[command(flatten)]
+            options: Options,
+        }
+        let within = ["diff", "--in", within.to_str().unwrap()];
+        <Command as clap::Parser>::try_parse_from(within.iter().chain(change)).unwrap().options
+    }
+
+    async fn told(change: &[&str], within: &Path) -> Result<String> {
+        let access = Access { context: None, namespace: "kube-system".into() };
+        diff(&access, &options(change, within)).await.map(|report| render(&report, false))
+    }
+
+    #[tokio::test]
+    async fn a_new_policy_is_told_by_what_it_denies() {
+        let folder = written(&[("now/all.yaml", NOW), ("now/readme.md", "not: [a manifest"), ("new.yaml", NEW)]);
+        let new = folder.path().join("new.yaml");
+        let text = told(&["-f", new.to_str().unwrap()], &folder.path().join("now")).await.unwrap();
+        assert_eq!(
+            text,
+            "\
+FROM             TO            PORTS             BECOMES
+shop: app=batch  shop: app=db  all               denied
+shop: app=web    shop: app=db  all but 5432/TCP  denied
+world            shop: app=db  all               denied
+
+note: NetworkPolicy shop/db: spec.ingress[2].from[0].ipBlock: excludes podSelector and namespaceSelector: allows nothing
+3 flows would be denied that pass now
+"
+        );
+    }
+
+    #[tokio::test]
+    async fn deletions_and_labels_of_namespaces_are_changes_too() {
+        let isolated = "
+kind: NetworkPolicy
+metadata: {name: batch, namespace: shop}
+spec: {podSelector: {matchLabels: {app: batch}}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: {team: a}}}]}]}
+";
+        let folder = written(&[("all.yaml", NOW), ("policy.yaml", isolated)]);
+        let text = told(&["--label-namespace", "shop:team=a"], folder.path()).await.unwrap();
+        assert!(
+            text.starts_with(
+                "FROM             TO             PORTS  BECOMES\nshop: app=batch  shop: app=db   all    allowed\n"
+            ),
+            "{text}"
+        );
+        assert!(text.ends_with("2 flows would pass that are denied now\n"), "{text}");
+        let text = told(&["--delete", "NetworkPolicy/shop/batch"], folder.path()).await.unwrap();
+        assert!(text.contains("shop: app=batch  world           all    allowed\n"), "{text}");
+        let text = told(&["--label-namespace", "shop:team-"], folder.path()).await.unwrap();
+        assert_eq!(text, "no flow would be judged otherwise than now\n");
+        let refused = told(&["--delete", "NetworkPolicy/shop/other"], folder.path()).await.unwrap_err();
+        assert!(refused.to_string().contains("there is no NetworkPolicy shop/other"), "{refused}");
+    }
+
+    #[test]
+    fn objects_are_named_by_kind_and_name() {
+        assert_eq!(key("networkpolicy/shop/db").unwrap().to_string(), "NetworkPolicy shop/db");
+        assert_eq!(
+            key("CiliumClusterwideNetworkPolicy/deny").unwrap().to_string(),
+            "CiliumClusterwideNetworkPolicy deny"
+        );
+        assert!(key("Deployment/shop/db").is_err() && key("db").is_err());
+    }
+}
