@@ -47,6 +47,15 @@ macro_rules! clause {
     };
 }
 
+/// How a clause knows a packet's peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// As a pod, a node, or what is outside.
+    ByWhatItIs,
+    /// By its address alone.
+    ByAddress,
+}
+
 impl World {
     pub(super) fn cilium(&self, policy: &CiliumPolicy, subject: &Pod, packet: &Packet<'_>) -> Said {
         let mut all = Said::default();
@@ -103,7 +112,9 @@ impl World {
             ),
         };
         let matches = |clause: &Clause<'_>| {
-            self.peer_is_named(policy, clause, packet) && self.port_is_named(clause, subject, packet)
+            [Known::ByWhatItIs, Known::ByAddress].into_iter().any(|known| {
+                self.peer_is_named(policy, clause, packet, known) && self.port_is_named(clause, subject, packet, known)
+            })
         };
         Said {
             isolates: wanted.unwrap_or(!allowing.is_empty() || !denying.is_empty()),
@@ -112,13 +123,14 @@ impl World {
         }
     }
 
-    fn peer_is_named(&self, policy: &CiliumPolicy, clause: &Clause<'_>, packet: &Packet<'_>) -> bool {
+    /// Whether a clause means the packet's peer, as far as it is known so.
+    fn peer_is_named(&self, policy: &CiliumPolicy, clause: &Clause<'_>, packet: &Packet<'_>, known: Known) -> bool {
         let &Clause { endpoints, entities, cidr, cidr_set, services, .. } = clause;
         let others = cidr.is_none() && cidr_set.is_none() && services.is_none();
         if endpoints.is_none() && entities.is_none() && others {
             return !clause.ports.is_empty() || !clause.icmps.is_empty();
         }
-        let by_address = match packet.peer {
+        let has_address = match packet.peer {
             Peer::World => true,
             Peer::Host | Peer::RemoteNode => self.cidrs_mean_nodes,
             Peer::Pod(_) => false,
@@ -133,7 +145,6 @@ impl World {
         };
         let entity = |entity: &String| match (entity.as_str(), packet.peer) {
             ("all", _) | ("world", Peer::World) | ("host", Peer::Host) | ("remote-node", Peer::RemoteNode) => true,
-            ("kube-apiserver", _) => self.api_server.contains(&packet.address),
             ("cluster", peer) => !matches!(peer, Peer::World),
             ("world-ipv4", Peer::World) => packet.address.is_ipv4(),
             ("world-ipv6", Peer::World) => packet.address.is_ipv6(),
@@ -149,19 +160,25 @@ impl World {
                     && labels.into_iter().all(|(key, value)| group.labels.get(key) == Some(value));
                 (by_name || by_labels) && group.cidrs.iter().any(|cidr| cidr.contains(&packet.address))
             });
-            by_address
+            has_address
                 && (group || rule.cidr.as_deref().is_some_and(within))
                 && !except.into_iter().any(|net| within(net))
         };
-        endpoints.into_iter().flatten().any(endpoint)
-            || entities.into_iter().flatten().any(entity)
-            || cidr.into_iter().flatten().any(|cidr| by_address && within(cidr))
+        let api_server = |entity: &String| entity == "kube-apiserver" && self.api_server.contains(&packet.address);
+        let services = services.into_iter().flatten().any(|services| self.service(services, packet, known));
+        if known == Known::ByWhatItIs {
+            return services
+                || endpoints.into_iter().flatten().any(endpoint)
+                || entities.into_iter().flatten().any(entity);
+        }
+        services
+            || entities.into_iter().flatten().any(api_server)
+            || cidr.into_iter().flatten().any(|cidr| has_address && within(cidr))
             || cidr_set.into_iter().flatten().any(block)
-            || services.into_iter().flatten().any(|services| self.service(services, packet))
     }
 
     /// Whether the packet's peer is behind one of these services: a pod that one selects, or an endpoint of one that selects none.
-    fn service(&self, services: &ServiceSelector, packet: &Packet<'_>) -> bool {
+    fn service(&self, services: &ServiceSelector, packet: &Packet<'_>, known: Known) -> bool {
         let meant = |service: &&(Service, Vec<IpAddr>)| {
             let Service { name, labels, .. } = &service.0;
             let namespace = |text: &Option<String>| text.as_ref().is_none_or(|text| **text == *name.namespace);
@@ -174,21 +191,24 @@ impl World {
                 (None, None) => false,
             }
         };
-        self.services.iter().filter(meant).any(|(service, endpoints)| match packet.peer {
-            Peer::Pod(pod) if !service.selector.is_empty() => {
-                pod.name.namespace == service.name.namespace
+        self.services.iter().filter(meant).any(|(service, endpoints)| match (known, packet.peer) {
+            (Known::ByWhatItIs, Peer::Pod(pod)) => {
+                !service.selector.is_empty()
+                    && pod.name.namespace == service.name.namespace
                     && service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
             }
-            _ => service.selector.is_empty() && endpoints.contains(&packet.address),
+            (Known::ByWhatItIs, _) => false,
+            (Known::ByAddress, _) => service.selector.is_empty() && endpoints.contains(&packet.address),
         })
     }
 
-    fn port_is_named(&self, clause: &Clause<'_>, subject: &Pod, packet: &Packet<'_>) -> bool {
+    fn port_is_named(&self, clause: &Clause<'_>, subject: &Pod, packet: &Packet<'_>, known: Known) -> bool {
         if clause.ports.is_empty() && clause.icmps.is_empty() {
             return true;
         }
-        let port =
-            |ports: &&[PortProtocol]| ports.is_empty() || ports.iter().any(|port| self.port(port, subject, packet));
+        let port = |ports: &&[PortProtocol]| {
+            ports.is_empty() || ports.iter().any(|port| self.port(port, subject, packet, known))
+        };
         let message = clause.icmps.iter().flat_map(|rule| rule.fields.iter().flatten()).any(|message| {
             let v6 = message.family.as_deref() == Some("IPv6");
             let number = match &message.type_ {
@@ -200,7 +220,8 @@ impl World {
         message || clause.ports.iter().any(port)
     }
 
-    fn port(&self, port: &PortProtocol, subject: &Pod, packet: &Packet<'_>) -> bool {
+    /// A port by name means nothing towards an address, also where a pod has that.
+    fn port(&self, port: &PortProtocol, subject: &Pod, packet: &Packet<'_>, known: Known) -> bool {
         let wanted = port.protocol.as_deref().filter(|text| *text != "ANY");
         let number = match wanted {
             Some("VRRP") => Some(112),
@@ -222,7 +243,7 @@ impl World {
                 Err(_) => {
                     let pod = match (packet.direction, packet.peer) {
                         (Direction::Ingress, _) => Some(subject),
-                        (Direction::Egress, Peer::Pod(pod)) => Some(pod),
+                        (Direction::Egress, Peer::Pod(pod)) if known == Known::ByWhatItIs => Some(pod),
                         (Direction::Egress, _) => None,
                     };
                     pod.is_some_and(|pod| self.has_port(pod, text, transport, packet.port))
