@@ -29,6 +29,9 @@ pub enum AskError {
         /// Why.
         source: io::Error,
     },
+    /// The question makes no sense, and what would.
+    #[error("{0}")]
+    Unclear(String),
     /// The daemon refused.
     #[error("the daemon answers: {0}")]
     Refused(String),
@@ -64,8 +67,10 @@ fn body(answer: &[u8]) -> Result<&[u8], AskError> {
     let (head, body) = end.map_or((answer, &[][..]), |end| (&answer[..end], &answer[end + 4..]));
     let status = String::from_utf8_lossy(head);
     let status = status.lines().next().unwrap_or_default();
-    if status.split_whitespace().nth(1) == Some("200") {
-        return Ok(body);
+    let said = String::from_utf8_lossy(body);
+    match status.split_whitespace().nth(1) {
+        Some("200") => Ok(body),
+        Some("400") => Err(AskError::Unclear(said.trim().to_owned())),
+        _ => Err(AskError::Refused(format!("{status} {}", said.trim()))),
     }
-    Err(AskError::Refused(format!("{status} {}", String::from_utf8_lossy(body).trim())))
 }

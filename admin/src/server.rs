@@ -134,6 +134,7 @@ mod tests {
             match subject {
                 "one" => Ok(serde_json::to_vec(&1)?),
                 "length" => Ok(serde_json::to_vec(&query.len())?),
+                "what" => Err(NoAnswer::Unclear("say one".into())),
                 "later" => Err(NoAnswer::Unavailable("not yet".into())),
                 _ => Err(NoAnswer::Unknown("one, later".into())),
             }
@@ -156,6 +157,7 @@ mod tests {
         let refused = |result: Result<u32, AskError>| result.unwrap_err().to_string();
         let none = refused(asked("two").await.unwrap());
         assert!(none.contains("404") && none.contains("there are one, later"), "{none}");
+        assert_eq!(refused(asked("what").await.unwrap()), "say one");
         assert!(refused(asked("later").await.unwrap()).contains("503 Service Unavailable not yet"));
         server.abort();
         drop(server.await);
