@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use axoneme_operator::compile::policy::Owners;
-use axoneme_operator::config::{ConfigFile, PolicyCidrMatchMode, PolicyEnforcementMode};
+use axoneme_operator::config::ConfigFile;
 use axoneme_operator::diff::{NotApplied, Settings, State};
 use axoneme_operator::object::{Kind, Name, ObjectKey};
-use axoneme_proto::tables::PolicyMode;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -84,15 +82,8 @@ async fn configuration(cluster: &Cluster) -> Result<ConfigFile> {
 fn settings(config: &ConfigFile) -> Settings {
     Settings {
         cluster: Arc::from(&*config.cluster.name),
-        mode: match config.policy_enforcement_mode {
-            PolicyEnforcementMode::Default => PolicyMode::Default,
-            PolicyEnforcementMode::Always => PolicyMode::Always,
-            PolicyEnforcementMode::Never => PolicyMode::Never,
-        },
-        cidrs_of: match config.policy_cidr_match_mode.contains(&PolicyCidrMatchMode::Nodes) {
-            true => Owners::WorldAndNodes,
-            false => Owners::World,
-        },
+        mode: config.policy_enforcement_mode.into(),
+        cidrs_of: config.cidrs_of(),
     }
 }
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use axoneme_proto::tables::{PolicyMode, RoutingMode as Mode, Settings};
 
 use crate::compile::cluster::prefix;
-use crate::compile::policy::Owners;
-use crate::config::{ConfigFile, IpamMode, PolicyCidrMatchMode, PolicyEnforcementMode, RoutingMode, UnderlayProtocol};
+use crate::config::{ConfigFile, IpamMode, RoutingMode, UnderlayProtocol};
 use crate::engine;
 use crate::identity::Reserved;
 
@@ -24,10 +23,7 @@ pub(super) fn engine(config: &ConfigFile, namespace: &str) -> engine::Config {
         identity_grace: config.operator.identity_heartbeat_timeout,
         reserved: reserved.into(),
         pre_allocation: Arc::new(config.ipam.pre_allocation.clone()),
-        cidrs_of: match config.policy_cidr_match_mode.contains(&PolicyCidrMatchMode::Nodes) {
-            true => Owners::WorldAndNodes,
-            false => Owners::World,
-        },
+        cidrs_of: config.cidrs_of(),
         ..engine::Config::new(settings(config))
     }
 }
@@ -56,12 +52,7 @@ fn settings(config: &ConfigFile) -> Settings {
         ipv4: config.ipv4.enabled,
         ipv6: config.ipv6.enabled,
         mtu: config.mtu,
-        policy_mode: match config.policy_enforcement_mode {
-            PolicyEnforcementMode::Default => PolicyMode::Default,
-            PolicyEnforcementMode::Always => PolicyMode::Always,
-            PolicyEnforcementMode::Never => PolicyMode::Never,
-        }
-        .into(),
+        policy_mode: PolicyMode::from(config.policy_enforcement_mode).into(),
         no_masquerade: native.map(prefix).collect(),
         auto_direct_node_routes: config.auto_direct_node_routes,
         direct_routes_skip_unreachable: config.direct_routing_skip_unreachable,

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use axoneme_proto::tables::PolicyMode;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 use serde_path_to_error::Track;
@@ -12,6 +13,7 @@ use serde_path_to_error::Track;
 use super::check::problem;
 use super::ipam::Ipam;
 use super::replica::Operator;
+use crate::compile::policy::Owners;
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -219,7 +221,26 @@ pub enum PolicyEnforcementMode {
     Never,
 }
 
+impl From<PolicyEnforcementMode> for PolicyMode {
+    fn from(mode: PolicyEnforcementMode) -> Self {
+        match mode {
+            PolicyEnforcementMode::Default => Self::Default,
+            PolicyEnforcementMode::Always => Self::Always,
+            PolicyEnforcementMode::Never => Self::Never,
+        }
+    }
+}
+
 impl ConfigFile {
+    /// Whose addresses CIDRs in Cilium's policies mean.
+    #[must_use]
+    pub fn cidrs_of(&self) -> Owners {
+        match self.policy_cidr_match_mode.contains(&PolicyCidrMatchMode::Nodes) {
+            true => Owners::WorldAndNodes,
+            false => Owners::World,
+        }
+    }
+
     /// Reads and checks the file.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::compile::policy::PortKey;
+use crate::compile::policy::{PROTOCOLS, PortKey};
 
 /// Stands for every protocol that nobody names.
 const OTHER: u8 = 0;
@@ -99,8 +99,8 @@ fn complement(ranges: &[(u16, u16)]) -> Vec<(u16, u16)> {
 }
 
 fn name(protocol: u8) -> String {
-    let names = [(1, "ICMP"), (2, "IGMP"), (6, "TCP"), (17, "UDP"), (58, "ICMPv6"), (112, "VRRP"), (132, "SCTP")];
-    names.iter().find(|(number, _)| *number == protocol).map_or(protocol.to_string(), |(_, name)| (*name).to_owned())
+    let known = PROTOCOLS.iter().find(|(_, number)| *number == protocol);
+    known.map_or(protocol.to_string(), |(name, _)| (*name).to_owned())
 }
 
 #[cfg(test)]

@@ -2,11 +2,7 @@
 
 use std::fmt;
 
-use crate::compile::policy::icmp;
-
-/// Protocols that policies know, with their IANA numbers.
-const PROTOCOLS: [(&str, u8); 7] =
-    [("TCP", 6), ("UDP", 17), ("SCTP", 132), ("ICMP", 1), ("ICMPv6", 58), ("IGMP", 2), ("VRRP", 112)];
+use crate::compile::policy::{ICMP, ICMPV6, IGMP, PROTOCOLS, VRRP, icmp};
 
 /// A protocol and a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +29,12 @@ impl Port {
                 None => (Some(text), 6),
             },
         };
-        let v6 = protocol == icmp::V6_PROTOCOL;
+        let v6 = protocol == ICMPV6;
         let number = match (number, protocol) {
-            (None, 1 | icmp::V6_PROTOCOL) => icmp::number("EchoRequest", v6).map(u16::from),
-            (Some(name), 1 | icmp::V6_PROTOCOL) => {
-                name.parse::<u8>().ok().or_else(|| icmp::number(name, v6)).map(u16::from)
-            }
-            (None, 2 | 112) => Some(0),
-            (None, _) | (Some(_), 2 | 112) => None,
+            (None, ICMP | ICMPV6) => icmp::number("EchoRequest", v6).map(u16::from),
+            (Some(name), ICMP | ICMPV6) => name.parse::<u8>().ok().or_else(|| icmp::number(name, v6)).map(u16::from),
+            (None, IGMP | VRRP) => Some(0),
+            (None, _) | (Some(_), IGMP | VRRP) => None,
             (Some(number), _) => number.parse().ok().filter(|port| *port > 0),
         };
         number.map(|number| Self { protocol, number }).ok_or_else(wrong)
@@ -49,8 +43,8 @@ impl Port {
     /// The only family that has this protocol, if there is one: whether it is IPv6.
     pub(super) fn family_v6(self) -> Option<bool> {
         match self.protocol {
-            1 => Some(false),
-            icmp::V6_PROTOCOL => Some(true),
+            ICMP => Some(false),
+            ICMPV6 => Some(true),
             _ => None,
         }
     }

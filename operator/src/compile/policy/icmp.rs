@@ -1,8 +1,5 @@
 //! Types of ICMP messages by the names that policies have for them.
 
-/// The IANA number of ICMP for IPv6.
-pub const V6_PROTOCOL: u8 = 58;
-
 /// Of ICMP for IPv4 (RFC 792 and later; IANA's "ICMP Type Numbers").
 const V4: [(&str, u8); 14] = [
     ("EchoReply", 0),

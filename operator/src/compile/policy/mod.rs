@@ -34,7 +34,7 @@ pub use parsed::{
     CidrGroups, Dependency, HOST, Mention, Mentioned, Owners, ParsedDirection, ParsedPeer, ParsedPolicy, ParsedRule,
     REMOTE_NODE, ServiceBy, ServiceRef, Verdict, WORLD,
 };
-pub use ports::{NamedPort, PortKey, PortSet};
+pub use ports::{ICMP, ICMPV6, IGMP, NamedPort, PROTOCOLS, PortKey, PortSet, VRRP};
 pub use strict::excepted;
 
 use std::collections::HashMap;

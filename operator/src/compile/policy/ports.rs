@@ -8,6 +8,14 @@ use crate::object::Protocol;
 pub const ICMP: u8 = 1;
 /// See [`ICMP`].
 pub const ICMPV6: u8 = 58;
+/// Of those without ports.
+pub const IGMP: u8 = 2;
+/// See [`IGMP`].
+pub const VRRP: u8 = 112;
+
+/// Protocols that people name, with their IANA numbers.
+pub const PROTOCOLS: [(&str, u8); 7] =
+    [("TCP", 6), ("UDP", 17), ("SCTP", 132), ("ICMP", ICMP), ("ICMPv6", ICMPV6), ("IGMP", IGMP), ("VRRP", VRRP)];
 
 /// A prefix of (protocol, port). Ordered so that a wider one comes before those it contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
