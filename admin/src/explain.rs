@@ -102,6 +102,8 @@ pub struct Side {
     pub rule: Option<String>,
     /// The rules that are about this flow, in the order in which they count.
     pub rules: Vec<Rule>,
+    /// Why it would be denied if policies that only audit were enforced, in words; none: it would not.
+    pub audited: Option<String>,
     /// Where it is enforced, and whether it is.
     pub enforced: Enforced,
 }

@@ -15,6 +15,7 @@ pub mod output;
 pub mod server;
 pub mod show;
 pub mod table;
+pub mod verdict;
 
 /// Where a node's daemon listens, below its run directory; the operator's is in `/run/axoneme`, too.
 pub const SOCKET: &str = "admin.sock";

@@ -18,6 +18,8 @@ pub mod subject {
     pub const POLICIES: &str = "policies";
     /// A list of [`Service`](super::Service)s.
     pub const SERVICES: &str = "services";
+    /// A list of the newest [`Verdict`](crate::verdict::Verdict)s, oldest first.
+    pub const VERDICTS: &str = "verdicts";
 }
 
 /// How what the kernel has compares with what is desired.

@@ -1,8 +1,10 @@
 //! What daemons tell, as text for people.
 
 mod explain;
+mod verdicts;
 
 pub use explain::explanation;
+pub use verdicts::{VERDICT_COLUMNS, verdicts};
 
 use crate::check::{Level, Report};
 use crate::node::{Endpoint, EndpointState, Frontend, Identity, Node, Policy, PolicyState, Service, Status, Sync};

@@ -68,5 +68,6 @@ HELPER(__u64, bpf_get_socket_cookie, void *ctx) = (void *)BPF_FUNC_get_socket_co
 HELPER(int, bpf_set_retval, int retval) = (void *)BPF_FUNC_set_retval;
 HELPER(long, bpf_loop, __u32 iterations, void *callback, void *ctx, __u64 flags) = (void *)BPF_FUNC_loop;
 HELPER(void *, bpf_ringbuf_reserve, void *ring, __u64 size, __u64 flags) = (void *)BPF_FUNC_ringbuf_reserve;
+HELPER(__u64, bpf_ringbuf_query, void *ring, __u64 flags) = (void *)BPF_FUNC_ringbuf_query;
 HELPER(void, bpf_ringbuf_submit, void *data, __u64 flags) = (void *)BPF_FUNC_ringbuf_submit;
 #undef HELPER

@@ -4,7 +4,9 @@
 
 #include <bpf.h>
 #include "address.h"
+#include "config.h"
 #include "conntrack.h"
+#include "drop.h"
 #include "endpoint.h"
 #include "packet.h"
 #include "policy.h"
@@ -35,6 +37,8 @@ static __noinline int admit_judge(struct packet *packet, const struct policy *po
 		.peer = *peer,
 		.address = direction == DIRECTION_INGRESS ? packet->tuple.source : packet->tuple.destination,
 	};
+	struct judgement judgement = {};
+	int verdict;
 
 	if (packet->flags & PACKET_PORTS)
 		question.port = reply_to ? packet->tuple.source_port : packet->tuple.destination_port;
@@ -46,7 +50,29 @@ static __noinline int admit_judge(struct packet *packet, const struct policy *po
 	/* Somebody borrowed a node's address. */
 	if (reply_to && question.peer.scope == SCOPE_NODE && reply_to->peer_identity == IDENTITY_WORLD)
 		question.peer = address_peer(0);
-	return policy_judge(policy, &question, &packet->cookie);
+	if (reply_to)
+		packet->flags |= PACKET_REPLY;
+	else
+		packet->flags &= ~PACKET_REPLY;
+	verdict = policy_judge(policy, &question, &judgement);
+	packet->cookie = judgement.cookie;
+	packet->audited = judgement.audited;
+	return verdict;
+}
+
+/* What people are told of a packet that was judged and passes. opens: it begins a flow. */
+static __noinline void admit_tell(struct __sk_buff *skb, const struct packet *packet, enum direction direction, int opens)
+{
+	const struct config *config;
+
+	if (packet->audited) {
+		metrics_count(REASON_AUDITED, direction, skb->len);
+		event_send(skb, packet, EVENT_AUDIT, packet->audited, direction);
+	} else if (opens && packet->cookie) {
+		config = config_get();
+		if (config && config->flags & CONFIG_VERDICTS)
+			event_send(skb, packet, EVENT_ALLOW, REASON_FORWARDED, direction);
+	}
 }
 
 /* From the entry in which a packet is of the original direction to that in which it is a reply, or back. */
@@ -114,7 +140,12 @@ __global int admit_error(struct __sk_buff *skb, struct packet *packet, const str
 	/* Only who took part in a flow may complain about it, or hear of it. */
 	if (!ct || !endpoint_owns(endpoint, key.direction == DIRECTION_EGRESS ? &key.source : &key.destination, key.family)) {
 		policy = policy_find(endpoint->policy);
-		return policy ? admit_judge(packet, policy, peer, direction, 0) : -REASON_NO_CONFIG;
+		if (!policy)
+			return -REASON_NO_CONFIG;
+		error = admit_judge(packet, policy, peer, direction, 0);
+		if (!error)
+			admit_tell(skb, packet, direction, 0);
+		return error;
 	}
 	if (state != CT_REPLY || direction != DIRECTION_INGRESS || !ct->service)
 		return state;
@@ -176,6 +207,7 @@ __global int admit_packet(struct __sk_buff *skb, struct packet *packet, const st
 		verdict = admit_judge(packet, policy, peer, direction, state == CT_REPLY ? ct : 0);
 		if (verdict < 0)
 			return verdict;
+		admit_tell(skb, packet, direction, !ct);
 		/* Only now: an entry that is written for every packet would travel between CPUs. */
 		if (ct) {
 			ct->generation = generation;

@@ -15,6 +15,8 @@ enum config_flags : __u32 {
 	CONFIG_EXCLUSIONS = 1 << 3,
 	/* ax_uplinks has entries. */
 	CONFIG_UPLINKS = 1 << 4,
+	/* Flows that a policy's rule lets begin are told of. */
+	CONFIG_VERDICTS = 1 << 5,
 };
 
 /* An unwritten configuration (tunnel_ifindex 0 in VXLAN mode, no node address) drops what would need it. */

@@ -25,6 +25,9 @@ enum direction : __u8 {
 	DIRECTION_EGRESS = 2,
 	/* Only in conntrack keys: from a client to a service's frontend. */
 	DIRECTION_SERVICE = 3,
+	/* Only in policy keys: the rows of a direction as they were if policies that only audit were enforced. */
+	DIRECTION_AUDITED_INGRESS = 4,
+	DIRECTION_AUDITED_EGRESS = 5,
 };
 
 /*

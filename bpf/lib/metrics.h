@@ -8,8 +8,10 @@
 /* Where Cilium's flow API has a reason of the same meaning, its number is used. Numbers are never reused. */
 enum reason : __u8 {
 	REASON_FORWARDED = 0,
-	/* No packet was lost, but the ring had no room to tell of a dropped one. */
+	/* No packet was lost, but the ring had no room to tell of one. */
 	REASON_EVENT_LOST = 1,
+	/* No packet was lost, but policies that only audit would have dropped one. */
+	REASON_AUDITED = 2,
 	REASON_INVALID_SOURCE_MAC = 130,
 	REASON_INVALID_SOURCE_IP = 132,
 	REASON_POLICY_DEFAULT_DENY = 133,

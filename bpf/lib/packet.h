@@ -44,6 +44,8 @@ enum packet_flags : __u8 {
 	PACKET_FRAGMENT_FIRST = 1 << 5,
 	/* Has no transport header; the ports are those of the first fragment. */
 	PACKET_FRAGMENT_LATER = 1 << 6,
+	/* Judged on behalf of the flow that it answers. */
+	PACKET_REPLY = 1 << 7,
 };
 
 struct packet {
@@ -56,7 +58,7 @@ struct packet {
 	__u32 service;
 	__u32 source_identity;
 	__u32 destination_identity;
-	/* Endpoint whose policy is asked, and what its policy blames. */
+	/* Endpoint whose policy is asked, and the rule or policy that decides. */
 	__u32 endpoint;
 	__u32 cookie;
 	/* Of its datagram, if it is a fragment. */
@@ -68,6 +70,8 @@ struct packet {
 	__u8 l4_size;
 	/* Of ICMP. */
 	__u8 icmp_type;
+	/* Why policies that only audit would drop it, then cookie is of those; 0: they would not. */
+	enum reason audited;
 };
 
 union network {

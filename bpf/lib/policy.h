@@ -37,6 +37,11 @@ enum policy_flags : __u32 {
 	/* What no tier allows is denied. */
 	POLICY_ENFORCE_INGRESS = 1 << 0,
 	POLICY_ENFORCE_EGRESS = 1 << 1,
+	/* Some policies only audit: there are audited rows. */
+	POLICY_AUDITS = 1 << 2,
+	/* What no tier of the audited rows allows would be denied. */
+	POLICY_AUDIT_INGRESS = 1 << 3,
+	POLICY_AUDIT_EGRESS = 1 << 4,
 };
 
 struct policy {
@@ -50,7 +55,10 @@ struct policy {
 	 * Behind the other fields, because a writer copies upwards and a reader begins here: who sees a new generation sees all.
 	 */
 	__u32 generation;
-	__u32 reserved[3];
+	/* The policies that would isolate the pod. */
+	__u32 audited_ingress_cookie;
+	__u32 audited_egress_cookie;
+	__u32 reserved;
 };
 
 struct {
@@ -76,7 +84,7 @@ struct {
 struct policy_rule_key {
 	__u32 prefixlen;
 	__u32 slot;
-	__u32 peer;
+	enum policy_peer peer;
 	enum direction direction;
 	__u8 protocol;
 	__be16 port;
@@ -85,7 +93,7 @@ struct policy_rule_key {
 struct tier_verdict {
 	/* Lower comes first. */
 	__u32 order;
-	/* The policy that made this row, for people. */
+	/* The rule of a policy that made this row, for people. */
 	__u32 cookie;
 	enum action action;
 	__u8 reserved0;
@@ -136,7 +144,7 @@ struct {
 } ax_policy_classes SEC(".maps");
 
 /* NULL: no row of this peer covers the packet. */
-static __noinline struct verdicts *policy_row(struct policy_rule_key *key, enum policy_peer peer)
+static __inline struct verdicts *policy_row(struct policy_rule_key *key, enum policy_peer peer)
 {
 	key->peer = peer;
 	return bpf_map_lookup_elem(&ax_policy_rules, key);
@@ -162,12 +170,12 @@ static __inline enum policy_peer policy_any(enum scope scope)
 }
 
 /* The rows of the CIDR class that the peer's address is in, or NULL. */
-static __noinline struct verdicts *policy_class_row(const struct question *question, struct policy_rule_key *rule)
+static __inline struct verdicts *policy_class_row(const struct question *question, struct policy_rule_key *rule)
 {
 	struct policy_class_key key = {
 		.prefixlen = CLASS_STATIC_BITS + (question->family == FAMILY_IPV4 ? 32 : 128),
 		.slot = rule->slot,
-		.direction = question->direction,
+		.direction = rule->direction,
 		.family = question->family,
 		.address = question->address,
 	};
@@ -200,31 +208,22 @@ static __noinline const struct tier_verdict *tier_merge(const struct verdicts *b
 }
 
 /*
- * Whether a policy lets a flow begin: 0, or -reason with *cookie naming the policy that decided.
+ * What the rows of a direction (or of its audited twin) decide about a packet: ACTION_ALLOW or ACTION_DENY with *cookie naming the
+ * rule, or ACTION_NONE.
  *
- * 1. The local host reaches local pods, always.
- * 2. Two rows speak: that of the peer's identity (else that of anyone in its scope), and that of its address's CIDR class.
- * 3. Tier by tier: allow and deny decide; pass, or nothing, asks the next tier.
- * 4. If no tier decides: denied if the policy isolates the pod in this direction.
+ * 1. Two rows speak: that of the peer's identity (else that of anyone in its scope), and that of its address's CIDR class.
+ * 2. Tier by tier: allow and deny decide; pass, or nothing, asks the next tier.
  */
-static __noinline int policy_judge(const struct policy *policy, const struct question *question, __u32 *cookie)
+static __noinline enum action policy_ask(const struct question *question, __u32 slot, enum direction direction, __u32 *cookie)
 {
-	int ingress = question->direction == DIRECTION_INGRESS;
 	struct policy_rule_key key = {
 		.prefixlen = RULE_FULL_BITS,
-		.slot = policy->slot,
-		.direction = question->direction,
+		.slot = slot,
+		.direction = direction,
 		.protocol = question->protocol,
 		.port = question->port,
 	};
 	struct verdicts *by_peer = 0, *by_class;
-
-	*cookie = 0;
-	if (ingress && question->peer.identity == IDENTITY_HOST)
-		return 0;
-	/* Never written: closed. */
-	if (!policy->generation)
-		return -REASON_POLICY_DEFAULT_DENY;
 
 	if (question->peer.identity != IDENTITY_UNKNOWN)
 		by_peer = policy_row(&key, question->peer.identity);
@@ -235,20 +234,75 @@ static __noinline int policy_judge(const struct policy *policy, const struct que
 	for (enum tier tier = TIER_ADMIN; tier < TIERS; tier++) {
 		const struct tier_verdict *verdict = tier_merge(by_peer, by_class, tier);
 
-		if (!verdict)
-			continue;
-		if (verdict->action == ACTION_ALLOW)
-			return 0;
-		if (verdict->action == ACTION_DENY) {
+		if (verdict && (verdict->action == ACTION_ALLOW || verdict->action == ACTION_DENY)) {
 			*cookie = verdict->cookie;
-			return -REASON_POLICY_DENY;
+			return verdict->action;
 		}
 	}
+	return ACTION_NONE;
+}
 
-	if (!(policy->flags & (ingress ? POLICY_ENFORCE_INGRESS : POLICY_ENFORCE_EGRESS)))
+/* What a policy says of a packet. */
+struct judgement {
+	/* The rule that decides, or the policy that isolates the pod; 0: neither. */
+	__u32 cookie;
+	/* Why it would be dropped if policies that only audit were enforced, then the cookie is of those; 0: it would not. */
+	enum reason audited;
+};
+
+/* What would drop a packet that passes. */
+static __inline void policy_audit(const struct policy *policy, const struct question *question, struct judgement *judgement)
+{
+	int ingress = question->direction == DIRECTION_INGRESS;
+	__u32 cookie = 0;
+	enum action action =
+		policy_ask(question, policy->slot, ingress ? DIRECTION_AUDITED_INGRESS : DIRECTION_AUDITED_EGRESS, &cookie);
+
+	if (action == ACTION_ALLOW)
+		return;
+	if (action == ACTION_DENY) {
+		judgement->audited = REASON_POLICY_DENY;
+		judgement->cookie = cookie;
+		return;
+	}
+	if (!(policy->flags & (ingress ? POLICY_AUDIT_INGRESS : POLICY_AUDIT_EGRESS)))
+		return;
+	judgement->audited = REASON_POLICY_DEFAULT_DENY;
+	judgement->cookie = ingress ? policy->audited_ingress_cookie : policy->audited_egress_cookie;
+}
+
+/*
+ * Whether a policy lets a flow begin: 0 or -reason.
+ *
+ * 1. The local host reaches local pods, always.
+ * 2. A rule decides.
+ * 3. If none does: denied if the policy isolates the pod in this direction.
+ */
+__global int policy_judge(const struct policy *policy, const struct question *question, struct judgement *judgement)
+{
+	enum action action;
+	int ingress;
+
+	if (!policy || !question || !judgement)
+		return -REASON_INVALID_PACKET;
+	*judgement = (struct judgement){};
+	ingress = question->direction == DIRECTION_INGRESS;
+	if (ingress && question->peer.identity == IDENTITY_HOST)
 		return 0;
-	*cookie = ingress ? policy->ingress_cookie : policy->egress_cookie;
-	return -REASON_POLICY_DEFAULT_DENY;
+	/* Never written: closed. */
+	if (!policy->generation)
+		return -REASON_POLICY_DEFAULT_DENY;
+
+	action = policy_ask(question, policy->slot, question->direction, &judgement->cookie);
+	if (action == ACTION_DENY)
+		return -REASON_POLICY_DENY;
+	if (action != ACTION_ALLOW && policy->flags & (ingress ? POLICY_ENFORCE_INGRESS : POLICY_ENFORCE_EGRESS)) {
+		judgement->cookie = ingress ? policy->ingress_cookie : policy->egress_cookie;
+		return -REASON_POLICY_DEFAULT_DENY;
+	}
+	if (policy->flags & POLICY_AUDITS)
+		policy_audit(policy, question, judgement);
+	return 0;
 }
 
 /* Index beyond the map: closed, like index 0. */

@@ -15,6 +15,8 @@ numbers! {
         EXCLUSIONS = 1 << 3,
         /// `ax_uplinks` has entries.
         UPLINKS = 1 << 4,
+        /// Flows that a policy's rule lets begin are told of.
+        VERDICTS = 1 << 5,
     }
 }
 flags!(ConfigFlags);

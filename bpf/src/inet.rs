@@ -31,6 +31,9 @@ numbers! {
         EGRESS = 2,
         /// Only in conntrack keys: from a client to a service's frontend.
         SERVICE = 3,
+        /// Only in policy keys: the rows of a direction as they were if policies that only audit were enforced.
+        AUDITED_INGRESS = 4,
+        AUDITED_EGRESS = 5,
     }
 }
 

@@ -7,8 +7,10 @@ numbers! {
     /// Why a packet was counted. Where Cilium's flow API has a reason of the same meaning, its number is used.
     Reason: u8 = "reason", "REASON_" {
         FORWARDED = 0,
-        /// No packet was lost, but the ring had no room to tell of a dropped one.
+        /// No packet was lost, but the ring had no room to tell of one.
         EVENT_LOST = 1,
+        /// No packet was lost, but policies that only audit would have dropped one.
+        AUDITED = 2,
         INVALID_SOURCE_MAC = 130,
         INVALID_SOURCE_IP = 132,
         POLICY_DEFAULT_DENY = 133,
@@ -46,7 +48,7 @@ numbers! {
 impl Reason {
     /// Whether a packet was lost for this reason.
     pub fn is_drop(self) -> bool {
-        self != Self::FORWARDED && self != Self::EVENT_LOST
+        ![Self::FORWARDED, Self::EVENT_LOST, Self::AUDITED].contains(&self)
     }
 }
 

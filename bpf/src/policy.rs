@@ -69,6 +69,11 @@ numbers! {
         /// What no tier allows is denied.
         ENFORCE_INGRESS = 1 << 0,
         ENFORCE_EGRESS = 1 << 1,
+        /// Some policies only audit: there are audited rows.
+        AUDITS = 1 << 2,
+        /// What no tier of the audited rows allows would be denied.
+        AUDIT_INGRESS = 1 << 3,
+        AUDIT_EGRESS = 1 << 4,
     }
 }
 flags!(PolicyFlags);
@@ -84,7 +89,10 @@ pub struct Policy {
     pub egress_cookie: u32,
     /// Drawn from `ax_generation`, never repeated. A cached verdict of another generation is void. 0: never written.
     pub generation: u32,
-    pub reserved: [u32; 3],
+    /// The policies that would isolate the pod if those that only audit were enforced.
+    pub audited_ingress_cookie: u32,
+    pub audited_egress_cookie: u32,
+    pub reserved: u32,
 }
 
 /// How precise a rule row is about protocol and port.
@@ -135,7 +143,7 @@ impl PolicyRuleKey {
 pub struct TierVerdict {
     /// Lower comes first.
     pub order: u32,
-    /// The policy that made this row, for people.
+    /// The rule of a policy that made this row, for people.
     pub cookie: u32,
     pub action: Action,
     pub reserved0: u8,

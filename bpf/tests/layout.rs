@@ -9,7 +9,7 @@ use axoneme_bpf::bandwidth::{Bandwidth, BandwidthKey};
 use axoneme_bpf::config::{Config, ConfigFlags};
 use axoneme_bpf::conntrack::{Ct, CtFlags};
 use axoneme_bpf::endpoint::{Endpoint, EndpointFlags};
-use axoneme_bpf::event::{Event, EventKind};
+use axoneme_bpf::event::{Event, EventFlags, EventKind};
 use axoneme_bpf::fragment::{Fragment, FragmentKey};
 use axoneme_bpf::identity::Identity;
 use axoneme_bpf::inet::{Direction, Family, Inet, Tuple};
@@ -84,7 +84,20 @@ fn structs_have_the_layout_of_the_object() {
     same_struct!(layout, "address_key", AddressKey { address, family, reserved });
     same_struct!(layout, "address", Address { identity, kind, tunnel_family, path, ifindex, tunnel, reserved });
     same_struct!(layout, "cidr_key", CidrKey { prefixlen, family, reserved, address });
-    same_struct!(layout, "policy", Policy { slot, flags, ingress_cookie, egress_cookie, generation, reserved });
+    same_struct!(
+        layout,
+        "policy",
+        Policy {
+            slot,
+            flags,
+            ingress_cookie,
+            egress_cookie,
+            generation,
+            audited_ingress_cookie,
+            audited_egress_cookie,
+            reserved
+        }
+    );
     same_struct!(layout, "policy_rule_key", PolicyRuleKey { prefixlen, slot, peer, direction, protocol, port });
     same_struct!(layout, "tier_verdict", TierVerdict { order, cookie, action, reserved0, reserved1 });
     same_struct!(layout, "verdicts", Verdicts { tiers, reserved });
@@ -147,6 +160,7 @@ fn structs_have_the_layout_of_the_object() {
             destination_port,
             protocol,
             tcp_flags,
+            flags,
             reserved0,
             endpoint,
             reserved
@@ -164,6 +178,7 @@ fn enumerations_have_the_values_of_the_object() {
     same_enum!(layout, AddressPath);
     same_enum!(layout, Identity);
     same_enum!(layout, EventKind);
+    same_enum!(layout, EventFlags);
     same_enum!(layout, EndpointFlags);
     same_enum!(layout, CtFlags);
     same_enum!(layout, ConfigFlags);

@@ -9,6 +9,7 @@ mod error;
 mod explain;
 mod list;
 mod status;
+mod verdicts;
 mod version;
 
 use std::io::Write;
@@ -38,6 +39,7 @@ Examples:
   axoneme service list --differing      what nodes' kernels do not have as desired
   axoneme policy list shop/deny -o json | jq
   axoneme policy explain --from shop/web --to shop/db --port 5432    whether it passes, and why
+  axoneme policy verdicts shop          what became of flows of its pods, and which rules decided
   axoneme check                         whether nodes are fit, and what other networks have left there
   axoneme connectivity                  who reaches whom, end to end, with pods of its own
 
@@ -183,6 +185,18 @@ enum PolicyVerb {
     ///   axoneme policy diff -f new-policy.yaml --in manifests/ -o json | jq '.flips[]'
     #[command(verbatim_doc_comment)]
     Diff(diff::Options),
+    /// What became of flows: dropped, allowed or audited, and by which rule of which policy
+    ///
+    /// Nodes keep the newest thousand of what is allowed, and as many of the rest. A flow that is allowed is told when it begins,
+    /// what policies that only audit would drop, too (annotation policy.axoneme.io/audit: "true"). Pods have the names that they
+    /// have now.
+    ///
+    ///   axoneme policy verdicts shop                     flows of pods in namespace shop
+    ///   axoneme policy verdicts --verdict dropped -f     drops as they come
+    ///   axoneme policy verdicts --verdict audited --policy shop/db
+    ///   axoneme policy verdicts -o json | jq '.items[].policy'
+    #[command(verbatim_doc_comment)]
+    Verdicts(verdicts::Options),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -273,6 +287,13 @@ async fn run(arguments: &Arguments) -> Result<bool> {
             let report = diff::diff(&arguments.access, options).await?;
             show.print(&report, || diff::render(&report, show.colours))?;
             Ok(report.flips.is_empty())
+        }
+        Command::Policy(PolicyVerbs { verb: PolicyVerb::Verdicts(options) }) => {
+            let cluster = connect().await?;
+            if options.follow {
+                verdicts::follow(&cluster, options, show.format, show.colours).await?;
+            }
+            show.list(&verdicts::verdicts(&cluster, options, show.colours).await?)
         }
         Command::Service(Listing { verb: Verb::List(filter) }) => {
             show.list(&list::services(&connect().await?, filter, show.colours).await?)

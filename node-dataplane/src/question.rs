@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use axoneme_admin::node::{Endpoint, Identity, Node, Policy, Service, Status, subject};
 use axoneme_admin::output::{Format, colours, json, print};
 use axoneme_admin::table::Table;
+use axoneme_admin::verdict::Verdict;
 use axoneme_admin::{DEFAULT_SOCKET, client, show};
 use serde::Serialize;
 
@@ -26,6 +27,7 @@ const WORDS: &[(&str, &str)] = &[
     ("node", subject::NODES),
     ("policy", subject::POLICIES),
     ("service", subject::SERVICES),
+    ("verdict", subject::VERDICTS),
 ];
 
 impl Question {
@@ -76,6 +78,9 @@ impl Question {
             }
             subject::SERVICES => {
                 self.list(&show::SERVICE_COLUMNS, |table, all: &[Service]| show::services(table, "", all))?
+            }
+            subject::VERDICTS => {
+                self.list(&show::VERDICT_COLUMNS, |table, all: &[Verdict]| show::verdicts(table, "", all))?
             }
             _ => {
                 let status: Status = client::ask(&self.socket, self.subject)?;

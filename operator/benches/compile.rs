@@ -93,6 +93,7 @@ fn policy(namespace: u32, name: &str, pods: Selector, peer: Peer, port: i32) -> 
         name: Name::new(format!("ns-{namespace}"), name),
         uid: "u".into(),
         resource_version: "1".into(),
+        audits: false,
         pod_selector: pods,
         ingress: [PolicyRule { peers: [peer].into(), ports: [port].into() }].into(),
         egress: [].into(),

@@ -28,6 +28,7 @@
 //! enableIPv4Masquerade: true
 //! enableIPv6Masquerade: true
 //! ipMasqAgent: {enabled: false}  # the ConfigMap ip-masq-agent says what else is not masqueraded to
+//! bpf: {events: {policyVerdict: {enabled: true}}} # flows that rules allow are told of, not only what is dropped
 //! bandwidthManager: {enabled: false}
 //! k8s: {requireIPv4PodCIDR: false, requireIPv6PodCIDR: false}
 //! k8sClusterNetworkPolicy: {enabled: false}  # ClusterNetworkPolicies hold

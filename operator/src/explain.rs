@@ -11,7 +11,7 @@ use axoneme_admin::explain::{Enforced, Explanation, Flow, Rule, Side, Way};
 use axoneme_proto::tables::{Action, AnyPeer, PolicyMode, Tier};
 
 use crate::compile::policy::{
-    Because, Dealings, Decision, HOST, PacketPeer, REMOTE_NODE, RuleAsked, WORLD, policy_label, row_id,
+    Because, Dealings, Decision, HOST, PacketPeer, REMOTE_NODE, Reading, RuleAsked, WORLD, policy_label, row_id,
 };
 use crate::index::Index;
 use crate::object::{Direction, Name};
@@ -139,8 +139,12 @@ impl Known<'_> {
         };
         let peer = PacketPeer { scope: other.scope, identity: identity_of_other, address };
         let policies = self.index.subject(identity)?;
-        let decision =
-            Dealings::of(&policies, self.index, self.mode, direction, peer).decide(port.protocol, port.number);
+        let decide = |reading| {
+            Dealings::of(&policies, self.index, self.mode, direction, peer, reading).decide(port.protocol, port.number)
+        };
+        let decision = decide(Reading::Enforced);
+        let audits = policies.policies.iter().any(|policy| policy.parsed.audits);
+        let audited = audits.then(|| decide(Reading::Audited)).filter(|audited| decision.allowed && !audited.allowed);
         let decisive = decision.rules.iter().find(|asked| asked.decides);
         let policy = match decision.because {
             Because::Isolated => decision.isolating.first().map(|part| policy_label(&part.policy)),
@@ -152,6 +156,7 @@ impl Known<'_> {
             policy,
             rule: decisive.map(|asked| asked.rule.field.to_string()),
             rules: decision.rules.iter().map(shown).collect(),
+            audited: audited.as_ref().map(because),
             enforced: self.enforced(subject, other, identity),
         })
     }

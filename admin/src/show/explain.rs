@@ -64,6 +64,12 @@ fn side(name: &str, subject: &End, side: &Side, colours: bool) -> String {
         }
         out.push_str(&table.render(colours));
     }
+    if let Some(why) = &side.audited {
+        out.push_str(&format!(
+            "{} {why}, if that were not only audited\n",
+            Tone::Warning.paint("would be denied:", colours)
+        ));
+    }
     out.push_str(&enforced(&side.enforced, colours));
     out
 }

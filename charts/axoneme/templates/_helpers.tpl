@@ -48,6 +48,10 @@ enableIPv4Masquerade: {{ .Values.enableIPv4Masquerade }}
 enableIPv6Masquerade: {{ .Values.enableIPv6Masquerade }}
 ipMasqAgent:
   enabled: {{ .Values.ipMasqAgent.enabled }}
+bpf:
+  events:
+    policyVerdict:
+      enabled: {{ .Values.bpf.events.policyVerdict.enabled }}
 bandwidthManager:
   enabled: {{ .Values.bandwidthManager.enabled }}
 k8s:

@@ -41,7 +41,7 @@ impl Filter {
     }
 
     /// Whether something in a namespace is selected.
-    fn selects(&self, namespace: &str, name: &str) -> bool {
+    pub fn selects(&self, namespace: &str, name: &str) -> bool {
         match self.select.as_deref() {
             None => true,
             Some(select) => match select.split_once('/') {
@@ -52,7 +52,7 @@ impl Filter {
     }
 
     /// Whether something with a number or name of its own is selected.
-    fn selects_one(&self, name: &str) -> bool {
+    pub fn selects_one(&self, name: &str) -> bool {
         self.select.as_deref().is_none_or(|select| select == name)
     }
 }
@@ -82,7 +82,7 @@ pub struct On<T> {
 }
 
 /// What all daemons that are wanted say about a subject, and those that say nothing.
-async fn ask<T: DeserializeOwned>(
+pub async fn ask<T: DeserializeOwned>(
     cluster: &Cluster,
     filter: &Filter,
     subject: &str,

@@ -24,7 +24,7 @@ fn axoneme(lab: &Lab) -> Command {
     command
 }
 
-fn run(lab: &Lab, line: &str) -> Output {
+pub(crate) fn run(lab: &Lab, line: &str) -> Output {
     axoneme(lab).args(line.split_whitespace()).output().unwrap()
 }
 
@@ -37,7 +37,7 @@ fn good(lab: &Lab, line: &str) -> String {
     out
 }
 
-fn json(lab: &Lab, line: &str) -> Value {
+pub(crate) fn json(lab: &Lab, line: &str) -> Value {
     serde_json::from_str(&good(lab, &format!("{line} -o json"))).unwrap()
 }
 

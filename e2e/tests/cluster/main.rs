@@ -30,3 +30,4 @@ mod policy;
 mod pools;
 mod resources;
 mod services;
+mod verdicts;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::connection::Link;
 use crate::endpoint::Endpoints;
 use crate::observe::pressure::MapPressure;
+use crate::observe::verdicts::Verdicts;
 use crate::reconcile::ops::MapError;
 use crate::reconcile::state::{State, Stopped};
 use crate::reconcile::{self, Engine};
@@ -26,6 +27,7 @@ pub(super) struct Admin {
     pub(super) health: Health,
     pub(super) link: Link,
     pub(super) pressure: MapPressure,
+    pub(super) verdicts: Verdicts,
     pub(super) started: Instant,
 }
 
@@ -41,7 +43,11 @@ impl Answers for Admin {
             subject::NODES => json(&self.look(Engine::view_nodes).await?.map_err(unreadable)?),
             subject::POLICIES => json(&self.look(Engine::view_policies).await?.map_err(unreadable)?),
             subject::SERVICES => json(&self.look(Engine::view_services).await?.map_err(unreadable)?),
-            _ => Err(NoAnswer::Unknown("status, endpoints, identities, nodes, policies, services".into())),
+            subject::VERDICTS => {
+                let told = self.verdicts.newest();
+                json(&self.look(move |engine| engine.view_verdicts(&told)).await?)
+            }
+            _ => Err(NoAnswer::Unknown("status, endpoints, identities, nodes, policies, services, verdicts".into())),
         }
     }
 }

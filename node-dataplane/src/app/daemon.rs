@@ -27,6 +27,7 @@ use crate::observe::counters::Packets;
 use crate::observe::outbox::Outbox;
 use crate::observe::pressure::MapPressure;
 use crate::observe::reporter::Reporter;
+use crate::observe::verdicts::{Ring, Verdicts};
 use crate::programs::Paths;
 use crate::reconcile::policy::PolicyMaps;
 use crate::reconcile::{Engine, Kernel, State, Task, metrics, state};
@@ -100,6 +101,8 @@ impl Daemon {
         let registry = counts.register(&paths)?;
 
         let engine = Engine::new(desired, indexes, kernel, now);
+        let verdicts = Verdicts::default();
+        tasks.spawn(Ring::open(&paths.maps())?.follow(verdicts.clone(), engine.names()));
         let task = Task::new(inbox, engine, Some(checkpoint), operators.clone(), hold, counts.reconciler);
         tasks.spawn(task.run());
         let link = Link::default();
@@ -127,6 +130,7 @@ impl Daemon {
             health: health.clone(),
             link,
             pressure: counts.pressure,
+            verdicts,
             started: now,
         };
         let questions = axoneme_admin::server::listen(&admin_socket(config))

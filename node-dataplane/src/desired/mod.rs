@@ -236,6 +236,14 @@ impl Desired {
         rows.find(|(id, stored)| Self::content(id, stored).is_some_and(has)).map(|(id, _)| id.clone())
     }
 
+    /// The pod of `identity` that has this address, as `namespace/name`.
+    #[must_use]
+    pub fn peer_name(&self, identity: u32, address: IpAddr) -> Option<String> {
+        let stored = self.store.get(&self.peer_row(identity, address)?)?;
+        let peer: tables::Peer = prost::Message::decode(&*stored.payload).ok()?;
+        Some(format!("{}/{}", peer.namespace, peer.name))
+    }
+
     /// Revision of an accepted row.
     #[must_use]
     pub fn row_revision(&self, id: &RowId) -> Option<u64> {
@@ -257,5 +265,11 @@ fn is_withheld(id: &RowId, code: FailureCode) -> bool {
 
 fn closed(identity: u32) -> tables::Policy {
     let direction = || Some(PolicyDirection { enforced: true, isolated_by: 1, ..PolicyDirection::default() });
-    tables::Policy { identity, ingress: direction(), egress: direction(), policies: vec![UNSUPPORTED.into()] }
+    tables::Policy {
+        identity,
+        ingress: direction(),
+        egress: direction(),
+        policies: vec![UNSUPPORTED.into()],
+        ..tables::Policy::default()
+    }
 }

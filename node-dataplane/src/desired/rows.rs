@@ -67,6 +67,8 @@ pub struct Settings {
     pub skip_unreachable: bool,
     /// Tunnel ends are nodes' IPv6 addresses.
     pub tunnel_over_ipv6: bool,
+    /// Flows that rules allow are told of.
+    pub verdict_events: bool,
 }
 
 /// Below these no link of the family works: RFC 791 and RFC 8200.
@@ -242,6 +244,7 @@ fn settings(row: &tables::Settings) -> Result<Settings, InvalidRow> {
         direct_routes: row.auto_direct_node_routes && routing == Routing::Native,
         skip_unreachable: row.direct_routes_skip_unreachable,
         tunnel_over_ipv6: row.tunnel_over_ipv6,
+        verdict_events: row.verdict_events,
     })
 }
 

@@ -64,7 +64,17 @@ impl<C: Counters + std::fmt::Debug> Collector for Packets<C> {
         let packets = forwarded().map(|(labels, value)| (labels, value.packets));
         family(&mut encoder, "cilium_forward_count", "Forwarded packets, by direction", packets)?;
         let bytes = forwarded().map(|(labels, value)| (labels, value.bytes));
-        family(&mut encoder, "cilium_forward_bytes", "Forwarded bytes, by direction", bytes)
+        family(&mut encoder, "cilium_forward_bytes", "Forwarded bytes, by direction", bytes)?;
+        let counted = |reason| {
+            let of = counters.iter().filter(move |(key, _)| key.reason == reason);
+            of.map(|(key, value)| (Forwarded { direction: direction(key) }, value.packets))
+        };
+        let help =
+            "Packets that passed and that policies which only audit would have dropped, once a flow, by direction";
+        family(&mut encoder, "axoneme_policy_audited", help, counted(Reason::AUDITED))?;
+        let help =
+            "Packets of which nothing could be told, because what programs tell was not read in time, by direction";
+        family(&mut encoder, "axoneme_events_lost", help, counted(Reason::EVENT_LOST))
     }
 }
 

@@ -5,3 +5,4 @@ pub mod outbox;
 pub mod pressure;
 pub mod reason;
 pub mod reporter;
+pub mod verdicts;

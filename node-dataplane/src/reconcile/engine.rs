@@ -15,6 +15,7 @@ use super::endpoints::Endpoints;
 use super::network::Network;
 use super::ops::{DeviceOps, EndpointOps, MapOps};
 use super::peers::{LocalAddresses, PeerKey, Peers};
+use super::policy::names::Names;
 use super::policy::{PeerChange, Policies, PolicyMaps};
 use super::queue::Work;
 use super::services::Services;
@@ -110,6 +111,12 @@ impl Engine {
     #[must_use]
     pub fn desired(&self) -> &Desired {
         &self.desired
+    }
+
+    /// What the kernel's numbers of policies and rules mean.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        self.policies.names()
     }
 
     /// Policy indexes, for the checkpoint.

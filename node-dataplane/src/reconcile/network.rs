@@ -127,6 +127,9 @@ pub fn config(desired: &Desired, spec: &NetworkSpec, state: &NetworkState) -> Co
     if settings.is_some_and(|settings| !settings.no_masquerade.is_empty()) {
         flags |= ConfigFlags::EXCLUSIONS;
     }
+    if settings.is_some_and(|settings| settings.verdict_events) {
+        flags |= ConfigFlags::VERDICTS;
+    }
     if !uplinks(spec, state).is_empty() {
         flags |= ConfigFlags::UPLINKS;
     }

@@ -8,12 +8,11 @@ use axoneme_bpf::policy::{Action, PolicyFlags, PolicyRuleKey, RulePeer, Verdicts
 use axoneme_bpf::service::BackendKey;
 use axoneme_bpf::uplink::Uplink;
 use axoneme_node::reconcile::Engine;
-use axoneme_node::reconcile::policy::translate::cookie;
 
 use super::kernel::Machine;
 
 /// All sections by name.
-pub fn dump(machine: &Machine, engine: &Engine, names: &[String]) -> BTreeMap<&'static str, Vec<String>> {
+pub fn dump(machine: &Machine, engine: &Engine) -> BTreeMap<&'static str, Vec<String>> {
     let mut out = BTreeMap::new();
     let mut add = |section, mut lines: Vec<String>| {
         lines.sort();
@@ -30,7 +29,7 @@ pub fn dump(machine: &Machine, engine: &Engine, names: &[String]) -> BTreeMap<&'
             .collect(),
     );
     add("services", services(machine));
-    add("policies", policies(machine, engine, names));
+    add("policies", policies(machine, engine));
     let attached = machine.pods.0.lock().unwrap();
     let indexes = engine.indexes();
     let pod = |pod: &axoneme_node::reconcile::ops::AttachedEndpoint| {
@@ -115,10 +114,10 @@ fn services(machine: &Machine) -> Vec<String> {
     lines
 }
 
-fn policies(machine: &Machine, engine: &Engine, names: &[String]) -> Vec<String> {
+fn policies(machine: &Machine, engine: &Engine) -> Vec<String> {
     let name = |wanted: u32| match wanted {
         0 => "nobody".to_owned(),
-        _ => names.iter().find(|name| cookie(name) == wanted).cloned().unwrap_or_else(|| "unknown".into()),
+        _ => engine.names().get(wanted).map_or_else(|| "unknown".into(), |origin| origin.policy.to_string()),
     };
     let mut slots = BTreeMap::new();
     let mut lines = Vec::new();

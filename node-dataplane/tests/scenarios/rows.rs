@@ -241,7 +241,7 @@ impl Policy {
         let mut names = Vec::new();
         let ingress = self.ingress.as_ref().map(|direction| direction.message(&mut names));
         let egress = self.egress.as_ref().map(|direction| direction.message(&mut names));
-        tables::Policy { identity: self.identity, ingress, egress, policies: names }
+        tables::Policy { identity: self.identity, ingress, egress, policies: names, ..tables::Policy::default() }
     }
 }
 
@@ -281,7 +281,7 @@ fn rules_of(rules: &[String], names: &mut Vec<String>) -> Vec<tables::PortRule> 
             other => panic!("action {other:?}"),
         };
         let verdict =
-            tables::TierVerdict { tier: tables::Tier::Normal.into(), action: action.into(), order: 0, policy };
+            tables::TierVerdict { tier: tables::Tier::Normal.into(), action: action.into(), order: 0, policy, rule: 0 };
         let (protocol, port, port_bits) = match words[..] {
             ["any"] => (0, 0, 0),
             [protocol] => (number(protocol), 0, 0),

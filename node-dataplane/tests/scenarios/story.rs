@@ -102,7 +102,6 @@ struct Teller {
     revision: u64,
     seed: u64,
     percent: u64,
-    names: Vec<String>,
     _folder: tempfile::TempDir,
 }
 
@@ -118,16 +117,7 @@ impl Teller {
         let checkpoint = Checkpoint::new(folder.path().join("checkpoint"));
         let kernel = machine.kernel(seed * 1000, percent);
         let engine = Engine::new(Desired::new(NODE), BTreeMap::new(), kernel, Instant::now());
-        Self {
-            machine,
-            engine,
-            checkpoint,
-            revision: 0,
-            seed,
-            percent,
-            names: vec!["unsupported".into()],
-            _folder: folder,
-        }
+        Self { machine, engine, checkpoint, revision: 0, seed, percent, _folder: folder }
     }
 
     async fn tell(mut self, steps: Vec<Step>) {
@@ -191,7 +181,7 @@ impl Teller {
         let mut tries = if self.percent > 0 { 20 } else { 1 };
         loop {
             self.settle().await;
-            let found = dump(&self.machine, &self.engine, &self.names);
+            let found = dump(&self.machine, &self.engine);
             tries -= 1;
             if tries == 0 || wanted.iter().all(|(section, lines)| found[section.as_str()] == *lines) {
                 return found;
@@ -206,9 +196,6 @@ impl Teller {
         for row in commit.upsert {
             self.revision += 1;
             let row = row.row(NODE, self.revision);
-            if let Ok(policy) = <axoneme_proto::tables::Policy as prost::Message>::decode(row.payload.clone()) {
-                self.names.extend(policy.policies);
-            }
             upserts.push(row);
         }
         let removals = commit.remove.iter().map(|text| {

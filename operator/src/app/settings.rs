@@ -57,5 +57,6 @@ fn settings(config: &ConfigFile) -> Settings {
         auto_direct_node_routes: config.auto_direct_node_routes,
         direct_routes_skip_unreachable: config.direct_routing_skip_unreachable,
         tunnel_over_ipv6: config.underlay_protocol == UnderlayProtocol::Ipv6,
+        verdict_events: config.bpf.events.policy_verdict.enabled,
     }
 }

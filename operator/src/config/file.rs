@@ -87,6 +87,8 @@ pub struct ConfigFile {
     pub masquerade_ipv6: bool,
     /// Further destinations that see pods' own addresses, in the ConfigMap `ip-masq-agent`.
     pub ip_masq_agent: Switch,
+    /// What nodes' programs do.
+    pub bpf: Bpf,
     /// Limits by the annotations `kubernetes.io/egress-bandwidth` and `ingress-bandwidth`.
     pub bandwidth_manager: Switch,
     /// What of Kubernetes nodes is relied upon.
@@ -129,6 +131,7 @@ impl Default for ConfigFile {
             masquerade_ipv4: true,
             masquerade_ipv6: true,
             ip_masq_agent: Switch::default(),
+            bpf: Bpf::default(),
             bandwidth_manager: Switch::default(),
             k8s: Kubernetes::default(),
             k8s_cluster_network_policy: Switch::default(),
@@ -160,6 +163,28 @@ pub struct Kubernetes {
     /// Nodes have an IPv6 prefix in `spec.podCIDRs`.
     #[serde(rename = "requireIPv6PodCIDR")]
     pub require_ipv6_pod_cidr: bool,
+}
+
+/// What nodes' programs do.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct Bpf {
+    /// What they tell of single packets.
+    pub events: Events,
+}
+
+/// What nodes' programs tell of single packets, beside what is dropped or audited.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Events {
+    /// Flows that a policy's rule lets begin.
+    pub policy_verdict: Switch,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { policy_verdict: Switch { enabled: true } }
+    }
 }
 
 /// A cluster's name and number.

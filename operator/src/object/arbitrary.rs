@@ -167,14 +167,20 @@ fn rule() -> impl Strategy<Value = PolicyRule> {
         .prop_map(|(peers, ports)| PolicyRule { peers: peers.into(), ports: ports.into() })
 }
 
+/// Whether a policy only audits: few do.
+fn audits() -> impl Strategy<Value = bool> {
+    proptest::bool::weighted(0.2)
+}
+
 pub fn policy() -> impl Strategy<Value = NetworkPolicy> {
     let types = of(vec(select(vec![PolicyType::Ingress, PolicyType::Egress]), 0..3));
     let name = (select(NAMESPACES.to_vec()), 0..3_u8);
-    (name, pod_selector(), vec(rule(), 0..3), vec(rule(), 0..3), types).prop_map(
-        |((namespace, number), pod_selector, ingress, egress, types)| NetworkPolicy {
+    (name, pod_selector(), vec(rule(), 0..3), vec(rule(), 0..3), types, audits()).prop_map(
+        |((namespace, number), pod_selector, ingress, egress, types, audits)| NetworkPolicy {
             name: Name::new(namespace, format!("policy-{number}")),
             uid: format!("{namespace}-policy-{number}").into(),
             resource_version: "1".into(),
+            audits,
             pod_selector,
             ingress: ingress.into(),
             egress: egress.into(),
@@ -219,12 +225,13 @@ fn tiered_rule() -> impl Strategy<Value = TieredRule> {
 }
 
 pub fn cluster_network_policy() -> impl Strategy<Value = ClusterNetworkPolicy> {
-    let head = (0..3_u8, select(vec!["Admin", "Admin", "Baseline"]), 0..3_i32);
+    let head = (0..3_u8, select(vec!["Admin", "Admin", "Baseline"]), 0..3_i32, audits());
     let subject = (of(pod_selector()), namespace_selector());
     (head, subject, vec(tiered_rule(), 0..4), vec(tiered_rule(), 0..4)).prop_map(
-        |((number, tier, priority), (pod_selector, namespaces), ingress, egress)| ClusterNetworkPolicy {
+        |((number, tier, priority, audits), (pod_selector, namespaces), ingress, egress)| ClusterNetworkPolicy {
             name: format!("tiered-{number}").into(),
             resource_version: "1".into(),
+            audits,
             tier: tier.into(),
             priority,
             subject: Peer { pod_selector, namespace_selector: Some(namespaces), ip_block: None },

@@ -13,6 +13,8 @@ pub struct CiliumPolicy {
     pub name: Name,
     /// `metadata.resourceVersion`.
     pub resource_version: Arc<str>,
+    /// It only reports what it would drop.
+    pub audits: bool,
     /// `spec` and all of `specs`.
     pub rules: Box<[CiliumRule]>,
     /// Its condition `Valid`, if it has one.

@@ -11,6 +11,8 @@ pub struct ClusterNetworkPolicy {
     pub name: Arc<str>,
     /// `metadata.resourceVersion`.
     pub resource_version: Arc<str>,
+    /// It only reports what it would drop.
+    pub audits: bool,
     /// `spec.tier`: `Admin` or `Baseline`.
     pub tier: Box<str>,
     /// `spec.priority`, 0 to 1000: within a tier the lowest goes first.

@@ -16,6 +16,8 @@ pub struct NetworkPolicy {
     pub uid: Arc<str>,
     /// `metadata.resourceVersion`.
     pub resource_version: Arc<str>,
+    /// It only reports what it would drop.
+    pub audits: bool,
     /// The pods of its namespace that it isolates.
     pub pod_selector: Selector,
     /// `spec.ingress`; absent and empty mean the same.

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::Watched;
 use super::context::{Context, text};
-use super::metadata::slim;
+use super::metadata::{audits, slim};
 use crate::object::{CiliumPolicy, CiliumRule, Kind, Object, VALID, Validity};
 
 #[derive(Clone, Debug, Deserialize, Resource)]
@@ -72,6 +72,7 @@ fn policy(metadata: &ObjectMeta, rest: Rest, context: &mut Context) -> CiliumPol
     CiliumPolicy {
         name: context.name(metadata),
         resource_version: text(metadata.resource_version.as_deref()),
+        audits: audits(metadata, context),
         rules: one.chain(several).map(|(field, value)| rule(&field, &value)).collect(),
         valid: validity(&rest.status),
     }
@@ -110,6 +111,7 @@ fn closed(metadata: &ObjectMeta, context: &mut Context) -> Option<CiliumPolicy> 
     Some(CiliumPolicy {
         name: context.name(metadata),
         resource_version: text(metadata.resource_version.as_deref()),
+        audits: audits(metadata, context),
         rules: [rule].into(),
         valid: None,
     })

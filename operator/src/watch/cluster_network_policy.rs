@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::Watched;
 use super::context::{Context, text};
-use super::metadata::slim;
+use super::metadata::{audits, slim};
 use crate::object::{
     ClusterNetworkPolicy, IpBlock, Kind, Object, Peer, PolicyPort, PortRef, Protocol, Selector, TieredPeer, TieredRule,
 };
@@ -127,11 +127,12 @@ impl Resource for Policy {
 impl Watched for Policy {
     const KIND: Kind = Kind::ClusterNetworkPolicy;
 
-    fn convert(self, _context: &mut Context) -> Option<Object> {
+    fn convert(self, context: &mut Context) -> Option<Object> {
         let Subject { namespaces, pods } = self.spec.subject;
         Some(Object::ClusterNetworkPolicy(Arc::new(ClusterNetworkPolicy {
             name: text(self.metadata.name.as_deref()),
             resource_version: text(self.metadata.resource_version.as_deref()),
+            audits: audits(&self.metadata, context),
             tier: self.spec.tier.into(),
             priority: self.spec.priority,
             subject: selected(namespaces, pods).unwrap_or_default(),
@@ -148,6 +149,7 @@ impl Watched for Policy {
         Some(Object::ClusterNetworkPolicy(Arc::new(ClusterNetworkPolicy {
             name: text(metadata.name.as_deref()),
             resource_version: text(metadata.resource_version.as_deref()),
+            audits: audits(metadata, context),
             tier: "Admin".into(),
             priority: 0,
             subject: Peer { namespace_selector: Some(Selector::default()), ..Peer::default() },

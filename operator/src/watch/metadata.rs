@@ -24,9 +24,12 @@ pub(super) const INGRESS_BANDWIDTH: &str = "kubernetes.io/ingress-bandwidth";
 /// Of a CiliumNode, "true": it is not deleted when its Node is gone.
 pub(super) const DO_NOT_GC: &str = "cilium.io/do-not-gc";
 
+/// Of a policy of any kind, "true": what it would drop is only reported.
+const AUDIT: &str = "policy.axoneme.io/audit";
+
 /// Annotations that are read; all others are skipped while parsing.
-const ANNOTATIONS: [&str; 8] =
-    [MIRROR, EGRESS_BANDWIDTH, INGRESS_BANDWIDTH, IP_POOL, IPV4_POOL, IPV6_POOL, REQUIRE_POOL_MATCH, DO_NOT_GC];
+const ANNOTATIONS: [&str; 9] =
+    [MIRROR, EGRESS_BANDWIDTH, INGRESS_BANDWIDTH, IP_POOL, IPV4_POOL, IPV6_POOL, REQUIRE_POOL_MATCH, DO_NOT_GC, AUDIT];
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -71,6 +74,16 @@ pub(super) fn pool_choice(annotations: &mut BTreeMap<String, String>, context: &
     });
     let mut name = |key: &str| annotations.remove(key).filter(|name| !name.is_empty()).map(Arc::from);
     PoolChoice { any: name(IP_POOL), ipv4: name(IPV4_POOL), ipv6: name(IPV6_POOL), match_required }
+}
+
+/// Whether a policy only reports what it would drop.
+pub(super) fn audits(metadata: &ObjectMeta, context: &mut Context) -> bool {
+    let Some(value) = metadata.annotations.as_ref().and_then(|all| all.get(AUDIT)) else { return false };
+    value.parse().unwrap_or_else(|_| {
+        let problem = format!("{value:?} is neither true nor false: the policy is enforced");
+        context.problem(format!("metadata.annotations[{AUDIT}]"), problem);
+        false
+    })
 }
 
 fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeMap<String, String>>, D::Error> {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::Watched;
 use super::context::{Context, text};
-use super::metadata::slim;
+use super::metadata::{audits, slim};
 use crate::object::{
     IpBlock, Kind, NetworkPolicy, Object, Peer, PolicyPort, PolicyRule, PolicyType, PortRef, Selector,
 };
@@ -104,6 +104,7 @@ fn policy(
         name: context.name(metadata),
         uid: text(metadata.uid.as_deref()),
         resource_version: text(metadata.resource_version.as_deref()),
+        audits: audits(metadata, context),
         pod_selector,
         ingress,
         egress,

@@ -99,13 +99,20 @@ fn backends(key: &str, row: &tables::Backends) -> String {
 
 fn policy(policy: &tables::Policy, index: &Index) -> Vec<String> {
     let subject = format!("policy/{}", identity(policy.identity, index));
-    let directions = [("ingress", &policy.ingress), ("egress", &policy.egress)];
+    assert!(policy.ingress.is_some() && policy.egress.is_some());
+    let directions = [
+        ("ingress", &policy.ingress),
+        ("egress", &policy.egress),
+        ("ingress if audited were enforced:", &policy.audited_ingress),
+        ("egress if audited were enforced:", &policy.audited_egress),
+    ];
     directions
         .into_iter()
-        .flat_map(|(name, direction)| {
+        .filter_map(|(name, direction)| {
             let prefix = format!("{subject} {name}");
-            direction_lines(&prefix, direction.as_ref().unwrap(), &policy.policies, index)
+            Some(direction_lines(&prefix, direction.as_ref()?, &policy.policies, index))
         })
+        .flatten()
         .collect()
 }
 
@@ -225,6 +232,7 @@ pub fn explanation(explanation: &Explanation) -> String {
             let state = if side.enforced.in_force { "enforced" } else { "not yet enforced" };
             let (verdict, node) = (verdict(side.allowed), &side.enforced.node);
             lines.push(format!("  {direction} {verdict}, {}; {state} on {node}", side.because));
+            lines.extend(side.audited.iter().map(|why| format!("    audited: {why}")));
             for Rule { tier, order, policy, field, action, decides } in &side.rules {
                 let decides = if *decides { ", decides" } else { "" };
                 lines.push(format!("    {tier} {order} {policy} {field} {action}{decides}"));

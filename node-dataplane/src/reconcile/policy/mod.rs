@@ -5,6 +5,7 @@
 //! reads them any more. A slot number is never used twice.
 
 mod adopt;
+pub mod names;
 mod slots;
 pub mod translate;
 
@@ -14,8 +15,9 @@ use std::time::Duration;
 use axoneme_bpf::policy::{Policy, PolicyClass, PolicyClassKey, PolicyFlags, PolicyRuleKey, Verdicts};
 use tokio::time::Instant;
 
+use self::names::Names;
 use self::slots::{Contents, Garbage};
-use self::translate::{Compiled, compile, cookie};
+use self::translate::{Compiled, compile};
 use super::ops::{MapError, MapOps};
 use super::queue::{Failure, Queue};
 use crate::desired::pods::OPEN_POLICY;
@@ -81,7 +83,7 @@ pub struct Policies {
     orphans: BTreeSet<u32>,
     garbage: Vec<Garbage>,
     next_slot: u32,
-    names: BTreeMap<u32, Box<str>>,
+    names: Names,
 }
 
 impl Policies {
@@ -95,7 +97,7 @@ impl Policies {
             orphans: BTreeSet::new(),
             garbage: Vec::new(),
             next_slot: 1,
-            names: BTreeMap::new(),
+            names: Names::default(),
         }
     }
 
@@ -167,10 +169,10 @@ impl Policies {
         self.subjects.is_empty()
     }
 
-    /// The policy behind a cookie.
+    /// What cookies mean.
     #[must_use]
-    pub fn name(&self, cookie: u32) -> Option<&str> {
-        self.names.get(&cookie).map(|name| &**name)
+    pub fn names(&self) -> Names {
+        self.names.clone()
     }
 
     /// Voids cached verdicts of the subjects whose rules may see this change of an address.
@@ -201,9 +203,7 @@ impl Policies {
         match desired.policy(identity) {
             Some((policy, _)) => {
                 let compiled = compile(&policy).map_err(|err| Failure::dependency(err.to_string()).of(row()))?;
-                for name in &policy.policies {
-                    self.names.entry(cookie(name)).or_insert_with(|| name.as_str().into());
-                }
+                self.names.set(identity, Some(&policy));
                 self.apply(identity, &compiled, now).map_err(|failure| failure.of(row()))
             }
             None if used(identity) => self.refresh(identity).map_err(Failure::from),
@@ -323,6 +323,7 @@ impl Policies {
     }
 
     fn remove(&mut self, identity: u32, now: Instant) -> Result<(), MapError> {
+        self.names.set(identity, None);
         let Some(subject) = self.subjects.get(&identity) else { return Ok(()) };
         let index = subject.index;
         if subject.applied.is_some() {

@@ -8,19 +8,16 @@ use axoneme_bpf::policy::{
     Verdicts,
 };
 use axoneme_proto::tables::{self, AnyPeer, PortRule, peer_rules::Peer};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::Xxh3;
 
+use super::names::Cookies;
 use crate::desired::rows::{InvalidRow, narrow, prefix};
 
 /// Entries of one subject under slot 0; [`Compiled::rules`] and [`Compiled::classes`] are given another one when written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compiled {
-    /// What is enforced.
-    pub flags: PolicyFlags,
-    /// Cookie of the policy that isolates ingress.
-    pub ingress_cookie: u32,
-    /// Cookie of the policy that isolates egress.
-    pub egress_cookie: u32,
+    /// The entry of `ax_policies`, without slot and generation.
+    pub entry: Policy,
     /// Entries of `ax_policy_rules`.
     pub rules: Vec<(PolicyRuleKey, Verdicts)>,
     /// Entries of `ax_policy_classes`.
@@ -29,37 +26,30 @@ pub struct Compiled {
     pub listed: Vec<u32>,
 }
 
-/// The number by which the kernel knows a policy; it has a name for people in the policy reconciler.
-#[must_use]
-pub fn cookie(policy: &str) -> u32 {
-    // 0 means none.
-    (xxh3_64(policy.as_bytes()) as u32).max(1)
-}
-
 /// Translates a row.
 ///
 /// # Errors
 /// When it makes no sense: then nothing of it is to be applied.
 pub fn compile(row: &tables::Policy) -> Result<Compiled, InvalidRow> {
-    let cookies: Vec<u32> = row.policies.iter().map(|name| cookie(name)).collect();
+    let cookies = Cookies::of(row)?;
     let mut out = Compiled::default();
     let mut classes = 0;
-    let directions = [(Direction::INGRESS, row.ingress.as_ref()), (Direction::EGRESS, row.egress.as_ref())];
-    for (direction, rules) in directions {
+    let directions = [
+        (Direction::INGRESS, PolicyFlags::ENFORCE_INGRESS, &row.ingress),
+        (Direction::EGRESS, PolicyFlags::ENFORCE_EGRESS, &row.egress),
+        (Direction::AUDITED_INGRESS, PolicyFlags::AUDIT_INGRESS, &row.audited_ingress),
+        (Direction::AUDITED_EGRESS, PolicyFlags::AUDIT_EGRESS, &row.audited_egress),
+    ];
+    for (direction, flag, rules) in directions {
         let Some(rules) = rules else { continue };
-        let isolated_by = match rules.isolated_by {
-            0 => 0,
-            index => cookie_at(&cookies, index - 1)?,
-        };
-        let flag = if direction == Direction::INGRESS {
-            out.ingress_cookie = isolated_by;
-            PolicyFlags::ENFORCE_INGRESS
-        } else {
-            out.egress_cookie = isolated_by;
-            PolicyFlags::ENFORCE_EGRESS
-        };
+        *match direction {
+            Direction::INGRESS => &mut out.entry.ingress_cookie,
+            Direction::EGRESS => &mut out.entry.egress_cookie,
+            Direction::AUDITED_INGRESS => &mut out.entry.audited_ingress_cookie,
+            _ => &mut out.entry.audited_egress_cookie,
+        } = cookies.isolating(rules.isolated_by)?;
         if rules.enforced {
-            out.flags |= flag;
+            out.entry.flags |= flag;
         }
         for peer in &rules.peers {
             out.peer(direction, peer, &cookies)?;
@@ -68,13 +58,16 @@ pub fn compile(row: &tables::Policy) -> Result<Compiled, InvalidRow> {
             out.class(direction, class, &cookies, &mut classes)?;
         }
     }
+    if row.audited_ingress.is_some() || row.audited_egress.is_some() {
+        out.entry.flags |= PolicyFlags::AUDITS;
+    }
     out.listed.sort_unstable();
     out.listed.dedup();
     Ok(out)
 }
 
 impl Compiled {
-    fn peer(&mut self, direction: Direction, row: &tables::PeerRules, cookies: &[u32]) -> Result<(), InvalidRow> {
+    fn peer(&mut self, direction: Direction, row: &tables::PeerRules, cookies: &Cookies) -> Result<(), InvalidRow> {
         let peer = match row.peer {
             Some(Peer::Identity(identity)) if identity & RulePeer::CLASS == 0 => {
                 self.listed.push(identity);
@@ -102,7 +95,7 @@ impl Compiled {
         &mut self,
         direction: Direction,
         row: &tables::CidrClass,
-        cookies: &[u32],
+        cookies: &Cookies,
         classes: &mut u32,
     ) -> Result<(), InvalidRow> {
         let mut number = |rules: &[PortRule]| -> Result<u32, InvalidRow> {
@@ -136,7 +129,7 @@ impl Compiled {
         direction: Direction,
         peer: RulePeer,
         rules: &[PortRule],
-        cookies: &[u32],
+        cookies: &Cookies,
     ) -> Result<(), InvalidRow> {
         for rule in rules {
             self.rules.push((PolicyRuleKey::new(0, peer, direction, ports(rule)?), verdicts(rule, cookies)?));
@@ -155,14 +148,7 @@ impl Compiled {
     /// The entry of `ax_policies`.
     #[must_use]
     pub fn policy(&self, slot: u32, generation: u32) -> Policy {
-        Policy {
-            slot,
-            generation,
-            flags: self.flags,
-            ingress_cookie: self.ingress_cookie,
-            egress_cookie: self.egress_cookie,
-            reserved: [0; 3],
-        }
+        Policy { slot, generation, ..self.entry }
     }
 }
 
@@ -177,7 +163,7 @@ fn ports(rule: &PortRule) -> Result<RulePorts, InvalidRow> {
     }
 }
 
-fn verdicts(rule: &PortRule, cookies: &[u32]) -> Result<Verdicts, InvalidRow> {
+fn verdicts(rule: &PortRule, cookies: &Cookies) -> Result<Verdicts, InvalidRow> {
     let mut out = Verdicts::default();
     for verdict in &rule.verdicts {
         let unknown_tier = InvalidRow::Unknown { field: "tier", value: verdict.tier };
@@ -189,15 +175,10 @@ fn verdicts(rule: &PortRule, cookies: &[u32]) -> Result<Verdicts, InvalidRow> {
             Ok(tables::Action::Pass) => Action::PASS,
             Err(_) => return Err(InvalidRow::Unknown { field: "action", value: verdict.action }),
         };
-        let cookie = cookie_at(cookies, verdict.policy)?;
+        let cookie = cookies.deciding(verdict)?;
         out.tiers[tier] = TierVerdict { order: verdict.order, cookie, action, ..TierVerdict::default() };
     }
     Ok(out)
-}
-
-fn cookie_at(cookies: &[u32], index: u32) -> Result<u32, InvalidRow> {
-    let cookie = usize::try_from(index).ok().and_then(|index| cookies.get(index));
-    cookie.copied().ok_or(InvalidRow::Range { field: "policy index", value: index })
 }
 
 /// Fingerprint of one rule, whatever its slot.

@@ -4,6 +4,7 @@ mod endpoints;
 mod peers;
 mod policies;
 mod services;
+mod verdicts;
 
 use axoneme_admin::node::{Counts, Sync};
 

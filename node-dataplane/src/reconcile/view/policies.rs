@@ -56,7 +56,7 @@ impl Engine {
 }
 
 fn wanted(compiled: &Compiled) -> PolicyState {
-    PolicyState { rules: compiled.rules.len(), classes: compiled.classes.len(), ..enforced(compiled.flags) }
+    PolicyState { rules: compiled.rules.len(), classes: compiled.classes.len(), ..enforced(compiled.entry.flags) }
 }
 
 fn state(kernel: &InKernel) -> PolicyState {

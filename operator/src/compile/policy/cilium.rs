@@ -41,7 +41,7 @@ pub struct Parsed {
 pub fn parse(policy: &CiliumPolicy, cidrs_of: Owners) -> Parsed {
     let namespace = Some(&*policy.name.namespace).filter(|namespace| !namespace.is_empty());
     let mut parser = Parser { namespace, cidrs_of, diagnostics: Vec::new(), mentions: Vec::new() };
-    let parts = policy.rules.iter().filter_map(|rule| parser.rule(rule)).collect();
+    let parts = policy.rules.iter().filter_map(|rule| parser.rule(rule, policy.audits)).collect();
     parser.diagnostics.sort();
     parser.diagnostics.dedup();
     let Parser { diagnostics, mentions, .. } = parser;
@@ -76,7 +76,7 @@ impl Parser<'_> {
         self.mentions.push(Mention { field: clause.path(field).into(), object });
     }
 
-    fn rule(&mut self, rule: &CiliumRule) -> Option<ParsedPolicy> {
+    fn rule(&mut self, rule: &CiliumRule, audits: bool) -> Option<ParsedPolicy> {
         if let Some((field, message)) = &rule.unreadable {
             self.tell(Reason::InvalidField, field.clone(), message.clone());
         }
@@ -90,7 +90,8 @@ impl Parser<'_> {
         let wanted = rule.enable_default_deny.clone().unwrap_or_default();
         let ingress = self.direction(Clause::all_of(rule, field, Direction::Ingress), wanted.ingress, understood);
         let egress = self.direction(Clause::all_of(rule, field, Direction::Egress), wanted.egress, understood);
-        Some(ParsedPolicy { subject, ingress, egress })
+        let log = rule.log.as_ref().and_then(|log| log.value.as_deref()).filter(|text| !text.is_empty()).map(Box::from);
+        Some(ParsedPolicy { subject, ingress, egress, audits, log })
     }
 
     /// A direction is isolated when it has a rule, unless `wanted` says otherwise.

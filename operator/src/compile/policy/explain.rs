@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use axoneme_proto::tables::{Action, AnyPeer, PolicyMode, Tier};
 
-use super::merge::{PeerView, Subject, SubjectPolicy};
+use super::merge::{PeerView, Reading, Subject, SubjectPolicy};
 use super::parsed::{HOST, Owners, ParsedPeer, ParsedRule};
 use super::ports::{NamedPort, PortKey, rank};
 use crate::index::PolicyPart;
@@ -81,6 +81,7 @@ impl<'a> Dealings<'a> {
         mode: PolicyMode,
         direction: Direction,
         peer: PacketPeer,
+        reading: Reading,
     ) -> Self {
         if direction == Direction::Ingress && peer.identity == Some(HOST) {
             return Self { rules: Vec::new(), isolating: Vec::new(), otherwise: Because::OwnNode };
@@ -88,7 +89,8 @@ impl<'a> Dealings<'a> {
         if mode == PolicyMode::Never {
             return Self { rules: Vec::new(), isolating: Vec::new(), otherwise: Because::Never };
         }
-        let isolates = |policy: &&SubjectPolicy<'a>| policy.parsed.direction(direction).isolates;
+        let lenient = |policy: &SubjectPolicy<'a>| policy.parsed.audits && reading == Reading::Enforced;
+        let isolates = |policy: &&SubjectPolicy<'a>| policy.parsed.direction(direction).isolates && !lenient(policy);
         let isolating: Vec<_> = subject.policies.iter().filter(isolates).map(|policy| policy.part).collect();
         let otherwise = match mode {
             _ if !isolating.is_empty() => Because::Isolated,
@@ -98,7 +100,10 @@ impl<'a> Dealings<'a> {
         let asking = Asking { subject: subject.identity, view, direction, peer };
         let mut rules = Vec::new();
         for policy in &subject.policies {
-            let counts = |rule: &&ParsedRule| rule.verdict.tier != Tier::Baseline || isolating.is_empty();
+            let counts = |rule: &&ParsedRule| {
+                let comes = rule.verdict.tier != Tier::Baseline || isolating.is_empty();
+                comes && !(rule.verdict.action == Action::Deny && lenient(policy))
+            };
             let said = policy.parsed.direction(direction).rules.iter().filter(counts);
             rules.extend(
                 said.map(|rule| (policy.part, rule, asking.ports(rule))).filter(|(_, _, ports)| !ports.is_empty()),

@@ -26,7 +26,20 @@ impl<'a> Said<'a> {
             Direction::Ingress => policy.ingress.as_ref(),
             Direction::Egress => policy.egress.as_ref(),
         };
-        let Some(row) = row else { return Self::default() };
+        row.map(|row| Self::of_row(row, peer)).unwrap_or_default()
+    }
+
+    /// What it would say of `peer` if policies that only audit were enforced; none: there are no such policies.
+    #[must_use]
+    pub fn audited(policy: &'a Policy, direction: Direction, peer: PacketPeer) -> Option<Self> {
+        let row = match direction {
+            Direction::Ingress => policy.audited_ingress.as_ref(),
+            Direction::Egress => policy.audited_egress.as_ref(),
+        };
+        row.map(|row| Self::of_row(row, peer))
+    }
+
+    fn of_row(row: &'a PolicyDirection, peer: PacketPeer) -> Self {
         let listed = peer.identity.and_then(|identity| rules_of(row, peer_rules::Peer::Identity(identity)));
         let by_identity = listed.or_else(|| rules_of(row, peer_rules::Peer::Any(peer.scope.into())));
         let class = peer.address.and_then(|address| class_of(&row.classes, address));

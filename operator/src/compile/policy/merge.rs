@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use axoneme_proto::tables::{
-    AnyPeer, PeerRules, Policy, PolicyDirection, PolicyMode, PortRule, Tier, TierVerdict, peer_rules,
+    Action, AnyPeer, PeerRules, Policy, PolicyDirection, PolicyLog, PolicyMode, PolicyRule, PortRule, Tier,
+    TierVerdict, peer_rules,
 };
 use ipnet::IpNet;
 
@@ -56,18 +57,51 @@ pub struct SubjectPolicy<'a> {
 pub fn compile(subject: &Subject<'_>, view: &impl PeerView, mode: PolicyMode) -> Policy {
     let never = mode == PolicyMode::Never;
     let policies: &[SubjectPolicy<'_>] = if never { &[] } else { &subject.policies };
+    let audits = policies.iter().any(|policy| policy.parsed.audits);
+    let [ingress, egress] = [Direction::Ingress, Direction::Egress].map(|direction| {
+        let enforced = self::direction(subject.identity, policies, view, direction, mode, Reading::Enforced);
+        let audited = || self::direction(subject.identity, policies, view, direction, mode, Reading::Audited);
+        (Some(enforced), audits.then(audited))
+    });
+    let rules = rules(policies, Direction::Ingress).chain(rules(policies, Direction::Egress));
+    let log = |(policy, said): (u32, &SubjectPolicy<'_>)| {
+        said.parsed.log.as_deref().map(|text| PolicyLog { policy, text: text.to_owned() })
+    };
     Policy {
         identity: subject.identity,
-        ingress: Some(direction(subject.identity, policies, view, Direction::Ingress, mode)),
-        egress: Some(direction(subject.identity, policies, view, Direction::Egress, mode)),
+        ingress: ingress.0,
+        egress: egress.0,
         policies: policies.iter().map(|policy| policy_label(&policy.part.policy)).collect(),
+        rules: rules.map(|(policy, rule)| PolicyRule { policy, field: rule.field.to_string() }).collect(),
+        logs: (0..).zip(policies).filter_map(log).collect(),
+        audited_ingress: ingress.1,
+        audited_egress: egress.1,
     }
+}
+
+/// The rules of one direction, each with the index of its policy.
+fn rules<'a>(policies: &[SubjectPolicy<'a>], direction: Direction) -> impl Iterator<Item = (u32, &'a ParsedRule)> {
+    let of = move |(index, policy): (u32, &SubjectPolicy<'a>)| {
+        policy.parsed.direction(direction).rules.iter().map(move |rule| (index, rule))
+    };
+    (0..).zip(policies).flat_map(of)
+}
+
+/// How policies that only audit are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// They isolate nobody and deny nothing. What they allow is allowed.
+    Enforced,
+    /// As others.
+    Audited,
 }
 
 /// Identities whose addresses a node needs that enforces `policy`; sorted.
 #[must_use]
 pub fn listed(policy: &Policy) -> Vec<u32> {
-    let peers = policy.ingress.iter().chain(&policy.egress).flat_map(|direction| &direction.peers);
+    let audited = policy.audited_ingress.iter().chain(&policy.audited_egress);
+    let directions = policy.ingress.iter().chain(&policy.egress).chain(audited);
+    let peers = directions.flat_map(|direction| &direction.peers);
     let mut all: Vec<u32> = peers
         .filter_map(|peer| match peer.peer {
             Some(peer_rules::Peer::Identity(identity)) if !is_node(identity) => Some(identity),
@@ -85,6 +119,7 @@ fn direction<'a>(
     view: &impl PeerView,
     direction: Direction,
     mode: PolicyMode,
+    reading: Reading,
 ) -> PolicyDirection {
     let mut merger = Merger {
         subject,
@@ -95,13 +130,20 @@ fn direction<'a>(
         listed: BTreeMap::new(),
         blocks: Vec::new(),
     };
-    let said = |policy: &SubjectPolicy<'a>| policy.parsed.direction(direction);
-    let isolates = |policy: &SubjectPolicy<'a>| said(policy).isolates;
+    let lenient = |policy: &SubjectPolicy<'a>| policy.parsed.audits && reading == Reading::Enforced;
+    let isolates = |policy: &SubjectPolicy<'a>| policy.parsed.direction(direction).isolates && !lenient(policy);
     let isolated_by = (1..).zip(policies).find(|(_, policy)| isolates(policy)).map_or(0, |(number, _)| number);
-    for (index, policy) in (0..).zip(policies) {
+    let first = match direction {
+        Direction::Ingress => 1,
+        Direction::Egress => 1 + rules(policies, Direction::Ingress).count(),
+    };
+    for (number, (policy, rule)) in (first..).zip(rules(policies, direction)) {
         // Where a policy before isolates, nothing comes to the last tier.
-        let counts = |rule: &&'a ParsedRule| rule.verdict.tier != Tier::Baseline || isolated_by == 0;
-        said(policy).rules.iter().filter(counts).for_each(|rule| merger.rule(index, rule));
+        let comes = rule.verdict.tier != Tier::Baseline || isolated_by == 0;
+        let lenient = policies.get(policy as usize).is_some_and(lenient);
+        if comes && !(lenient && rule.verdict.action == Action::Deny) {
+            merger.rule(policy, number as u32, rule);
+        }
     }
     let enforced = isolated_by != 0 || mode == PolicyMode::Always;
     PolicyDirection { enforced, isolated_by, peers: merger.peers(), classes: classes(&merger.blocks) }
@@ -131,9 +173,10 @@ struct Merger<'a, V> {
 }
 
 impl<'a, V: PeerView> Merger<'a, V> {
-    fn rule(&mut self, policy: u32, rule: &'a ParsedRule) {
+    fn rule(&mut self, policy: u32, number: u32, rule: &'a ParsedRule) {
         let said = rule.verdict;
-        let verdict = TierVerdict { tier: said.tier.into(), action: said.action.into(), order: said.order, policy };
+        let verdict =
+            TierVerdict { tier: said.tier.into(), action: said.action.into(), order: said.order, policy, rule: number };
         let mut keys: Vec<PortKey> = rule.ports.keys.clone();
         if self.direction == Direction::Ingress {
             for port in &rule.ports.named {

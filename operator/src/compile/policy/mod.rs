@@ -28,7 +28,7 @@ pub use excepted::Excepted;
 pub use explain::{Because, Dealings, Decision, PacketPeer, RuleAsked};
 pub use features::required;
 pub use judge::Said;
-pub use merge::{PeerView, Subject, SubjectPolicy, compile, listed};
+pub use merge::{PeerView, Reading, Subject, SubjectPolicy, compile, listed};
 pub use parse::parse;
 pub use parsed::{
     CidrGroups, Dependency, HOST, Mention, Mentioned, Owners, ParsedDirection, ParsedPeer, ParsedPolicy, ParsedRule,

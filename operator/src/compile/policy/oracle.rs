@@ -55,6 +55,15 @@ pub struct Packet<'a> {
 }
 
 impl World {
+    /// The same with policies that only audit enforced as others.
+    pub fn enforcing_all(&self) -> Self {
+        let mut all = self.clone();
+        all.policies.iter_mut().for_each(|policy| policy.audits = false);
+        all.cilium.iter_mut().for_each(|policy| policy.audits = false);
+        all.tiered.iter_mut().for_each(|policy| policy.audits = false);
+        all
+    }
+
     /// Whether the policies that select `subject` let the packet pass.
     pub fn allows(&self, subject: &Pod, packet: &Packet<'_>) -> bool {
         let tier = |tier| self.tier(tier, subject, packet);
@@ -75,13 +84,13 @@ impl World {
             };
             rules.iter().any(|rule| self.rule_allows(policy, subject, rule, packet))
         };
-        let isolating: Vec<_> = self.policies.iter().filter(selects).collect();
+        let saying: Vec<_> = self.policies.iter().filter(selects).collect();
         let cilium: Vec<_> = self.cilium.iter().map(|policy| self.cilium(policy, subject, packet)).collect();
         if cilium.iter().any(|said| said.denies) {
             return Some(false);
         }
-        let allowed = isolating.iter().any(allows) || cilium.iter().any(|said| said.allows);
-        let isolated = !isolating.is_empty() || cilium.iter().any(|said| said.isolates);
+        let allowed = saying.iter().any(allows) || cilium.iter().any(|said| said.allows);
+        let isolated = saying.iter().any(|policy| !policy.audits) || cilium.iter().any(|said| said.isolates);
         (allowed || isolated).then_some(allowed)
     }
 
@@ -96,6 +105,9 @@ impl World {
             };
             rules.iter().enumerate().filter_map(move |(i, rule)| {
                 let action = self.tiered(subject, rule, packet)?;
+                if policy.audits && action == "Deny" {
+                    return None;
+                }
                 let rank = ["Deny", "Accept", "Pass"].iter().position(|known| *known == action);
                 Some(((policy.priority, i, rank), action))
             })

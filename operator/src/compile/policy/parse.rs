@@ -28,7 +28,7 @@ pub fn parse(policy: &NetworkPolicy) -> (ParsedPolicy, Vec<Diagnostic>) {
     };
     let (ingress, egress) =
         (direction(ingress, "ingress", &policy.ingress), direction(egress, "egress", &policy.egress));
-    let parsed = ParsedPolicy { subject, ingress, egress };
+    let parsed = ParsedPolicy { subject, ingress, egress, audits: policy.audits, log: None };
     (parsed, parser.into_diagnostics())
 }
 

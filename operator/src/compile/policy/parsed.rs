@@ -18,6 +18,10 @@ pub struct ParsedPolicy {
     pub ingress: ParsedDirection,
     /// What it says of packets from them.
     pub egress: ParsedDirection,
+    /// It only reports what it would drop; what it allows is allowed.
+    pub audits: bool,
+    /// What is to be said with its verdicts.
+    pub log: Option<Box<str>>,
 }
 
 /// What a policy says of one direction.

@@ -125,10 +125,11 @@ pub fn flatten(rules: &[(PortKey, TierVerdict)]) -> Vec<PortRule> {
     kept.into_iter().map(rule).collect()
 }
 
-/// For each tier the verdict that counts: lower order first; at the same order deny, then allow, then pass; then the first policy.
+/// For each tier the verdict that counts: lower order first; at the same order deny, then allow, then pass; then the first policy's
+/// first rule.
 fn merge<'a>(verdicts: impl Iterator<Item = &'a TierVerdict>) -> Vec<TierVerdict> {
     let mut all: Vec<TierVerdict> = verdicts.copied().collect();
-    all.sort_unstable_by_key(|v| (v.tier, v.order, rank(v.action()), v.policy));
+    all.sort_unstable_by_key(|v| (v.tier, v.order, rank(v.action()), v.policy, v.rule));
     all.dedup_by_key(|v| v.tier);
     all
 }
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
 
     fn allow(policy: u32) -> TierVerdict {
-        TierVerdict { tier: Tier::Normal.into(), action: Action::Allow.into(), order: 0, policy }
+        TierVerdict { tier: Tier::Normal.into(), action: Action::Allow.into(), order: 0, policy, rule: 0 }
     }
 
     #[test]
@@ -204,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_narrower_deny_keeps_its_place_and_contains_the_wider_tiers() {
-        let deny = TierVerdict { tier: Tier::Admin.into(), action: Action::Deny.into(), order: 5, policy: 7 };
+        let deny = TierVerdict { tier: Tier::Admin.into(), action: Action::Deny.into(), order: 5, policy: 7, rule: 9 };
         let flat = flatten(&[(PortKey::ANY, allow(0)), (PortKey::one(Protocol::Tcp, 22), deny)]);
         assert_eq!(flat.len(), 2);
         assert_eq!(flat.iter().map(|r| r.verdicts.len()).collect::<Vec<_>>(), [1, 2]);

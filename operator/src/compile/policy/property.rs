@@ -11,6 +11,7 @@ use prost::Message;
 
 use super::explain::{Dealings, PacketPeer};
 use super::judge::Said;
+use super::merge::Reading;
 use super::oracle::{Packet, Peer, World};
 use super::parsed::{HOST, Owners, REMOTE_NODE};
 use crate::diff::{Flip, Party, Settings, State, diff};
@@ -195,6 +196,7 @@ fn check(world: &World) -> Result<(), TestCaseError> {
         let identity = Some(identity(world, &index, pod));
         peers.push((Peer::Pod(pod), PacketPeer { scope: AnyPeer::Pod, identity, address }));
     }
+    let enforcing_all = world.enforcing_all();
     for subject in &world.pods {
         let id = identity(world, &index, subject);
         let (row, policies) = (&rows[&id], index.subject(id).unwrap());
@@ -202,7 +204,10 @@ fn check(world: &World) -> Result<(), TestCaseError> {
         for (who, peer) in peers.iter().filter(another) {
             for direction in [Direction::Ingress, Direction::Egress] {
                 let said = Said::of(row, direction, *peer);
-                let dealings = Dealings::of(&policies, &index, PolicyMode::Default, direction, *peer);
+                let audited = Said::audited(row, direction, *peer);
+                let dealings =
+                    |reading| Dealings::of(&policies, &index, PolicyMode::Default, direction, *peer, reading);
+                let (dealings, all) = (dealings(Reading::Enforced), dealings(Reading::Audited));
                 for (protocol, port) in packets() {
                     let packet = Packet { direction, peer: *who, address: peer.address.unwrap(), protocol, port };
                     let expected = world.allows(subject, &packet);
@@ -212,6 +217,18 @@ fn check(world: &World) -> Result<(), TestCaseError> {
                     // Which nodes run which pods is no matter of policies.
                     let own_node = matches!((who, direction), (Peer::Host, Direction::Ingress));
                     prop_assert_eq!(why.allowed, expected || own_node, "{} {:?} {:#?}", subject.name, packet, why);
+                    let expected = enforcing_all.allows(subject, &packet);
+                    let got = audited.unwrap_or(said).passes(protocol, port);
+                    prop_assert_eq!(got, expected, "audited: {} {:?} row {:#?}", subject.name, packet, row);
+                    let why = all.decide(protocol, port);
+                    prop_assert_eq!(
+                        why.allowed,
+                        expected || own_node,
+                        "audited: {} {:?} {:#?}",
+                        subject.name,
+                        packet,
+                        why
+                    );
                 }
             }
         }

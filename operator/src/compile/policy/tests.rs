@@ -11,6 +11,7 @@ fn policy(peers: Vec<Peer>, ports: Vec<PolicyPort>) -> NetworkPolicy {
         name: Name::new("default", "p"),
         uid: "u".into(),
         resource_version: "1".into(),
+        audits: false,
         pod_selector: Selector::default(),
         ingress: [PolicyRule { peers: peers.into(), ports: ports.into() }].into(),
         egress: [].into(),
@@ -107,14 +108,58 @@ fn a_subject_that_is_unclear_is_isolated() {
     assert_eq!(diagnostics.len(), 1);
 }
 
-#[test]
-fn modes_go_before_policies() {
+fn empty_index() -> Index {
     let families = crate::engine::Families { v4: true, v6: false };
     let (cluster, ipam, reserved) = ("default".into(), Default::default(), [].into());
     let pre_allocation = Default::default();
-    let index =
-        Index::new(crate::index::Config { cluster, families, ipam, reserved, pre_allocation, cidrs_of: Owners::World });
-    let part = PolicyPart { policy: ObjectKey::namespaced(Kind::NetworkPolicy, &Name::new("default", "p")), index: 0 };
+    Index::new(crate::index::Config { cluster, families, ipam, reserved, pre_allocation, cidrs_of: Owners::World })
+}
+
+fn part(name: &str) -> PolicyPart {
+    PolicyPart { policy: ObjectKey::namespaced(Kind::NetworkPolicy, &Name::new("default", name)), index: 0 }
+}
+
+#[test]
+fn every_verdict_names_its_policy_and_rule() {
+    let rule = |cidr: &str| PolicyRule { peers: [block(cidr, &[])].into(), ports: [].into() };
+    let first = policy(vec![block("10.0.0.0/24", &[])], vec![]);
+    let rules = ["10.0.1.0/24", "10.0.2.0/24"].map(rule);
+    let second = NetworkPolicy { egress: rules.clone().into(), ingress: rules.into(), ..first.clone() };
+    let parts = [part("first"), part("second")];
+    let parsed = [parse(&first).0, parse(&second).0];
+    let policies = parts.iter().zip(&parsed).map(|(part, parsed)| SubjectPolicy { part, parsed }).collect();
+    let row = compile(&Subject { identity: 256, policies }, &empty_index(), PolicyMode::Default);
+    let named = |direction: &Option<tables::PolicyDirection>| -> Vec<String> {
+        let classes = direction.as_ref().unwrap().classes.iter();
+        let name = |class: &tables::CidrClass| {
+            let verdict = class.if_world[0].verdicts[0];
+            let rule = &row.rules[verdict.rule as usize - 1];
+            assert_eq!(rule.policy, verdict.policy);
+            let prefix = class.prefixes[0].parse().unwrap();
+            format!("{}: {} {}", prefix.0, row.policies[rule.policy as usize], rule.field)
+        };
+        classes.map(name).collect()
+    };
+    assert_eq!(
+        named(&row.ingress),
+        [
+            "10.0.0.0: networkpolicy:default/first spec.ingress[0]",
+            "10.0.1.0: networkpolicy:default/second spec.ingress[0]",
+            "10.0.2.0: networkpolicy:default/second spec.ingress[1]"
+        ]
+    );
+    assert_eq!(
+        named(&row.egress),
+        [
+            "10.0.1.0: networkpolicy:default/second spec.egress[0]",
+            "10.0.2.0: networkpolicy:default/second spec.egress[1]"
+        ]
+    );
+}
+
+#[test]
+fn modes_go_before_policies() {
+    let (index, part) = (empty_index(), part("p"));
     let (parsed, _) = parse(&policy(vec![block("10.0.0.0/8", &[])], vec![]));
     let with = |policies: Vec<SubjectPolicy<'_>>, mode| {
         let row = compile(&Subject { identity: 256, policies }, &index, mode);

@@ -39,7 +39,7 @@ pub fn parse(policy: &ClusterNetworkPolicy) -> (ParsedPolicy, Vec<Diagnostic>) {
     };
     let (ingress, egress) =
         (direction(Direction::Ingress, &policy.ingress), direction(Direction::Egress, &policy.egress));
-    (ParsedPolicy { subject, ingress, egress }, parser.into_diagnostics())
+    (ParsedPolicy { subject, ingress, egress, audits: policy.audits, log: None }, parser.into_diagnostics())
 }
 
 fn rule(

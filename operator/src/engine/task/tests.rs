@@ -226,6 +226,7 @@ async fn a_pods_node_is_told_after_its_row_and_after_the_acks_of_those_who_list_
         name: Name::new("default", "db"),
         uid: "p".into(),
         resource_version: "1".into(),
+        audits: false,
         pod_selector: app("db"),
         ingress: [PolicyRule { peers: [peer].into(), ports: [].into() }].into(),
         egress: [].into(),

@@ -211,9 +211,10 @@ pub fn cidr_group() -> impl Strategy<Value = CidrGroup> {
 /// A CiliumNetworkPolicy, or a clusterwide one, in which everything has a meaning.
 pub fn cilium_policy() -> impl Strategy<Value = CiliumPolicy> {
     let name = (select(vec!["", "red", "green", "blue"]), 0..3_u8);
-    (name, vec(cilium_rule(), 1..3)).prop_map(|((namespace, number), rules)| CiliumPolicy {
+    (name, vec(cilium_rule(), 1..3), super::audits()).prop_map(|((namespace, number), rules, audits)| CiliumPolicy {
         name: Name::new(namespace, format!("cilium-{number}")),
         resource_version: "1".into(),
+        audits,
         rules: rules.into_iter().map(|rule| CiliumRule { field: "spec".into(), rule, unreadable: None }).collect(),
         valid: None,
     })

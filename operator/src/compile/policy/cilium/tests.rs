@@ -11,7 +11,10 @@ use axoneme_proto::tables::AnyPeer;
 fn parsed(namespace: &str, rule: Value) -> (Vec<ParsedPolicy>, Vec<Diagnostic>) {
     let rule = CiliumRule { field: "spec".into(), rule: serde_json::from_value(rule).unwrap(), unreadable: None };
     let (name, resource_version) = (Name::new(namespace, "p"), "1".into());
-    let parsed = parse(&CiliumPolicy { name, resource_version, rules: [rule].into(), valid: None }, Owners::World);
+    let parsed = parse(
+        &CiliumPolicy { name, resource_version, rules: [rule].into(), audits: false, valid: None },
+        Owners::World,
+    );
     (parsed.parts, parsed.diagnostics)
 }
 

@@ -62,9 +62,9 @@ impl World {
         for rule in policy.rules.iter().map(|rule| &rule.rule) {
             if self.is_about(policy, rule, subject) {
                 let said = self.rule(policy, rule, subject, packet);
-                all.isolates |= said.isolates;
+                all.isolates |= said.isolates && !policy.audits;
                 all.allows |= said.allows;
-                all.denies |= said.denies;
+                all.denies |= said.denies && !policy.audits;
             }
         }
         all
