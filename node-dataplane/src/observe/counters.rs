@@ -118,7 +118,8 @@ mod tests {
             let counted = |reason, packets| {
                 (MetricsKey { reason, direction: Direction::INGRESS }, Metrics { packets, bytes: packets * 100 })
             };
-            Ok(vec![counted(Reason::FORWARDED, 7), counted(Reason::POLICY_DENY, 3), counted(Reason::EVENT_LOST, 1)])
+            let others = [counted(Reason::EVENT_LOST, 1), counted(Reason::AUDITED, 2)];
+            Ok([counted(Reason::FORWARDED, 7), counted(Reason::POLICY_DENY, 3)].into_iter().chain(others).collect())
         }
     }
 
@@ -136,6 +137,8 @@ mod tests {
                 "cilium_drop_bytes_total{direction=\"INGRESS\",reason=\"Policy denied by denylist\"} 300",
                 "cilium_forward_count_total{direction=\"INGRESS\"} 7",
                 "cilium_forward_bytes_total{direction=\"INGRESS\"} 700",
+                "axoneme_policy_audited_total{direction=\"INGRESS\"} 2",
+                "axoneme_events_lost_total{direction=\"INGRESS\"} 1",
             ]
         );
     }
