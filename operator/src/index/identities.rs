@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::by_label::ByLabel;
 use super::{CLUSTER_IDENTITIES, Index, PolicyPart};
 use crate::compile::policy::Dependency;
-use crate::object::{CiliumIdentity, ContainerPort, Labels, Name};
+use crate::object::{CiliumIdentity, ContainerPort, Labels, Name, Selector};
 
 /// A label set that some pod has, or that has a number.
 #[derive(Debug)]
@@ -56,6 +57,7 @@ pub type SetId = u32;
 pub struct LabelSets {
     sets: BTreeMap<SetId, LabelSet>,
     by_labels: HashMap<Arc<Labels>, SetId>,
+    with_label: ByLabel,
     by_identity: BTreeMap<u32, (SetId, Arc<CiliumIdentity>)>,
     unnumbered: BTreeSet<Arc<Labels>>,
     next: SetId,
@@ -71,6 +73,16 @@ impl LabelSets {
     /// All sets.
     pub fn iter(&self) -> impl Iterator<Item = (SetId, &LabelSet)> {
         self.sets.iter().map(|(id, set)| (*id, set))
+    }
+
+    /// The sets that `selector` matches.
+    #[must_use]
+    pub fn matching(&self, selector: &Selector) -> BTreeSet<SetId> {
+        let matches = |id: &SetId| self.sets.get(id).is_some_and(|set| selector.matches(&set.labels));
+        match self.with_label.candidates(selector) {
+            Some(candidates) => candidates.filter(matches).collect(),
+            None => self.sets.keys().copied().filter(matches).collect(),
+        }
     }
 
     /// The set that `identity` stands for, if it is the number that counts.
@@ -127,6 +139,7 @@ impl LabelSets {
             ports: BTreeMap::new(),
         };
         self.sets.insert(id, set);
+        self.with_label.add(id, labels);
         self.by_labels.insert(Arc::clone(labels), id);
         (id, true)
     }
@@ -143,6 +156,7 @@ impl LabelSets {
         if !set.is_unused() || set.identity().is_some() {
             return None;
         }
+        self.with_label.remove(id, &set.labels);
         self.by_labels.remove(&set.labels);
         self.sets.remove(&id)
     }

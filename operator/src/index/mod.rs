@@ -4,6 +4,7 @@
 //! ([`Dirty`]); nothing is ever indexed again as a whole. The compile stage reads it through the methods of [`Index`].
 
 mod attachments;
+mod by_label;
 mod dirty;
 mod identities;
 pub mod labels;

@@ -46,8 +46,7 @@ impl Selectors {
     /// Notes that `part` uses `selector`.
     pub fn add(&mut self, selector: &Arc<Selector>, part: &PolicyPart, role: Role, sets: &LabelSets) {
         if !self.selectors.contains_key(selector) {
-            let matching = sets.iter().filter(|(_, set)| selector.matches(&set.labels)).map(|(id, _)| id);
-            let selected = Selected { sets: matching.collect(), ..Selected::default() };
+            let selected = Selected { sets: sets.matching(selector), ..Selected::default() };
             self.by_namespace.entry(confined(selector)).or_default().insert(Arc::clone(selector));
             self.selectors.insert(Arc::clone(selector), selected);
         }
