@@ -87,15 +87,15 @@ fn selector(labels: &[(&str, String)]) -> Selector {
     Selector::new(labels.iter().map(|(key, value)| (*key, value.as_str())), [])
 }
 
-fn policy(namespace: u32, name: &str, pods: Selector, peer: Peer, port: i32) -> Object {
-    let port = PolicyPort { protocol: None, port: Some(PortRef::Number(port)), end_port: None };
+fn policy(namespace: u32, name: &str, pods: Selector, peer: Peer, ports: impl IntoIterator<Item = i32>) -> Object {
+    let port = |port| PolicyPort { protocol: None, port: Some(PortRef::Number(port)), end_port: None };
     Object::NetworkPolicy(Arc::new(NetworkPolicy {
         name: Name::new(format!("ns-{namespace}"), name),
         uid: "u".into(),
         resource_version: "1".into(),
         audits: false,
         pod_selector: pods,
-        ingress: [PolicyRule { peers: [peer].into(), ports: [port].into() }].into(),
+        ingress: [PolicyRule { peers: [peer].into(), ports: ports.into_iter().map(port).collect() }].into(),
         egress: [].into(),
         policy_types: None,
     }))
@@ -148,7 +148,7 @@ fn build(size: Size) -> Bench {
     for i in 0..NAMESPACES * policies {
         let pods = selector(&[("app", format!("app-{}", i / NAMESPACES))]);
         let peer = Peer { pod_selector: Some(selector(&[("tier", "backend".into())])), ..Peer::default() };
-        bench.tell(Input::Upsert(policy(i % NAMESPACES, &format!("base-{i}"), pods, peer, 80)));
+        bench.tell(Input::Upsert(policy(i % NAMESPACES, &format!("base-{i}"), pods, peer, [80])));
     }
     for kind in Kind::ALL {
         bench.tell(Input::Synced(kind));
@@ -244,24 +244,33 @@ fn main() -> Result<()> {
         let own = |_: u32| Peer { pod_selector: Some(selector(&[("app", "app-1".into())])), ..Peer::default() };
         bench.measure(
             "policy: one app opened to one app of its namespace",
-            (0..200)
-                .map(|i| policy(i % NAMESPACES, "new", selector(&[("app", "app-2".into())]), own(i), 1000 + i as i32)),
+            (0..200).map(|i| {
+                policy(i % NAMESPACES, "new", selector(&[("app", "app-2".into())]), own(i), [1000 + i as i32])
+            }),
         );
         let team = || Peer { namespace_selector: Some(selector(&[("team", "1".into())])), ..Peer::default() };
         bench.measure(
             "policy: one app opened to a fifth of all namespaces",
-            (0..200)
-                .map(|i| policy(i % NAMESPACES, "new", selector(&[("app", "app-2".into())]), team(), 1000 + i as i32)),
+            (0..200).map(|i| {
+                policy(i % NAMESPACES, "new", selector(&[("app", "app-2".into())]), team(), [1000 + i as i32])
+            }),
         );
         bench.measure(
             "policy: a whole namespace opened to a fifth of all namespaces",
-            (0..50).map(|i| policy(i, "new", Selector::default(), team(), 2000 + i as i32)),
+            (0..50).map(|i| policy(i, "new", Selector::default(), team(), [2000 + i as i32])),
         );
         bench.measure(
             "policy: a whole namespace opened to itself",
             (0..50).map(|i| {
                 let peer = Peer { pod_selector: Some(Selector::default()), ..Peer::default() };
-                policy(i, "new", Selector::default(), peer, 2000 + i as i32)
+                policy(i, "new", Selector::default(), peer, [2000 + i as i32])
+            }),
+        );
+        bench.measure(
+            "policy: one app opened at 10,000 ports",
+            (0..20).map(|i| {
+                let ports = (1..=10_000).map(|port| i as i32 + 2 * port);
+                policy(i, "ports", selector(&[("app", "app-2".into())]), own(i), ports)
             }),
         );
         bench.measure("pod: created, of a known identity", (0..500).map(|i| pod(PODS + i, apps, None)));

@@ -101,28 +101,31 @@ pub struct PortSet {
 }
 
 /// Flattens rules: every key that occurs once, with the verdicts of all that contain it, tier by tier; keys that say the same
-/// as the next wider one are left out. Sorted.
+/// as the next wider one are left out. Sorted. Takes as long as sorting does.
 pub fn flatten(rules: &[(PortKey, TierVerdict)]) -> Vec<PortRule> {
-    let mut keys: Vec<PortKey> = rules.iter().map(|(key, _)| *key).collect();
-    keys.sort_unstable_by_key(|key| (key.protocol, key.bits, key.port));
-    keys.dedup();
-    let mut kept: Vec<(PortKey, Vec<TierVerdict>)> = Vec::new();
-    for key in keys {
-        let verdicts = merge(rules.iter().filter(|(wider, _)| wider.contains(&key)).map(|(_, verdict)| verdict));
-        // Wider keys come first, so the last one that contains this key is the longest.
-        let next_wider = kept.iter().rfind(|(wider, _)| wider.contains(&key));
-        if !next_wider.is_some_and(|(_, wider)| same_decision(wider, &verdicts)) {
-            kept.push((key, verdicts));
+    let mut rules = rules.to_vec();
+    rules.sort_unstable_by_key(|(key, _)| *key);
+    let mut flat = Vec::new();
+    // The keys that contain the one at hand, wider before narrower, with their verdicts. In this order of keys, one that does not
+    // contain this one contains none that follows.
+    let mut around: Vec<(PortKey, Vec<TierVerdict>)> = Vec::new();
+    for alike in rules.chunk_by(|(one, _), (other, _)| one == other) {
+        let Some((key, _)) = alike.first().copied() else { continue };
+        while around.pop_if(|(wider, _)| !wider.contains(&key)).is_some() {}
+        let inherited = around.last().map(|(_, verdicts)| &**verdicts);
+        let own = alike.iter().map(|(_, verdict)| verdict);
+        let verdicts = merge(inherited.into_iter().flatten().chain(own));
+        if !inherited.is_some_and(|inherited| same_decision(inherited, &verdicts)) {
+            flat.push(PortRule {
+                protocol: key.protocol.into(),
+                port: key.port.into(),
+                port_bits: key.bits.into(),
+                verdicts: verdicts.clone(),
+            });
         }
+        around.push((key, verdicts));
     }
-    kept.sort_unstable_by_key(|(key, _)| *key);
-    let rule = |(key, verdicts): (PortKey, Vec<TierVerdict>)| PortRule {
-        protocol: key.protocol.into(),
-        port: key.port.into(),
-        port_bits: key.bits.into(),
-        verdicts,
-    };
-    kept.into_iter().map(rule).collect()
+    flat
 }
 
 /// For each tier the verdict that counts: lower order first; at the same order deny, then allow, then pass; then the first policy's
@@ -158,7 +161,10 @@ pub fn same_rules(a: &[PortRule], b: &[PortRule]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use axoneme_proto::tables::{Action, Tier};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -211,5 +217,53 @@ mod tests {
         assert_eq!(flat.iter().map(|r| r.verdicts.len()).collect::<Vec<_>>(), [1, 2]);
         let pass = TierVerdict { action: Action::Pass.into(), ..deny };
         assert_eq!(merge([pass, deny].iter()), [deny], "deny goes before others of its order");
+    }
+
+    /// What [`flatten`] means, word by word.
+    fn definition(rules: &[(PortKey, TierVerdict)]) -> Vec<PortRule> {
+        let keys: BTreeSet<PortKey> = rules.iter().map(|(key, _)| *key).collect();
+        let verdicts = |key: &PortKey| merge(rules.iter().filter(|(wider, _)| wider.contains(key)).map(|(_, v)| v));
+        let next_wider = |key: &PortKey| {
+            let wider = keys.iter().filter(|other| *other != key && other.contains(key));
+            wider.max_by_key(|other| (other.protocol, other.bits))
+        };
+        let says_more =
+            |key: &&PortKey| next_wider(key).is_none_or(|wider| !same_decision(&verdicts(wider), &verdicts(key)));
+        let rule = |key: &PortKey| PortRule {
+            protocol: key.protocol.into(),
+            port: key.port.into(),
+            port_bits: key.bits.into(),
+            verdicts: verdicts(key),
+        };
+        keys.iter().filter(says_more).map(rule).collect()
+    }
+
+    /// Of few protocols and ports, so that one contains another.
+    fn key() -> impl Strategy<Value = PortKey> {
+        let port = prop_oneof![0..8_u16, 65_528..=u16::MAX, any::<u16>()];
+        let prefix = (prop_oneof![Just(6), Just(17)], port, prop_oneof![Just(0), 0..=16_u8, 12..=16_u8]);
+        let prefix = prefix.prop_map(|(protocol, port, bits)| {
+            let mask = u16::MAX.checked_shl(16 - u32::from(bits)).unwrap_or(0);
+            PortKey { protocol, port: port & mask, bits }
+        });
+        prop_oneof![1 => Just(PortKey::ANY), 9 => prefix]
+    }
+
+    fn verdict() -> impl Strategy<Value = TierVerdict> {
+        let tier = prop::sample::select(vec![Tier::Admin, Tier::Normal, Tier::Baseline]);
+        let action = prop::sample::select(vec![Action::Allow, Action::Deny, Action::Pass]);
+        (tier, action, 0..3_u32, 0..3_u32).prop_map(|(tier, action, order, policy)| TierVerdict {
+            tier: tier.into(),
+            action: action.into(),
+            order,
+            policy,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn flattened_rules_are_what_is_meant(rules in prop::collection::vec((key(), verdict()), 0..24)) {
+            prop_assert_eq!(flatten(&rules), definition(&rules));
+        }
     }
 }
