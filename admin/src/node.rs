@@ -274,6 +274,8 @@ pub struct PolicyState {
     pub ingress_enforced: bool,
     /// ... on the way out.
     pub egress_enforced: bool,
+    /// Some of its policies only audit.
+    pub audits: bool,
     /// Entries in `ax_policy_rules`.
     pub rules: usize,
     /// Entries in `ax_policy_classes`.

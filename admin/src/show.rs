@@ -215,7 +215,8 @@ fn policy_state(state: &PolicyState) -> String {
         (false, true) => "out",
         (false, false) => "open",
     };
-    format!("{enforced} {}r {}c", state.rules, state.classes)
+    let audits = if state.audits { " audit" } else { "" };
+    format!("{enforced}{audits} {}r {}c", state.rules, state.classes)
 }
 
 /// Adds a node's policies to a table of [`POLICY_COLUMNS`].

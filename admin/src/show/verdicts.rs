@@ -27,9 +27,15 @@ pub fn verdicts<'a>(table: &mut Table, node: &str, verdicts: impl IntoIterator<I
             end(&verdict.source).into(),
             format!("{} {}", end(&verdict.destination), verdict.protocol).into(),
             policy.map_or_else(|| verdict.reason.clone(), ToString::to_string).into(),
-            format!("{}{}", rule.unwrap_or_default(), log.unwrap_or_default()).into(),
+            format!("{}{}", rule.or_else(|| nobody(verdict)).unwrap_or_default(), log.unwrap_or_default()).into(),
         ]);
     }
+}
+
+/// Policy dropped a packet, and no policy is to blame.
+fn nobody(verdict: &Verdict) -> Option<String> {
+    let text = "policyEnforcementMode is always, or the pod's policies are not known yet";
+    verdict.reason.starts_with("Policy denied").then(|| text.to_owned())
 }
 
 fn end(end: &End) -> String {
@@ -70,15 +76,17 @@ mod tests {
             ..Policy::named("ciliumnetworkpolicy:shop/web")
         };
         let audited = Verdict { outcome: Outcome::Audited, policy: Some(rule), reply: true, ..dropped.clone() };
+        let nobody = Verdict { policy: None, ..dropped.clone() };
         let other = Verdict { reason: "Invalid packet".into(), policy: None, ..dropped.clone() };
         let mut table = Table::new(&VERDICT_COLUMNS);
-        verdicts(&mut table, "n1", &[dropped, audited, other]);
+        verdicts(&mut table, "n1", &[dropped, audited, nobody, other]);
         assert_eq!(
             table.render(false),
             "\
 TIME  NODE  VERDICT  WAY               FROM             TO                BECAUSE OF                    RULE
 T1    n1    dropped  ingress           [fd00::7]:40000  shop/db:5432 TCP  networkpolicy:shop/db         isolates, and no rule allows it
 T1    n1    audited  ingress (answer)  [fd00::7]:40000  shop/db:5432 TCP  ciliumnetworkpolicy:shop/web  spec.ingressDeny[0] (team a)
+T1    n1    dropped  ingress           [fd00::7]:40000  shop/db:5432 TCP  Policy denied                 policyEnforcementMode is always, or the pod's policies are not known yet
 T1    n1    dropped  ingress           [fd00::7]:40000  shop/db:5432 TCP  Invalid packet                -
 "
         );

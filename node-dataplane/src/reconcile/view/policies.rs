@@ -67,6 +67,7 @@ fn enforced(flags: PolicyFlags) -> PolicyState {
     PolicyState {
         ingress_enforced: flags.contains(PolicyFlags::ENFORCE_INGRESS),
         egress_enforced: flags.contains(PolicyFlags::ENFORCE_EGRESS),
+        audits: flags.contains(PolicyFlags::AUDITS),
         ..PolicyState::default()
     }
 }

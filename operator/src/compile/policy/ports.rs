@@ -252,11 +252,12 @@ mod tests {
     fn verdict() -> impl Strategy<Value = TierVerdict> {
         let tier = prop::sample::select(vec![Tier::Admin, Tier::Normal, Tier::Baseline]);
         let action = prop::sample::select(vec![Action::Allow, Action::Deny, Action::Pass]);
-        (tier, action, 0..3_u32, 0..3_u32).prop_map(|(tier, action, order, policy)| TierVerdict {
+        (tier, action, 0..3_u32, 0..3_u32, 0..3_u32).prop_map(|(tier, action, order, policy, rule)| TierVerdict {
             tier: tier.into(),
             action: action.into(),
             order,
             policy,
+            rule,
         })
     }
 
