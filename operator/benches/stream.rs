@@ -8,6 +8,8 @@
 //! Bytes are those of messages, before TLS. Times of reconnects are from the first node that dials to the last one that has
 //! everything; TLS handshakes are in them.
 
+#[path = "stream/dial.rs"]
+mod dial;
 #[path = "stream/nodes.rs"]
 mod nodes;
 

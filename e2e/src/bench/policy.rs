@@ -1,6 +1,7 @@
 //! How long a NetworkPolicy takes from the API server's answer to the first connection that is judged by it. Probes are
 //! staggered: each tries to connect for at most 50 ms, and one begins about every 3 ms, also while connections are dropped.
 //! That is the resolution. Beside it, what many policies cost: to compile, by the operator's own benchmark, and in the data path.
+//! And a namespace that gets another label, by another benchmark of the operator's, with an API server of its own.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
@@ -75,7 +76,9 @@ pub(super) fn measure(cluster: &Cluster, api: &Api, options: &Options) -> Result
     // The pods that were measured with would be in the way.
     drop(workload);
     entries::measure(cluster, api, options, &mut report)?;
-    sessions::figures(cluster, "compile", &["--figures"])?.into_iter().for_each(|row| report.add(row));
+    for (bench, arguments) in [("compile", &["--figures"][..]), ("relabel", &[])] {
+        sessions::figures(cluster, bench, arguments)?.into_iter().for_each(|row| report.add(row));
+    }
     Ok(report)
 }
 

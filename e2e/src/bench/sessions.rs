@@ -28,7 +28,7 @@ pub(super) fn figures(cluster: &Cluster, bench: &str, arguments: &[&str]) -> Res
     }
     let row = |line: &str| {
         let figure: Figure = serde_json::from_str(line).with_context(|| format!("the benchmark says {line:?}"))?;
-        let unit = ["s", "ms", "MB", "MB/s", "rows", "rows/s", "KB"].into_iter().find(|unit| *unit == figure.unit);
+        let unit = ["s", "ms", "MB", "MB/s", "rows", "rows/s", "KB", ""].into_iter().find(|unit| *unit == figure.unit);
         let row = Row::new(figure.name, figure.value, unit.context("a unit that nobody knows")?);
         Ok(match figure.at_most {
             Some(bound) => row.reach(Goal::AtMost(bound)),

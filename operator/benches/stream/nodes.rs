@@ -6,34 +6,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use axoneme_proto::PROTOCOL;
 use axoneme_proto::buckets::{self, Sums};
 use axoneme_proto::nodesync::node_message::Message as FromNode;
-use axoneme_proto::nodesync::node_sync_client::NodeSyncClient;
 use axoneme_proto::nodesync::observation::Event;
 use axoneme_proto::nodesync::operator_message::Message as ToNode;
-use axoneme_proto::nodesync::{
-    Ack, AllAttached, Cursor, Delta, HeldScope, Hello, JoinRequest, NodeMessage, Observation,
-};
-use axoneme_proto::{OPERATOR_SERVER_NAME, PROTOCOL};
-use hyper_util::rt::TokioIo;
+use axoneme_proto::nodesync::{Ack, AllAttached, Cursor, Delta, HeldScope, Hello, NodeMessage, Observation};
 use prost::Message;
-use rcgen::{CertificateParams, KeyPair};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+
+use crate::dial::{self, dial};
 
 /// Calls this process the nodes'.
 pub const ARGUMENT: &str = "--nodes";
 
-/// As the daemon has them.
-const WINDOWS: (u32, u32) = (256 << 10, 384 << 10);
 /// Nodes that dial at the same time; the operator does not take more handshakes at once.
 const DIALLING: usize = 64;
 
@@ -125,47 +116,8 @@ async fn reached(committed: &mut [watch::Receiver<u64>], running: &mut Running, 
     Ok(())
 }
 
-fn tls(ca: &str, identity: Option<(&str, &KeyPair)>) -> Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca.as_bytes())?)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots);
-    let mut config = match identity {
-        None => builder.with_no_client_auth(),
-        Some((chain, key)) => {
-            let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>()?;
-            builder.with_client_auth_cert(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())?
-        }
-    };
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
-}
-
-async fn dial(address: &str, tls: ClientConfig) -> Result<NodeSyncClient<Channel>> {
-    let (address, tls) = (address.to_owned(), tokio_rustls::TlsConnector::from(Arc::new(tls)));
-    let connector = tower::service_fn(move |_| {
-        let (address, tls) = (address.clone(), tls.clone());
-        async move {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let name = ServerName::try_from(OPERATOR_SERVER_NAME).map_err(std::io::Error::other)?;
-            tls.connect(name, stream).await.map(TokioIo::new)
-        }
-    });
-    let endpoint = Endpoint::from_static("http://operator");
-    let endpoint = endpoint.initial_stream_window_size(WINDOWS.0).initial_connection_window_size(WINDOWS.1);
-    Ok(NodeSyncClient::new(endpoint.connect_with_connector(connector).await?).max_decoding_message_size(4 << 20))
-}
-
 async fn join(address: &str, ca: &str, name: String) -> Result<Node> {
-    let key = KeyPair::generate()?;
-    let csr_der = CertificateParams::default().serialize_request(&key)?.der().to_vec();
-    let mut client = dial(address, tls(ca, None)?).await?;
-    let answer = client.join(JoinRequest { token: name.clone(), csr_der }).await?.into_inner();
-    let certificate = answer.certificate.context("no certificate")?;
-    let tls = tls(ca, Some((&certificate.chain_pem, &key)))?;
+    let tls = dial::join(address, ca, name.clone()).await?;
     Ok(Node { first: name == "node-0", name, tls, held: BTreeMap::new(), cursor: None })
 }
 
