@@ -34,6 +34,13 @@ pub enum Verdict {
     Redirect,
 }
 
+/// The key of an LPM map, which begins with the prefix's length.
+fn prefix<K: Pod, D: Pod>(key: K) -> Key<D> {
+    assert_eq!(size_of::<K>(), size_of::<Key<D>>());
+    // SAFETY: both are plain integers of the same size, and an LPM key is the length followed by the data.
+    unsafe { std::mem::transmute_copy(&key) }
+}
+
 /// The object with its maps created and no program loaded.
 pub fn object() -> Ebpf {
     let mut loader = EbpfLoader::new();
@@ -78,12 +85,14 @@ impl Kernel {
         HashMap::<&mut MapData, K, V>::try_from(self.map(name)).unwrap().get(&key, 0).ok()
     }
 
-    /// Inserts a row of an LPM map, whose key begins with the prefix's length.
+    /// Inserts a row of an LPM map.
     fn set_prefix<K: Pod, D: Pod, V: Pod>(&mut self, name: &str, key: K, value: V) {
-        assert_eq!(size_of::<K>(), size_of::<Key<D>>());
-        // SAFETY: both are plain integers of the same size, and an LPM key is the length followed by the data.
-        let key: Key<D> = unsafe { std::mem::transmute_copy(&key) };
-        LpmTrie::<&mut MapData, D, V>::try_from(self.map(name)).unwrap().insert(&key, value, 0).unwrap();
+        let mut map = LpmTrie::<&mut MapData, D, V>::try_from(self.map(name)).unwrap();
+        map.insert(&prefix(key), value, 0).unwrap();
+    }
+
+    fn delete_prefix<K: Pod, D: Pod, V: Pod>(&mut self, name: &str, key: K) {
+        LpmTrie::<&mut MapData, D, V>::try_from(self.map(name)).unwrap().remove(&prefix(key)).unwrap();
     }
 
     pub fn config(&mut self, config: Config) {
@@ -143,6 +152,14 @@ impl Kernel {
         self.set_prefix::<_, [u8; 24], _>(maps::POLICY_CLASSES, key, class);
     }
 
+    pub fn delete_rule(&mut self, key: PolicyRuleKey) {
+        self.delete_prefix::<_, [u8; 12], Verdicts>(maps::POLICY_RULES, key);
+    }
+
+    pub fn delete_class(&mut self, key: PolicyClassKey) {
+        self.delete_prefix::<_, [u8; 24], PolicyClass>(maps::POLICY_CLASSES, key);
+    }
+
     /// A service with backends, replacing what it had.
     pub fn service(&mut self, frontend: SocketAddr, protocol: u8, id: u32, revision: u32, backends: &[SocketAddr]) {
         for (index, backend) in (0..).zip(backends) {
@@ -169,6 +186,12 @@ impl Kernel {
                 map.remove(&key).unwrap();
             }
         }
+    }
+
+    /// Deletes a flow's entry, if it is there.
+    pub fn forget(&mut self, tuple: Tuple) {
+        let map = self.map(Self::ct_map(tuple.protocol));
+        let _ = HashMap::<&mut MapData, Tuple, Ct>::try_from(map).unwrap().remove(&tuple);
     }
 
     fn ct_map(protocol: u8) -> &'static str {

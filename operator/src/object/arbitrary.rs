@@ -1,4 +1,5 @@
 //! Random objects for property tests: few names, labels and numbers, so that they meet each other often.
+#![allow(clippy::unwrap_used, reason = "for tests")]
 
 mod cilium;
 

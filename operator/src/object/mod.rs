@@ -3,8 +3,8 @@
 //! The watch stage makes these from API objects and drops every field that nobody compiles. Nothing behind this border knows
 //! a Kubernetes client type, so index and compiler can be tested with values written by hand.
 
-#[cfg(test)]
-pub(crate) mod arbitrary;
+#[cfg(any(test, feature = "testing"))]
+pub mod arbitrary;
 mod cidr_group;
 mod cilium_policy;
 mod cluster_network_policy;

@@ -17,12 +17,16 @@ mod ports;
 mod strict;
 pub mod tiered;
 
-#[cfg(test)]
-mod oracle;
+#[cfg(any(test, feature = "testing"))]
+pub mod agreement;
+#[cfg(any(test, feature = "testing"))]
+pub mod oracle;
 #[cfg(test)]
 mod property;
 #[cfg(test)]
 mod tests;
+#[cfg(any(test, feature = "testing"))]
+pub mod worlds;
 
 pub use excepted::Excepted;
 pub use explain::{Because, Dealings, Decision, PacketPeer, RuleAsked};

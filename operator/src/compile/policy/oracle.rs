@@ -3,6 +3,7 @@
 //! It knows no identities, rows or classes. In two points the API leaves room, and this is what the project does:
 //! a port by name means every number that it has in pods with the same namespace, service account and labels (pods of one
 //! identity are judged alike), and towards an ipBlock it means nothing.
+#![allow(clippy::unwrap_used, reason = "for tests")]
 
 mod cilium;
 
