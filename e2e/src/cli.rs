@@ -99,6 +99,14 @@ enum Command {
     Lint,
     /// Runs everything that CI runs, on a cluster of its own.
     Test,
+    /// Runs the property tests of policies with many random cases.
+    Fuzz {
+        #[arg(long, default_value_t = 100_000)]
+        cases: u32,
+        /// The same seed is the same cases.
+        #[arg(long)]
+        seed: u64,
+    },
     /// Measures, and prints and writes figures.
     Bench {
         /// Only this set.
@@ -171,6 +179,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         Command::Lint => ci::lint(&cluster)?,
         Command::Test => ci::test(&cluster)?,
+        Command::Fuzz { cases, seed } => ci::fuzz(&cluster, cases, seed, "")?,
         Command::Bench { set, options } => {
             let hold = bench::run(&cluster, set, &options)?;
             return Ok(if hold { ExitCode::SUCCESS } else { ExitCode::FAILURE });
