@@ -1,19 +1,15 @@
 //! `axoneme policy diff`: which flows a change would allow or deny, before it is made.
 
-mod gather;
 mod render;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
-use axoneme_operator::config::ConfigFile;
-use axoneme_operator::diff::{NotApplied, Settings, State};
+use axoneme_operator::diff::State;
 use axoneme_operator::object::{Kind, Name, ObjectKey};
-use serde::Deserialize;
-use serde_json::Value;
 
-use crate::cluster::{Access, Cluster};
+use crate::cluster::Access;
+use crate::gather::{self, Gathered};
 
 pub use render::{Report, render};
 
@@ -40,24 +36,13 @@ pub struct Options {
 /// # Errors
 /// When manifests cannot be read, or the API server does not tell what there is.
 pub async fn diff(access: &Access, options: &Options) -> Result<Report> {
-    let (mut before, mut notes) = (State::default(), Vec::new());
-    let settings = if options.within.is_empty() {
-        let cluster = Cluster::connect(access).await?;
-        let config = configuration(&cluster).await?;
-        gather::cluster(&cluster, &config, &mut before, &mut notes).await?;
-        settings(&config)
-    } else {
-        for path in &options.within {
-            apply(path, &mut before, &mut notes)?;
-        }
-        settings(&ConfigFile::default())
-    };
+    let Gathered { state: before, settings, mut notes } = gather::gather(access, &options.within).await?;
     if before.pods() == 0 {
         notes.push("there are no pods, and nothing that makes some: nobody is reached".to_owned());
     }
     let mut after = before.clone();
     for path in &options.files {
-        apply(path, &mut after, &mut notes)?;
+        gather::apply(path, &mut after, &mut notes)?;
     }
     for text in &options.delete {
         let key = key(text)?;
@@ -69,59 +54,6 @@ pub async fn diff(access: &Access, options: &Options) -> Result<Report> {
         relabel(text, &mut after).with_context(|| format!("--label-namespace {text}"))?;
     }
     Ok(Report::new(axoneme_operator::diff::diff(&before, &after, &settings), notes))
-}
-
-/// How the operator is configured; as it is by default where nothing is installed.
-async fn configuration(cluster: &Cluster) -> Result<ConfigFile> {
-    let maps = cluster.own::<k8s_openapi::api::core::v1::ConfigMap>();
-    let found = maps.get_opt("axoneme-config").await.context("cannot read the ConfigMap axoneme-config")?;
-    let text = found.and_then(|map| map.data?.remove("operator.yaml")).unwrap_or_default();
-    Ok(ConfigFile::parse(Path::new("operator.yaml"), &text)?)
-}
-
-fn settings(config: &ConfigFile) -> Settings {
-    Settings {
-        cluster: Arc::from(&*config.cluster.name),
-        mode: config.policy_enforcement_mode.into(),
-        cidrs_of: config.cidrs_of(),
-    }
-}
-
-/// Applies all manifests of a file, of a folder and those in it, or (`-`) of standard input.
-fn apply(path: &Path, state: &mut State, notes: &mut Vec<String>) -> Result<()> {
-    if path.is_dir() {
-        let mut entries = std::fs::read_dir(path)
-            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>())
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        entries.sort();
-        let manifest = |path: &PathBuf| {
-            path.is_dir()
-                || path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known))
-        };
-        return entries.iter().filter(|path| manifest(path)).try_for_each(|path| apply(path, state, notes));
-    }
-    let text = match path.to_str() {
-        Some("-") => std::io::read_to_string(std::io::stdin()),
-        _ => std::fs::read_to_string(path),
-    };
-    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
-    for (number, document) in (1..).zip(serde_yaml::Deserializer::from_str(&text)) {
-        let value = Value::deserialize(document).with_context(|| format!("{}, document {number}", path.display()))?;
-        put(&value, state, notes);
-    }
-    Ok(())
-}
-
-/// Applies a manifest, or all of a list. What says nothing of who reaches whom is left out.
-fn put(manifest: &Value, state: &mut State, notes: &mut Vec<String>) {
-    if let Some(items) = manifest["items"].as_array() {
-        items.iter().for_each(|item| put(item, state, notes));
-        return;
-    }
-    match state.apply(manifest) {
-        Ok(()) | Err(NotApplied::Kind(_)) => {}
-        Err(problem) => notes.push(problem.to_string()),
-    }
 }
 
 /// Like `NetworkPolicy/shop/db`.
@@ -153,6 +85,8 @@ fn relabel(text: &str, state: &mut State) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     const NOW: &str = "

@@ -7,6 +7,8 @@ mod crds;
 mod diff;
 mod error;
 mod explain;
+mod gather;
+mod lint;
 mod list;
 mod status;
 mod verdicts;
@@ -40,6 +42,7 @@ Examples:
   axoneme policy list shop/deny -o json | jq
   axoneme policy explain --from shop/web --to shop/db --port 5432    whether it passes, and why
   axoneme policy verdicts shop          what became of flows of its pods, and which rules decided
+  axoneme policy lint                   what is wrong with the policies that there are
   axoneme check                         whether nodes are fit, and what other networks have left there
   axoneme connectivity                  who reaches whom, end to end, with pods of its own
 
@@ -197,6 +200,17 @@ enum PolicyVerb {
     ///   axoneme policy verdicts -o json | jq '.items[].policy'
     #[command(verbatim_doc_comment)]
     Verdicts(verdicts::Options),
+    /// What is wrong with the policies that there are: what is about nobody, or said by others, or opens more than is said of it
+    ///
+    /// Judges by the pods, nodes, Services and groups that there are now, in a cluster or in folders of manifests, where
+    /// Deployments and the like stand for their pods. Fails (exit code 1) when something is found.
+    ///
+    ///   axoneme policy lint                      all policies
+    ///   axoneme policy lint shop                 those of namespace shop
+    ///   axoneme policy lint CiliumClusterwideNetworkPolicy/deny --ignore redundant
+    ///   axoneme policy lint --in manifests/ -o json | jq '.findings[]'
+    #[command(verbatim_doc_comment)]
+    Lint(lint::Options),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -294,6 +308,11 @@ async fn run(arguments: &Arguments) -> Result<bool> {
                 verdicts::follow(&cluster, options, show.format, show.colours).await?;
             }
             show.list(&verdicts::verdicts(&cluster, options, show.colours).await?)
+        }
+        Command::Policy(PolicyVerbs { verb: PolicyVerb::Lint(options) }) => {
+            let report = lint::lint(&arguments.access, options).await?;
+            show.print(&report, || lint::render(&report, show.colours))?;
+            Ok(report.findings.is_empty())
         }
         Command::Service(Listing { verb: Verb::List(filter) }) => {
             show.list(&list::services(&connect().await?, filter, show.colours).await?)

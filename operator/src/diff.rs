@@ -18,6 +18,7 @@ use crate::index::Index;
 use crate::object::{CiliumIdentity, Direction, Labels, Name, Object, ObjectKey};
 
 pub use ports::Ports;
+pub(crate) use ports::{packets, protocol_name};
 pub use state::{NotApplied, State};
 
 /// How policies are read, and what becomes of pods that none isolates.
@@ -99,6 +100,28 @@ pub fn diff(before: &State, after: &State, settings: &Settings) -> Difference {
     Difference { flips: joined(flips), diagnostics }
 }
 
+/// A state as the operator indexes it. Equal labels get equal numbers wherever the same `numbers` are given.
+pub(crate) fn indexed(state: &State, settings: &Settings, numbers: &mut HashMap<Arc<Labels>, u32>) -> Index {
+    let mut index = Index::new(crate::index::Config {
+        cluster: Arc::clone(&settings.cluster),
+        families: crate::engine::Families { v4: true, v6: true },
+        // So that pods have the addresses that the kubelet reports.
+        ipam: crate::config::IpamMode::DelegatedPlugin,
+        reserved: [].into(),
+        pre_allocation: Arc::default(),
+        cidrs_of: settings.cidrs_of,
+    });
+    state.objects().for_each(|(_, object)| index.upsert(object.clone()));
+    let unnumbered: Vec<_> = index.unnumbered().map(|one| Arc::clone(one.labels)).collect();
+    for labels in unnumbered {
+        let next = 256 + numbers.len() as u32;
+        let id = *numbers.entry(Arc::clone(&labels)).or_insert(next);
+        let (uid, resource_version) = ("".into(), "".into());
+        index.upsert(Object::CiliumIdentity(Arc::new(CiliumIdentity { id, labels, uid, resource_version })));
+    }
+    index
+}
+
 /// A state with what is compiled of it.
 struct Side {
     index: Index,
@@ -106,25 +129,8 @@ struct Side {
 }
 
 impl Side {
-    /// Equal labels get equal numbers, in all sides.
     fn new(state: &State, settings: &Settings, numbers: &mut HashMap<Arc<Labels>, u32>) -> Self {
-        let mut index = Index::new(crate::index::Config {
-            cluster: Arc::clone(&settings.cluster),
-            families: crate::engine::Families { v4: true, v6: true },
-            // So that pods have the addresses that the kubelet reports.
-            ipam: crate::config::IpamMode::DelegatedPlugin,
-            reserved: [].into(),
-            pre_allocation: Arc::default(),
-            cidrs_of: settings.cidrs_of,
-        });
-        state.objects().for_each(|(_, object)| index.upsert(object.clone()));
-        let unnumbered: Vec<_> = index.unnumbered().map(|one| Arc::clone(one.labels)).collect();
-        for labels in unnumbered {
-            let next = 256 + numbers.len() as u32;
-            let id = *numbers.entry(Arc::clone(&labels)).or_insert(next);
-            let (uid, resource_version) = ("".into(), "".into());
-            index.upsert(Object::CiliumIdentity(Arc::new(CiliumIdentity { id, labels, uid, resource_version })));
-        }
+        let index = indexed(state, settings, numbers);
         let mut compiler = Rows::default();
         let numbers: Vec<u32> = index.identities().map(|identity| identity.id).collect();
         let row = |id: u32| {

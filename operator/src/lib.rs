@@ -15,6 +15,7 @@ pub mod identity;
 pub mod index;
 pub mod ipam;
 pub mod leader;
+pub mod lint;
 pub mod marks;
 pub mod memory;
 pub mod object;

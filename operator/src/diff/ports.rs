@@ -19,17 +19,10 @@ pub struct Ports {
 
 impl Ports {
     /// Those for which `meant` holds, of all that `keys` distinguish.
-    pub(super) fn of(keys: impl Iterator<Item = PortKey>, meant: impl Fn(u8, u16) -> bool) -> Self {
-        let mut starts: BTreeMap<u8, BTreeSet<u16>> = BTreeMap::from([(OTHER, BTreeSet::from([0]))]);
-        for key in keys {
-            let starts = starts.entry(key.protocol).or_default();
-            let size = 1_u32 << (16 - u32::from(key.bits.min(16)));
-            starts.extend([0, key.port]);
-            starts.extend(u16::try_from(u32::from(key.port) + size));
-        }
+    pub(crate) fn of(keys: impl Iterator<Item = PortKey>, meant: impl Fn(u8, u16) -> bool) -> Self {
         let mut ranges = BTreeMap::new();
-        for (protocol, starts) in starts {
-            let asked = if protocol == OTHER { NOBODYS } else { protocol };
+        for (protocol, starts) in starts(keys) {
+            let asked = asked(protocol);
             let ends = starts.iter().skip(1).map(|next| next - 1).chain([u16::MAX]);
             let mut of_protocol: Vec<(u16, u16)> = Vec::new();
             for (first, last) in starts.iter().copied().zip(ends) {
@@ -63,13 +56,37 @@ impl Ports {
     }
 }
 
+/// The protocols that `keys` distinguish, and of each where ports begin that may be treated otherwise than those before.
+fn starts(keys: impl Iterator<Item = PortKey>) -> BTreeMap<u8, BTreeSet<u16>> {
+    let mut starts: BTreeMap<u8, BTreeSet<u16>> = BTreeMap::from([(OTHER, BTreeSet::from([0]))]);
+    for key in keys {
+        let starts = starts.entry(key.protocol).or_default();
+        let size = 1_u32 << (16 - u32::from(key.bits.min(16)));
+        starts.extend([0, key.port]);
+        starts.extend(u16::try_from(u32::from(key.port) + size));
+    }
+    starts
+}
+
+/// A protocol that stands for one of [`starts`].
+const fn asked(protocol: u8) -> u8 {
+    if protocol == OTHER { NOBODYS } else { protocol }
+}
+
+/// Protocols and ports of which each stands for all that `keys` do not tell from it; together they stand for all.
+pub(crate) fn packets(keys: impl Iterator<Item = PortKey>) -> Vec<(u8, u16)> {
+    let of_protocol =
+        |(protocol, starts): (u8, BTreeSet<u16>)| starts.into_iter().map(move |port| (asked(protocol), port));
+    starts(keys).into_iter().flat_map(of_protocol).collect()
+}
+
 /// Like `80/TCP, 8000-8080/TCP, all UDP`, or `all but 80/TCP`.
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = self.ranges.get(&OTHER).is_some_and(|ranges| !ranges.is_empty());
         let mut parts = Vec::new();
         for (protocol, ranges) in self.ranges.iter().filter(|(protocol, _)| **protocol != OTHER) {
-            let name = name(*protocol);
+            let name = protocol_name(*protocol);
             let told = if all { complement(ranges) } else { ranges.clone() };
             parts.extend(told.into_iter().map(|range| match range {
                 (0, u16::MAX) => format!("all {name}"),
@@ -98,7 +115,7 @@ fn complement(ranges: &[(u16, u16)]) -> Vec<(u16, u16)> {
     left
 }
 
-fn name(protocol: u8) -> String {
+pub(crate) fn protocol_name(protocol: u8) -> String {
     let known = PROTOCOLS.iter().find(|(_, number)| *number == protocol);
     known.map_or(protocol.to_string(), |(name, _)| (*name).to_owned())
 }

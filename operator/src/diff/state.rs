@@ -12,6 +12,8 @@ use crate::watch::{self, DecodeError};
 #[derive(Clone, Debug, Default)]
 pub struct State {
     objects: BTreeMap<ObjectKey, Object>,
+    /// What annotations say that objects are for.
+    descriptions: BTreeMap<ObjectKey, Box<str>>,
 }
 
 /// Why a manifest changes nothing.
@@ -58,7 +60,14 @@ impl State {
             Err(DecodeError::Kind(kind)) => return Err(NotApplied::Kind(kind)),
             Err(source) => return Err(NotApplied::Shape { object: object(), source }),
         };
-        decoded.into_iter().for_each(|object| self.insert(object));
+        if let Some(object) = decoded {
+            let key = object.key();
+            self.insert(object);
+            match description(manifest) {
+                Some(text) => self.descriptions.insert(key, text.into()),
+                None => self.descriptions.remove(&key),
+            };
+        }
         match problems.into_iter().next() {
             Some(watch::Problem { field, message }) => Err(NotApplied::Problem { object: object(), field, message }),
             None => Ok(()),
@@ -75,6 +84,7 @@ impl State {
 
     /// An object is gone; whether it was there.
     pub fn delete(&mut self, key: &ObjectKey) -> bool {
+        self.descriptions.remove(key);
         self.objects.remove(key).is_some()
     }
 
@@ -89,14 +99,25 @@ impl State {
     }
 
     /// All objects, sorted.
-    pub(super) fn objects(&self) -> impl Iterator<Item = (&ObjectKey, &Object)> {
+    pub(crate) fn objects(&self) -> impl Iterator<Item = (&ObjectKey, &Object)> {
         self.objects.iter()
+    }
+
+    /// What objects there are, sorted.
+    pub fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.objects.keys()
     }
 
     /// An object.
     #[must_use]
     pub fn get(&self, key: &ObjectKey) -> Option<&Object> {
         self.objects.get(key)
+    }
+
+    /// What an annotation says that an object is for: `kubernetes.io/description`, or one of another prefix or of none.
+    #[must_use]
+    pub fn description(&self, key: &ObjectKey) -> Option<&str> {
+        self.descriptions.get(key).map(|text| &**text)
     }
 
     /// How many pods there are.
@@ -112,6 +133,13 @@ impl State {
         let key = ObjectKey { kind: Kind::Namespace, name: Name::new("", Arc::clone(name)) };
         self.objects.entry(key).or_insert_with(|| Object::Namespace(Arc::new(namespace)));
     }
+}
+
+/// What an annotation says that it is for.
+fn description(manifest: &Value) -> Option<&str> {
+    let annotations = manifest["metadata"]["annotations"].as_object()?;
+    let named = |key: &str| key.rsplit('/').next() == Some("description");
+    annotations.iter().find(|(key, _)| named(key)).and_then(|(_, value)| value.as_str())
 }
 
 /// A manifest as the API server would have it: in a namespace, labelled with its name; the pod of a template.

@@ -105,8 +105,8 @@ impl<'w> Compiled<'w> {
         let policies = self.index.subject(identity).unwrap();
         let dealings = |reading| Dealings::of(&policies, &self.index, PolicyMode::Default, direction, peer, reading);
         let enforced = (self.world, Said::of(row, direction, peer), dealings(Reading::Enforced));
-        let audited = Said::audited(row, direction, peer)
-            .map(|said| (&self.enforcing_all, said, dealings(Reading::Audited)));
+        let audited =
+            Said::audited(row, direction, peer).map(|said| (&self.enforcing_all, said, dealings(Reading::Audited)));
         Pair { row, enforced, audited, subject, direction, who, peer }
     }
 }

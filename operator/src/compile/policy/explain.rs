@@ -8,7 +8,7 @@ use axoneme_proto::tables::{Action, AnyPeer, PolicyMode, Tier};
 
 use super::merge::{PeerView, Reading, Subject, SubjectPolicy};
 use super::parsed::{HOST, Owners, ParsedPeer, ParsedRule};
-use super::ports::{NamedPort, PortKey, rank};
+use super::ports::{NamedPort, PortKey};
 use crate::index::PolicyPart;
 use crate::object::Direction;
 
@@ -110,8 +110,13 @@ impl<'a> Dealings<'a> {
             );
         }
         // Stable: policies of the same weight stay in the order of their names.
-        rules.sort_by_key(|(_, rule, _)| (rule.verdict.tier, rule.verdict.order, rank(rule.verdict.action)));
+        rules.sort_by_key(|(_, rule, _)| rule.verdict.weight());
         Self { rules, isolating, otherwise }
+    }
+
+    /// The ports that its rules distinguish.
+    pub fn keys(&self) -> impl Iterator<Item = PortKey> {
+        self.rules.iter().flat_map(|(_, _, ports)| ports).copied()
     }
 
     /// What becomes of a packet of this protocol (IANA number) and port (or ICMP type).

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axoneme_proto::tables::{Action, AnyPeer, Tier};
 use ipnet::IpNet;
 
-use super::ports::PortSet;
+use super::ports::{PortSet, rank};
 use crate::object::{Direction, Selector, Service};
 
 /// Rules with one subject, in the terms of identities. Selectors stand for security labels, with sources.
@@ -62,6 +62,12 @@ impl Verdict {
     pub const ALLOW: Self = Self { tier: Tier::Normal, order: 0, action: Action::Allow };
     /// As [`Verdict::ALLOW`], and it goes before that.
     pub const DENY: Self = Self { action: Action::Deny, ..Self::ALLOW };
+
+    /// Of rules that are about a packet the one goes first whose weight is the least.
+    #[must_use]
+    pub const fn weight(self) -> (Tier, u32, u8) {
+        (self.tier, self.order, rank(self.action))
+    }
 }
 
 /// A peer of a rule.
