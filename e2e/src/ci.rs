@@ -38,7 +38,7 @@ const WORLDS: u32 = 100_000;
 /// That they do.
 const AGREEMENT: &str = "whoever_judges_a_packet_says_the_same";
 
-/// What judges is optimised for that: unoptimised, 100,000 worlds would take most of an hour.
+/// What judges is optimised for that: unoptimised, 100,000 worlds would take half an hour.
 const OPTIMISED: [&str; 4] = [
     "--config",
     "profile.dev.package.axoneme-operator.opt-level=2",
