@@ -1,18 +1,24 @@
 //! What programs told of single packets, in words.
 
 use std::net::IpAddr;
+use std::num::NonZero;
 
 use axoneme_admin::verdict::{End, Outcome, Policy, Verdict};
 use axoneme_bpf::event::{EventFlags, EventKind};
 use axoneme_bpf::inet::{Direction, Inet};
 use axoneme_proto::{Scope, Table};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::well_known::Iso8601;
+use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
 
 use crate::observe::reason;
 use crate::observe::verdicts::Told;
 use crate::reconcile::Engine;
 use crate::reconcile::policy::names::Origin;
+
+/// As RFC 3339 has it, too.
+const MILLISECONDS: EncodedConfig =
+    Config::DEFAULT.set_time_precision(TimePrecision::Second { decimal_digits: NonZero::new(3) }).encode();
 
 impl Engine {
     /// What was told, with the names of pods that are known now.
@@ -54,7 +60,7 @@ fn verdict(told: &Told, pod: &impl Fn(u32, Option<IpAddr>) -> Option<String>) ->
     let text = || reason::text(event.reason).map_or_else(|| event.reason.to_string(), str::to_owned);
     Verdict {
         number: told.number,
-        time: OffsetDateTime::from(told.time).format(&Rfc3339).unwrap_or_default(),
+        time: OffsetDateTime::from(told.time).format(&Iso8601::<MILLISECONDS>).unwrap_or_default(),
         outcome,
         reason: if outcome == Outcome::Allowed { String::new() } else { text() },
         direction: if event.direction == Direction::NONE { String::new() } else { event.direction.to_string() },
