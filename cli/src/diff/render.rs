@@ -92,11 +92,15 @@ pub fn render(report: &Report, colours: bool) -> String {
     }
     let becoming = |allowed| report.flips.iter().filter(|row| row.allowed == allowed).count();
     let flows = |count| if count == 1 { "1 flow".to_owned() } else { format!("{count} flows") };
+    let pass = |count| if count == 1 { "passes" } else { "pass" };
+    let are = |count| if count == 1 { "is" } else { "are" };
     out.push_str(&match (becoming(true), becoming(false)) {
         (0, 0) => "no flow would be judged otherwise than now\n".to_owned(),
-        (0, denied) => format!("{} would be denied that pass now\n", flows(denied)),
-        (allowed, 0) => format!("{} would pass that are denied now\n", flows(allowed)),
-        (allowed, denied) => format!("{} would be denied that pass now, and {allowed} the other way\n", flows(denied)),
+        (0, denied) => format!("{} would be denied that {} now\n", flows(denied), pass(denied)),
+        (allowed, 0) => format!("{} would pass that {} denied now\n", flows(allowed), are(allowed)),
+        (allowed, denied) => {
+            format!("{} would be denied that {} now, and {allowed} the other way\n", flows(denied), pass(denied))
+        }
     });
     out
 }

@@ -87,11 +87,16 @@ impl Engine {
     /// Continues from `desired`, with the policy indexes of the checkpoint that it came from.
     #[must_use]
     pub fn new(desired: Desired, indexes: BTreeMap<u32, u32>, kernel: Kernel, now: Instant) -> Self {
+        let policies = Policies::new(kernel.policies);
+        // What programs told while there was no daemon is read before any policy is looked at.
+        for identity in desired.policies() {
+            policies.names().set(identity, desired.policy(identity).map(|(row, _)| row).as_ref());
+        }
         Self {
             desired,
             network: Network::new(kernel.devices, kernel.config, kernel.no_masquerade, kernel.uplinks),
             peers: Peers::new(kernel.addresses, kernel.cidrs),
-            policies: Policies::new(kernel.policies),
+            policies,
             services: Services::new(kernel.services, kernel.backends),
             endpoints: Endpoints::new(kernel.endpoints),
             granted: BTreeMap::new(),
