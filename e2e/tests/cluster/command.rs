@@ -178,6 +178,31 @@ fn what_a_policy_would_deny_is_told_before_it_is_applied() {
 }
 
 #[test]
+fn what_is_wrong_with_policies_is_found() {
+    let lab = Lab::open();
+    let workload = lab.workload("linted");
+    let _pods = lab.servers(&workload, &[("server", 0), ("friend", 1)]);
+    workload.friends_policy().unwrap();
+    let found = || -> Vec<(String, String)> {
+        let output = run(&lab, "policy lint linted -o json");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let findings = report["findings"].as_array().unwrap();
+        assert_eq!(output.status.success(), findings.is_empty(), "the exit code says whether something is found");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        findings.iter().map(|finding| (text(&finding["finding"]), text(&finding["field"]))).collect()
+    };
+    assert_eq!(found(), [], "the friend is there");
+    let peer = |app: &str| json!({"podSelector": {"matchLabels": {"app": app}}});
+    let spec = json!({
+        "podSelector": {"matchLabels": {"app": "server"}},
+        "ingress": [{"from": [peer("nobody")]}, {"from": [peer("friend")], "ports": [{"port": HTTP}]}],
+    });
+    workload.policy("other", &spec).unwrap();
+    let finding = |code: &str, field: &str| (code.to_owned(), field.to_owned());
+    assert_eq!(found(), [finding("never-matches", "spec.ingress[0]"), finding("redundant", "spec.ingress[1]")]);
+}
+
+#[test]
 fn leftovers_of_other_networks_are_found_with_what_to_do() {
     let lab = Lab::open();
     let before = good(&lab, "check --all");
