@@ -69,12 +69,12 @@ fn check(node: &mut Node, world: &World, counts: &Counts) -> Result<(), TestCase
     for pair in compiled.pairs() {
         for (protocol, port) in worlds::packets() {
             number += 1;
-            if number % JUDGED != 0 {
+            if !number.is_multiple_of(JUDGED) {
                 continue;
             }
             let verdict = pair.verdict(protocol, port)?;
             verdicts += 1;
-            if number % SENT != 0 || !is_here(pair.subject) {
+            if !number.is_multiple_of(SENT) || !is_here(pair.subject) {
                 continue;
             }
             if let Some(outcome) = judge(node, &compiled, &pair, (protocol, port), verdict)? {
