@@ -76,7 +76,7 @@ pub async fn follow(cluster: &Cluster, options: &Options, format: Format, colour
     loop {
         let (told, silent) = told(cluster, options).await?;
         let first = seen.is_empty();
-        let mut new = seen.new(told);
+        let mut new = seen.unseen(told);
         if first {
             new.drain(..new.len().saturating_sub(options.last));
         }
@@ -104,7 +104,7 @@ impl Seen {
     }
 
     /// Those that were not there before. A daemon that was restarted counts from the beginning.
-    fn new(&mut self, told: Vec<On<Verdict>>) -> Vec<On<Verdict>> {
+    fn unseen(&mut self, told: Vec<On<Verdict>>) -> Vec<On<Verdict>> {
         let nodes: BTreeSet<String> = told.iter().map(|one| one.seen_on.clone()).collect();
         let newest = |node: &String| told.iter().filter(|one| one.seen_on == *node).map(|one| one.item.number).max();
         let newest: BTreeMap<String, u64> =
@@ -191,7 +191,7 @@ mod tests {
         };
         let mut seen = Seen::default();
         let mut new = |node: &str, numbers: &[u64]| -> Vec<u64> {
-            seen.new(told(node, numbers)).iter().map(|one| one.item.number).collect()
+            seen.unseen(told(node, numbers)).iter().map(|one| one.item.number).collect()
         };
         assert_eq!(new("n1", &[6, 7]), [6, 7]);
         assert_eq!(new("n2", &[1]), [1]);
