@@ -82,8 +82,10 @@ fn take_away(world: &mut World, policy: &ObjectKey, field: &str) {
             without(if list == "spec.ingress" { &mut policy.ingress } else { &mut policy.egress }, at);
         }
         Kind::ClusterNetworkPolicy => {
+            // Its place stays, by which those after it count.
             let policy = world.tiered.iter_mut().find(|one| one.name == policy.name.name).unwrap();
-            without(if list == "spec.ingress" { &mut policy.ingress } else { &mut policy.egress }, at);
+            let rules = if list == "spec.ingress" { &mut policy.ingress } else { &mut policy.egress };
+            rules[at].peers = [].into();
         }
         _ => {
             let policy = world.cilium.iter_mut().find(|one| one.name == policy.name).unwrap();
