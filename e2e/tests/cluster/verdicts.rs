@@ -119,8 +119,7 @@ fn a_policy_that_only_audits_drops_nothing_and_tells_what_it_would_drop() {
         let list: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         let items = list["items"].as_array().cloned().unwrap_or_default();
         // Also what was told while there was none.
-        assert!(items.iter().all(|verdict| verdict["policy"]["name"] == "friends"), "{list:#}");
-        !items.is_empty()
+        !items.is_empty() && items.iter().all(|verdict| verdict["policy"]["name"] == "friends")
     });
 
     // Enforced, it does what it told.

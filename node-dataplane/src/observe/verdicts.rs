@@ -27,7 +27,7 @@ pub struct Told {
     pub time: SystemTime,
     /// What was told.
     pub event: Event,
-    /// What its cookie meant then.
+    /// What its cookie meant then; none: it was not known yet, or means nothing.
     pub origin: Option<Arc<Origin>>,
 }
 

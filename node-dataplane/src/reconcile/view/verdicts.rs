@@ -21,7 +21,7 @@ const MILLISECONDS: EncodedConfig =
     Config::DEFAULT.set_time_precision(TimePrecision::Second { decimal_digits: NonZero::new(3) }).encode();
 
 impl Engine {
-    /// What was told, with the names of pods that are known now.
+    /// What was told, with the names of pods that are known now, and of policies where they were not known when it was read.
     #[must_use]
     pub fn view_verdicts(&self, told: &[Told]) -> Vec<Verdict> {
         let local: Vec<(u32, IpAddr, String)> = self.local_pods();
@@ -30,7 +30,10 @@ impl Engine {
             let known = local.iter().find(|(id, of, _)| *id == identity && *of == address);
             known.map(|(_, _, name)| name.clone()).or_else(|| self.desired.peer_name(identity, address))
         };
-        told.iter().map(|told| verdict(told, &pod)).collect()
+        let names = self.names();
+        // A daemon that was killed before its last checkpoint learns what its programs' cookies mean from an operator.
+        let origin = |told: &Told| told.origin.clone().or_else(|| names.get(told.event.cookie));
+        told.iter().map(|told| verdict(told, origin(told).as_deref(), &pod)).collect()
     }
 
     fn local_pods(&self) -> Vec<(u32, IpAddr, String)> {
@@ -45,7 +48,7 @@ impl Engine {
     }
 }
 
-fn verdict(told: &Told, pod: &impl Fn(u32, Option<IpAddr>) -> Option<String>) -> Verdict {
+fn verdict(told: &Told, origin: Option<&Origin>, pod: &impl Fn(u32, Option<IpAddr>) -> Option<String>) -> Verdict {
     let event = &told.event;
     let end = |address: Inet, port: u16, identity: u32| {
         let address = address.to_ip(event.family);
@@ -68,7 +71,7 @@ fn verdict(told: &Told, pod: &impl Fn(u32, Option<IpAddr>) -> Option<String>) ->
         protocol: protocol(event.protocol),
         source: end(event.source, event.source_port.get(), event.source_identity),
         destination: end(event.destination, event.destination_port.get(), event.destination_identity),
-        policy: told.origin.as_deref().map(policy),
+        policy: origin.map(policy),
     }
 }
 
