@@ -176,9 +176,11 @@ static __noinline int admit_open(const struct packet *packet, const struct peer 
 	return error ? error : CT_NEW;
 }
 
-/* Any other packet. A reply through a service gets its frontend back as source. */
-__global int admit_packet(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint, const struct peer *peer,
-		   enum direction direction)
+/*
+ * Any other packet, judged by the policy with this index into ax_policies. A reply through a service gets its frontend back as source.
+ */
+__global int admit_packet(struct __sk_buff *skb, struct packet *packet, enum policy_index index, const struct peer *peer,
+			  enum direction direction)
 {
 	const struct policy *policy;
 	enum ct_state state;
@@ -187,10 +189,9 @@ __global int admit_packet(struct __sk_buff *skb, struct packet *packet, const st
 	struct ct *ct;
 	int verdict;
 
-	if (!packet || !endpoint || !peer)
+	if (!packet || !peer)
 		return -REASON_INVALID_PACKET;
-	packet->endpoint = endpoint->id;
-	policy = policy_find(endpoint->policy);
+	policy = policy_find(index);
 	if (!policy)
 		return -REASON_NO_CONFIG;
 	/* Before the rows are read: if they change meanwhile, the entry is stale at once. */
@@ -243,5 +244,6 @@ static __inline int admit(struct __sk_buff *skb, struct packet *packet, const st
 {
 	if (packet->flags & PACKET_ICMP_ERROR)
 		return admit_error(skb, packet, endpoint, peer, direction);
-	return admit_packet(skb, packet, endpoint, peer, direction);
+	packet->endpoint = endpoint->id;
+	return admit_packet(skb, packet, endpoint->policy, peer, direction);
 }

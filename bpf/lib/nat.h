@@ -10,6 +10,7 @@
 #include "metrics.h"
 #include "packet.h"
 #include "rewrite.h"
+#include "socket.h"
 
 enum nat_flags : __u16 {
 	/* TCP: FIN or RST was seen. */
@@ -115,29 +116,14 @@ static __noinline int nat_excludes(const struct config *config, const struct pac
 /* Whether a socket of the host would get a reply, be it connected or only listening at that port. */
 __global int nat_host_listens(struct __sk_buff *skb, const struct tuple *reply)
 {
-	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *sock;
-	__u32 size;
 
 	if (!reply)
 		return 0;
-	if (reply->family == FAMILY_IPV4) {
-		tuple.ipv4.saddr = reply->source.words[0];
-		tuple.ipv4.daddr = reply->destination.words[0];
-		tuple.ipv4.sport = reply->source_port;
-		tuple.ipv4.dport = reply->destination_port;
-		size = sizeof(tuple.ipv4);
-	} else {
-		__builtin_memcpy(tuple.ipv6.saddr, &reply->source, sizeof(tuple.ipv6.saddr));
-		__builtin_memcpy(tuple.ipv6.daddr, &reply->destination, sizeof(tuple.ipv6.daddr));
-		tuple.ipv6.sport = reply->source_port;
-		tuple.ipv6.dport = reply->destination_port;
-		size = sizeof(tuple.ipv6);
-	}
 	if (reply->protocol == IPPROTO_TCP)
-		sock = bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+		sock = socket_tcp(skb, reply);
 	else if (reply->protocol == IPPROTO_UDP)
-		sock = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+		sock = socket_udp(skb, reply);
 	else
 		return 0;
 	if (!sock)

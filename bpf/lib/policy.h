@@ -61,6 +61,14 @@ struct policy {
 	__u32 reserved;
 };
 
+/* Indexes into ax_policies that have a meaning. */
+enum policy_index : __u32 {
+	/* Of endpoints of which no policy is known. */
+	POLICY_INDEX_CLOSED = 0,
+	/* The node's own. Generation 0: it has none, and is open. */
+	POLICY_INDEX_HOST = 4095,
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 4096);
@@ -308,7 +316,7 @@ __global int policy_judge(const struct policy *policy, const struct question *qu
 /* Index beyond the map: closed, like index 0. */
 static __inline const struct policy *policy_find(__u32 index)
 {
-	__u32 closed = 0;
+	enum policy_index closed = POLICY_INDEX_CLOSED;
 	const struct policy *policy = bpf_map_lookup_elem(&ax_policies, &index);
 
 	return policy ? policy : bpf_map_lookup_elem(&ax_policies, &closed);

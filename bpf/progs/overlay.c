@@ -8,6 +8,7 @@
 #include "../lib/deliver.h"
 #include "../lib/drop.h"
 #include "../lib/endpoint.h"
+#include "../lib/host.h"
 #include "../lib/identity.h"
 #include "../lib/tunnel.h"
 
@@ -113,7 +114,12 @@ static __inline int overlay_receive(struct __sk_buff *skb, struct packet *packet
 	row = address_find(&packet->tuple.destination, packet->tuple.family);
 	if (!row)
 		return overlay_return(skb, packet);
+	peer.identity = origin.identity;
+	peer.scope = overlay_scope(origin.identity);
 	if (row->kind == ADDRESS_HOST_OVERLAY) {
+		error = host_receives(skb, packet, &peer);
+		if (error)
+			return error;
 		/* The sender does not know this device's MAC. */
 		bpf_skb_change_type(skb, PACKET_HOST);
 		return TC_ACT_OK;
@@ -128,8 +134,6 @@ static __inline int overlay_receive(struct __sk_buff *skb, struct packet *packet
 		skb->mark = identity_mark(origin.identity);
 		bpf_skb_change_type(skb, PACKET_HOST);
 	}
-	peer.identity = origin.identity;
-	peer.scope = overlay_scope(origin.identity);
 	if (peer.scope != SCOPE_WORLD)
 		return deliver(skb, packet, endpoint, row->ifindex, &peer);
 	key = packet->tuple;
@@ -217,6 +221,11 @@ static __inline int overlay_send(struct __sk_buff *skb, struct packet *packet)
 		return -REASON_NO_TUNNEL_ENDPOINT;
 	if (!config)
 		return -REASON_NO_CONFIG;
+	if (packet->source_identity == IDENTITY_HOST) {
+		error = host_sends(skb, packet, error);
+		if (error)
+			return error;
+	}
 	packet->destination_identity = row->identity;
 	if (packet->flags & PACKET_FRAGMENT_FIRST)
 		packet_remember(packet);

@@ -9,6 +9,7 @@
 #include "../lib/deliver.h"
 #include "../lib/drop.h"
 #include "../lib/forward.h"
+#include "../lib/host.h"
 #include "../lib/neighbour.h"
 #include "../lib/tunnel.h"
 
@@ -153,6 +154,16 @@ static __inline int pod_send(struct __sk_buff *skb, struct packet *packet, const
 		*direction = DIRECTION_INGRESS;
 		peer.identity = endpoint->identity;
 		return deliver(skb, packet, destination, ifindex, &peer);
+	}
+	/* The host is answered, whatever policies say. */
+	if (address_is_host(kind) && state != CT_REPLY) {
+		peer.identity = endpoint->identity;
+		peer.scope = SCOPE_POD;
+		verdict = host_receives(skb, packet, &peer);
+		if (verdict) {
+			*direction = DIRECTION_INGRESS;
+			return verdict;
+		}
 	}
 	return pod_leaves(skb, packet, endpoint, config, row, state);
 }

@@ -6,6 +6,7 @@
 #include "../lib/config.h"
 #include "../lib/deliver.h"
 #include "../lib/drop.h"
+#include "../lib/host.h"
 #include "../lib/nat.h"
 #include "../lib/uplink.h"
 
@@ -107,18 +108,35 @@ static __inline int uplink_receive(struct __sk_buff *skb, struct packet *packet,
 	return uplink_deliver(skb, packet, destination, &peer);
 }
 
+/* What is left to the stack: the host's own packets are judged. error: what the parser said. Returns a tc action or -reason. */
+static __noinline int uplink_to_host(struct __sk_buff *skb, struct packet *packet, int error)
+{
+	struct peer peer;
+
+	if (!host_has_policy() ||
+	    !address_is_host(address_kind(address_exact(&packet->tuple.destination, packet->tuple.family))))
+		return TC_ACT_OK;
+	if (error)
+		return host_unparsed(error);
+	peer = address_peer(address_find(&packet->tuple.source, packet->tuple.family));
+	return host_receives(skb, packet, &peer);
+}
+
 SEC("classifier/from_uplink") int from_uplink(struct __sk_buff *skb)
 {
 	const struct config *config = config_get();
 	struct packet packet = {};
-	int verdict;
+	int verdict, error;
 
 	/* What a switch floods is somebody else's. */
 	if (!config || skb->pkt_type != PACKET_HOST || uplink_is_plain_tunnel(skb, config))
 		return TC_ACT_OK;
-	if (packet_parse(skb, &packet) < 0 || (packet.flags & PACKET_NEIGHBOUR) || uplink_is_tunnel(config, &packet))
+	error = packet_parse(skb, &packet);
+	if (!error && ((packet.flags & PACKET_NEIGHBOUR) || uplink_is_tunnel(config, &packet)))
 		return TC_ACT_OK;
-	verdict = uplink_receive(skb, &packet, config);
+	verdict = error ? TC_ACT_OK : uplink_receive(skb, &packet, config);
+	if (verdict == TC_ACT_OK)
+		verdict = uplink_to_host(skb, &packet, error);
 	return verdict == TC_ACT_OK ? verdict : finish(skb, &packet, verdict, DIRECTION_INGRESS);
 }
 
@@ -128,12 +146,18 @@ static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, co
 	int native = config->flags & CONFIG_NATIVE_ROUTING;
 	const struct address *row;
 	struct inet address;
+	int verdict;
 
 	row = address_find(&packet->tuple.source, packet->tuple.family);
 	switch (address_kind(row)) {
 	case ADDRESS_ENDPOINT:
 		break;
+	case ADDRESS_HOST_OVERLAY:
+		return host_sends(skb, packet, error);
 	case ADDRESS_HOST:
+		verdict = host_sends(skb, packet, error);
+		if (verdict)
+			return verdict;
 		packet->source_identity = IDENTITY_HOST;
 		/* The host's later fragments need no port: their address stays as it is. */
 		if (error || !nat_supports(packet) || (packet->flags & PACKET_ECHO_REPLY) ||

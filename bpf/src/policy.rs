@@ -78,6 +78,16 @@ numbers! {
 }
 flags!(PolicyFlags);
 
+numbers! {
+    /// Indexes into `ax_policies` that have a meaning.
+    PolicyIndex: u32 = "policy_index", "POLICY_INDEX_" {
+        /// Of endpoints of which no policy is known.
+        CLOSED = 0,
+        /// The node's own. Generation 0: it has none, and is open.
+        HOST = 4095,
+    }
+}
+
 /// Value of `ax_policies`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

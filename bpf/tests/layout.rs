@@ -16,8 +16,8 @@ use axoneme_bpf::inet::{Direction, Family, Inet, Tuple};
 use axoneme_bpf::metrics::{Metrics, Reason};
 use axoneme_bpf::nat::{Exclusion, Nat, NatFlags};
 use axoneme_bpf::policy::{
-    Action, Policy, PolicyClass, PolicyClassKey, PolicyFlags, PolicyRuleKey, RulePeer, TIER_ADMIN, TIER_BASELINE,
-    TIER_NORMAL, TIERS, TierVerdict, Verdicts,
+    Action, Policy, PolicyClass, PolicyClassKey, PolicyFlags, PolicyIndex, PolicyRuleKey, RulePeer, TIER_ADMIN,
+    TIER_BASELINE, TIER_NORMAL, TIERS, TierVerdict, Verdicts,
 };
 use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceFlags, ServiceKey};
 use axoneme_bpf::sock::{SockReverse, SockReverseKey};
@@ -185,6 +185,7 @@ fn enumerations_have_the_values_of_the_object() {
     same_enum!(layout, Reason);
     same_enum!(layout, Action);
     same_enum!(layout, PolicyFlags);
+    same_enum!(layout, PolicyIndex);
     same_enum!(layout, ServiceFlags);
 
     let tiers = &layout.enums["tier"].1;

@@ -27,7 +27,7 @@ pub use store::{RowId, Store, Stored};
 use rows::{Backends, Endpoint, Node, Pool, Service, Settings};
 
 /// Bits of `Feature` that this build understands.
-pub const FEATURES: u64 = Feature::Tiers as u64 | Feature::IcmpTypes as u64;
+pub const FEATURES: u64 = Feature::Tiers as u64 | Feature::IcmpTypes as u64 | Feature::HostPolicy as u64;
 
 /// By whom a pod is isolated whose policy this build does not understand.
 const UNSUPPORTED: &str = "unsupported";
