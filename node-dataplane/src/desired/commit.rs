@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::rows::{self, Content, InvalidRow};
 use super::store::{RowId, Stored};
-use super::{Desired, FEATURES, Rejection, is_withheld};
+use super::{Desired, FEATURES, HOST, Rejection, is_withheld};
 
 /// A delta, complete.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -88,6 +88,7 @@ impl Dirty {
             Scope::Node(_) if id.table == i32::from(Table::Endpoint) => {
                 mark(&mut self.endpoints, id.key.clone(), since);
             }
+            Scope::Node(_) if id.table == i32::from(Table::Policy) => mark(&mut self.policies, HOST, since),
             // A service that is not there needs nothing.
             _ => {}
         }

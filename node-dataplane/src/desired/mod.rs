@@ -3,7 +3,8 @@
 //! [`Desired`] holds the rows of all held scopes and the cursor that names them. A delta is committed as one and yields the keys
 //! of the kernel that it may have changed ([`Dirty`]); what they should be now is asked of `Desired` when each is reconciled.
 //! A row that this build cannot apply is rejected: it stays reported, and what its key had stays in force. But what a row that
-//! restricts had does not, when that row needs a feature that this build lacks: pods are closed then, a service is gone.
+//! restricts had does not, when that row needs a feature that this build lacks: pods are closed then, a service is gone, and the
+//! node itself is open, because it could not be repaired otherwise.
 
 pub mod checkpoint;
 pub mod commit;
@@ -15,6 +16,7 @@ pub mod store;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use axoneme_bpf::identity::Identity;
 use axoneme_proto::nodesync::{Cursor, FailureCode, Feature, InputVersion};
 use axoneme_proto::tables::{self, PolicyDirection};
 use axoneme_proto::{Scope, Table};
@@ -28,6 +30,9 @@ use rows::{Backends, Endpoint, Node, Pool, Service, Settings};
 
 /// Bits of `Feature` that this build understands.
 pub const FEATURES: u64 = Feature::Tiers as u64 | Feature::IcmpTypes as u64 | Feature::HostPolicy as u64;
+
+/// The node's own identity.
+pub const HOST: u32 = Identity::HOST.0;
 
 /// By whom a pod is isolated whose policy this build does not understand.
 const UNSUPPORTED: &str = "unsupported";
@@ -150,32 +155,41 @@ impl Desired {
         self.index.node(&self.node_name)
     }
 
-    /// What is enforced on pods of `identity`; a closed policy where that cannot be understood.
+    /// The row of an identity's policy.
+    #[must_use]
+    pub fn policy_row(&self, identity: u32) -> RowId {
+        let scope = if identity == HOST { self.scope() } else { Scope::Policy(identity) };
+        RowId::new(scope, Table::Policy, &identity.to_string())
+    }
+
+    /// What is enforced on pods of `identity`, or on the node itself; of pods a closed policy where that cannot be understood.
     #[must_use]
     pub fn policy(&self, identity: u32) -> Option<(tables::Policy, u64)> {
-        if let Some(rejection) = self.withheld(&policy_row(identity)) {
+        let id = self.policy_row(identity);
+        if let Some(rejection) = self.withheld(&id).filter(|_| identity != HOST) {
             return Some((closed(identity), rejection.revision));
         }
-        let stored = self.store.get(&policy_row(identity))?;
-        match Self::content(&policy_row(identity), stored)? {
+        let stored = self.store.get(&id)?;
+        match Self::content(&id, stored)? {
             Content::Policy(policy) => Some((policy, stored.revision)),
             _ => None,
         }
     }
 
-    /// Whether there is something to be enforced on pods of `identity`.
+    /// Whether there is something to be enforced on pods of `identity`, or on the node itself.
     #[must_use]
     pub fn has_policy(&self, identity: u32) -> bool {
-        let id = policy_row(identity);
-        self.store.get(&id).is_some() || self.withheld(&id).is_some()
+        let id = self.policy_row(identity);
+        self.store.get(&id).is_some() || (identity != HOST && self.withheld(&id).is_some())
     }
 
     /// Identities of which that is so.
     pub fn policies(&self) -> impl Iterator<Item = u32> {
-        self.store.scopes().filter_map(|scope| match scope {
-            Scope::Policy(identity) if self.has_policy(*identity) => Some(*identity),
+        let pods = self.store.scopes().filter_map(|scope| match scope {
+            Scope::Policy(identity) => Some(*identity),
             _ => None,
-        })
+        });
+        pods.chain([HOST]).filter(|identity| self.has_policy(*identity))
     }
 
     /// A pod of this node.
@@ -249,12 +263,6 @@ impl Desired {
     pub fn row_revision(&self, id: &RowId) -> Option<u64> {
         self.store.get(id).map(|stored| stored.revision)
     }
-}
-
-/// The row of an identity's policy.
-#[must_use]
-pub fn policy_row(identity: u32) -> RowId {
-    RowId::new(Scope::Policy(identity), Table::Policy, &identity.to_string())
 }
 
 /// Rows of these tables say what is allowed or who is reached; others say what is.

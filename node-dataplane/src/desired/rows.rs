@@ -9,6 +9,7 @@ use axoneme_proto::{Scope, Table};
 use ipnet::IpNet;
 use prost::Message;
 
+use super::HOST;
 use super::pods::Limits;
 use crate::reconcile::ops::Routing;
 use crate::reconcile::policy::translate;
@@ -195,12 +196,8 @@ pub fn decode(scope: &Scope, table: i32, key: &str, payload: &[u8]) -> Result<Co
         (Table::Node, Scope::Cluster) => node(&tables::Node::decode(payload)?).map(Content::Node),
         (Table::Service, Scope::Services) => service(tables::Service::decode(payload)?).map(Content::Service),
         (Table::Backends, Scope::Services) => backends(tables::Backends::decode(payload)?).map(Content::Backends),
-        (Table::Policy, Scope::Policy(identity)) => {
-            let policy = tables::Policy::decode(payload)?;
-            same_identity(policy.identity, *identity)?;
-            translate::compile(&policy)?;
-            Ok(Content::Policy(policy))
-        }
+        (Table::Policy, Scope::Policy(identity)) => policy(payload, *identity),
+        (Table::Policy, Scope::Node(_)) => policy(payload, HOST),
         (Table::Peer, Scope::Peers(identity)) => {
             let peer = tables::Peer::decode(payload)?;
             same_identity(peer.identity, *identity)?;
@@ -214,6 +211,13 @@ pub fn decode(scope: &Scope, table: i32, key: &str, payload: &[u8]) -> Result<Co
             Err(InvalidRow::Contradiction(format!("a row {known:?} {key:?} does not belong in scope {scope}")))
         }
     }
+}
+
+fn policy(payload: &[u8], identity: u32) -> Result<Content, InvalidRow> {
+    let policy = tables::Policy::decode(payload)?;
+    same_identity(policy.identity, identity)?;
+    translate::compile(&policy)?;
+    Ok(Content::Policy(policy))
 }
 
 fn same_identity(row: u32, scope: u32) -> Result<(), InvalidRow> {

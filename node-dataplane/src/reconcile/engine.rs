@@ -20,7 +20,7 @@ use super::policy::{PeerChange, Policies, PolicyMaps};
 use super::queue::Work;
 use super::services::Services;
 use super::status::Status;
-use crate::desired::{Change, Desired, Dirty};
+use crate::desired::{Change, Desired, Dirty, HOST};
 
 /// Keys of one kind that are looked at before progress is told again.
 const ROUND: usize = 1000;
@@ -261,7 +261,9 @@ impl Engine {
         let identity = work.key;
         let known = self.policies.applied_index(identity);
         let (endpoints, granted) = (&self.endpoints, &self.granted);
-        let used = |identity| granted.contains_key(&identity) || endpoints.uses(identity);
+        // The node's own policy goes when it is known that there is none.
+        let host = |identity| identity == HOST && !self.desired.is_complete();
+        let used = |identity| granted.contains_key(&identity) || endpoints.uses(identity) || host(identity);
         let result = self.policies.reconcile(identity, &self.desired, used, now);
         if result.is_ok() {
             round.enforced.push(identity);

@@ -7,9 +7,9 @@ use axoneme_proto::{Scope, Table};
 use tokio::time::Instant;
 
 use super::engine::Engine;
+use crate::desired::RowId;
 use crate::desired::pods::{CLOSED_POLICY, EndpointSpec, INIT_IDENTITY, OPEN_POLICY, PodError, PodRef, ReserveSpec};
 use crate::desired::rows::Endpoint;
-use crate::desired::{RowId, policy_row};
 
 /// How long a policy stays for a pod that CNI was told of and that is not attached yet.
 const GRANTED: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ impl Engine {
         let Some(endpoint) = endpoint else { return Err(PodError::Unknown { namespace, name, connected }) };
         let identity = endpoint.identity;
         let waits = |code, message| PodError::Policy { namespace, name, identity, code, message };
-        if let Some(rejection) = self.desired.withheld(&policy_row(identity)) {
+        if let Some(rejection) = self.desired.withheld(&self.desired.policy_row(identity)) {
             return Err(waits(rejection.code, rejection.message.clone()));
         }
         // Also when an earlier policy of this identity is in force: what is newer may be stricter.

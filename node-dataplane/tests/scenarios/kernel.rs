@@ -7,7 +7,7 @@ use axoneme_bpf::address::{Address, AddressKey, CidrKey};
 use axoneme_bpf::config::{Config, ConfigFlags};
 use axoneme_bpf::maps;
 use axoneme_bpf::nat::Exclusion;
-use axoneme_bpf::policy::{Policy, PolicyClass, PolicyClassKey, PolicyRuleKey, Verdicts};
+use axoneme_bpf::policy::{Policy, PolicyClass, PolicyClassKey, PolicyIndex, PolicyRuleKey, Verdicts};
 use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceKey};
 use axoneme_bpf::uplink::Uplink;
 use axoneme_node::maps::{Faulty, MemoryMap};
@@ -104,7 +104,7 @@ impl Machine {
             config: MemoryMap::array(maps::CONFIG, [0]),
             addresses: MemoryMap::hash(maps::ADDRESSES, 1024),
             cidrs: MemoryMap::hash(maps::CIDRS, 1024),
-            policies: MemoryMap::array(maps::POLICIES, 0..16),
+            policies: MemoryMap::array(maps::POLICIES, 0..=PolicyIndex::HOST.0),
             generation: MemoryMap::array(maps::GENERATION, [0]),
             rules: MemoryMap::hash(maps::POLICY_RULES, rules),
             classes: MemoryMap::hash(maps::POLICY_CLASSES, 1024),

@@ -38,6 +38,7 @@ stories! {
     checkpoint
     claims
     endpoints
+    host_policy
     native_routing
     network
     own_settings

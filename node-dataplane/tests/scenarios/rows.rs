@@ -190,7 +190,9 @@ impl RowYaml {
             Self::Policy(p) => {
                 let features = p.features;
                 let (identity, message) = (p.identity, p.message());
-                Row::new(&Scope::Policy(identity), Table::Policy, identity.to_string(), &message, features)
+                let own = identity == axoneme_node::desired::HOST;
+                let scope = if own { Scope::Node("n1".into()) } else { Scope::Policy(identity) };
+                Row::new(&scope, Table::Policy, identity.to_string(), &message, features)
             }
             Self::Service(s) => {
                 let (namespace, name) = s.name.split_once('/').unwrap();

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use axoneme_bpf::policy::{Policy, PolicyFlags};
 use tokio::time::Instant;
 
-use super::slots::{Garbage, dump_slots};
-use super::{Applied, FIRST_INDEX, Policies, Subject};
-use crate::desired::Desired;
+use super::slots::{Contents, Garbage, dump_slots};
+use super::{Applied, FIRST_INDEX, HOST_INDEX, Policies, Subject};
 use crate::desired::pods::{CLOSED_POLICY, OPEN_POLICY};
+use crate::desired::{Desired, HOST};
 use crate::reconcile::ops::MapError;
 
 impl Policies {
@@ -28,7 +28,8 @@ impl Policies {
         self.fixed(&entries)?;
         let highest = slots.keys().copied().chain(entries.values().map(|policy| policy.slot)).max();
         self.next_slot = highest.unwrap_or(0).saturating_add(1);
-        let mut taken = BTreeSet::new();
+        self.adopt_host(&mut entries, &mut slots)?;
+        let mut taken = BTreeSet::from([HOST_INDEX]);
         for (&identity, &index) in indexes {
             if index < FIRST_INDEX || index >= self.maps.policies.capacity() || !taken.insert(index) {
                 continue;
@@ -44,6 +45,19 @@ impl Policies {
         let orphaned: BTreeSet<u32> = entries.values().map(|policy| policy.slot).collect();
         slots.retain(|slot, _| !orphaned.contains(slot));
         self.garbage = slots.into_values().map(|contents| Garbage::new(contents, now)).collect();
+        Ok(())
+    }
+
+    /// The node's own policy. One without rows was left by a version that does not know it, and would close the node.
+    fn adopt_host(
+        &mut self,
+        entries: &mut BTreeMap<u32, Policy>,
+        slots: &mut BTreeMap<u32, Contents>,
+    ) -> Result<(), MapError> {
+        let Some(entry) = entries.remove(&HOST_INDEX) else { return Ok(()) };
+        let Some(contents) = slots.remove(&entry.slot) else { return self.withdraw(HOST_INDEX) };
+        let applied = Applied { entry, contents, listed: None };
+        self.subjects.insert(HOST, Subject { index: HOST_INDEX, applied: Some(applied), stale: false });
         Ok(())
     }
 
@@ -74,7 +88,7 @@ impl Policies {
     pub fn prune(&mut self, desired: &Desired, now: Instant) -> Result<(), MapError> {
         self.mark_undesired(desired);
         while let Some(index) = self.orphans.first().copied() {
-            self.write_empty(index, PolicyFlags::ENFORCE_INGRESS | PolicyFlags::ENFORCE_EGRESS)?;
+            self.withdraw(index)?;
             self.orphans.remove(&index);
         }
         let live: BTreeSet<u32> =

@@ -3,6 +3,8 @@
 //! A subject has an index into `ax_policies` as long as an endpoint may use it; its rows stand under a slot. New rows go under a
 //! new slot; one array write flips slot, flags and generation; the old slot's rows are deleted a little later, when no packet
 //! reads them any more. A slot number is never used twice.
+//!
+//! The node itself is a subject, too, with an index of its own. What has no policy is closed if it is a pod, and open if it is the node.
 
 mod adopt;
 pub mod names;
@@ -12,7 +14,7 @@ pub mod translate;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use axoneme_bpf::policy::{Policy, PolicyClass, PolicyClassKey, PolicyFlags, PolicyRuleKey, Verdicts};
+use axoneme_bpf::policy::{Policy, PolicyClass, PolicyClassKey, PolicyFlags, PolicyIndex, PolicyRuleKey, Verdicts};
 use tokio::time::Instant;
 
 use self::names::Names;
@@ -21,10 +23,12 @@ use self::translate::{Compiled, compile};
 use super::ops::{MapError, MapOps};
 use super::queue::{Failure, Queue};
 use crate::desired::pods::OPEN_POLICY;
-use crate::desired::{Desired, policy_row};
+use crate::desired::{Desired, HOST};
 
 /// First index that a subject may have.
 const FIRST_INDEX: u32 = OPEN_POLICY + 1;
+/// The node's own.
+const HOST_INDEX: u32 = PolicyIndex::HOST.0;
 /// How long packets may still read the rows of a slot that is no longer referred to.
 const GRACE: Duration = Duration::from_millis(50);
 
@@ -99,6 +103,14 @@ impl Policies {
             next_slot: 1,
             names: Names::default(),
         }
+    }
+
+    /// Nobody is to use what stands at an index: pods find it closed. The node has no policy then.
+    fn withdraw(&mut self, index: u32) -> Result<(), MapError> {
+        if index == HOST_INDEX {
+            return self.maps.policies.update(&HOST_INDEX, &Policy::default());
+        }
+        self.write_empty(index, PolicyFlags::ENFORCE_INGRESS | PolicyFlags::ENFORCE_EGRESS)
     }
 
     fn write_empty(&mut self, index: u32, flags: PolicyFlags) -> Result<(), MapError> {
@@ -199,7 +211,7 @@ impl Policies {
         used: impl Fn(u32) -> bool,
         now: Instant,
     ) -> Result<(), Failure> {
-        let row = || policy_row(identity);
+        let row = || desired.policy_row(identity);
         match desired.policy(identity) {
             Some((policy, _)) => {
                 let compiled = compile(&policy).map_err(|err| Failure::dependency(err.to_string()).of(row()))?;
@@ -278,10 +290,14 @@ impl Policies {
     }
 
     fn allocate(&mut self, identity: u32) -> Result<u32, Failure> {
+        if identity == HOST {
+            self.subjects.insert(HOST, Subject { index: HOST_INDEX, applied: None, stale: false });
+            return Ok(HOST_INDEX);
+        }
         let used: BTreeSet<u32> =
             self.subjects.values().map(|subject| subject.index).chain(self.orphans.iter().copied()).collect();
         let capacity = self.maps.policies.capacity();
-        let Some(index) = (FIRST_INDEX..capacity).find(|index| !used.contains(index)) else {
+        let Some(index) = (FIRST_INDEX..capacity.min(HOST_INDEX)).find(|index| !used.contains(index)) else {
             return Err(Failure::capacity(format!(
                 "all {capacity} entries of {} are in use",
                 self.maps.policies.name()
@@ -327,7 +343,7 @@ impl Policies {
         let Some(subject) = self.subjects.get(&identity) else { return Ok(()) };
         let index = subject.index;
         if subject.applied.is_some() {
-            self.write_empty(index, PolicyFlags::ENFORCE_INGRESS | PolicyFlags::ENFORCE_EGRESS)?;
+            self.withdraw(index)?;
         }
         if let Some(Subject { applied: Some(applied), .. }) = self.subjects.remove(&identity) {
             self.garbage.push(Garbage::new(applied.contents, now + GRACE));
