@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::lab::{Lab, Server, dropped, eventually};
 
 /// Where pods of the host's network serve; nothing else does.
-const PORT: u16 = 18090;
+pub(crate) const PORT: u16 = 18090;
 
 /// Starts pods of the host's network: a name and the number of a node each. Gives them when all are ready.
-fn start(lab: &Lab, workload: &Workload<'_>, wanted: &[(&str, usize)]) -> Vec<Server> {
+pub(crate) fn start(lab: &Lab, workload: &Workload<'_>, wanted: &[(&str, usize)]) -> Vec<Server> {
     for (name, node) in wanted {
         let arguments = ["netexec".to_owned(), format!("--http-port={PORT}"), format!("--udp-port={}", PORT + 1)];
         lab.create(workload, name, *node, json!({}), json!({"hostNetwork": true}), &arguments);

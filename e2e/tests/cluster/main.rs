@@ -15,6 +15,7 @@ mod barrier;
 mod command;
 mod host;
 mod host_network;
+mod host_policy;
 mod lab;
 mod lies;
 mod lifecycle;

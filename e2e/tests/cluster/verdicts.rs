@@ -12,7 +12,7 @@ use crate::lab::{HTTP, Lab, Server, eventually, steadily, within};
 const CILIUM: &str = "cilium.io/v2";
 
 /// What was told of flows from one pod to another: outcome, and policy with rule.
-fn told(lab: &Lab, from: &Server, to: SocketAddr) -> Vec<(String, String)> {
+pub(crate) fn told(lab: &Lab, from: &Server, to: SocketAddr) -> Vec<(String, String)> {
     let list = json(lab, "policy verdicts --last 4000");
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let is = |verdict: &&Value| {
@@ -29,7 +29,7 @@ fn told(lab: &Lab, from: &Server, to: SocketAddr) -> Vec<(String, String)> {
     list["items"].as_array().unwrap().iter().filter(is).map(decided).collect()
 }
 
-fn said(outcome: &str, policy: &str) -> (String, String) {
+pub(crate) fn said(outcome: &str, policy: &str) -> (String, String) {
     (outcome.to_owned(), policy.to_owned())
 }
 
