@@ -24,10 +24,14 @@ const VALUES: &str = "e2e/tests/cluster/values.yaml";
 const POOLS: &str = "e2e/tests/cluster/multi-pool.yaml";
 
 /// Scenarios that run on the second one: of pools, and those whose way through the data path depends on families and routing.
-const PATHS: [&str; 7] = ["pools::", "pods::", "services::", "outside::", "packets::", "host::", "bandwidth::"];
+const PATHS: [&str; 8] =
+    ["pools::", "pods::", "services::", "outside::", "packets::", "host::", "host_policy::", "bandwidth::"];
 
 /// Tests with an API server, which has to be built for them: package and name.
-const API_SERVER: [(&str, &str); 2] = [("axoneme-operator", "api_server"), ("axoneme-e2e", "authority")];
+const API_SERVER: [&str; 2] = ["api_server", "authority"];
+
+/// Also of a single test: a package alone has other features, and what it needs would be built once more.
+const WHOLE: [&str; 2] = ["--workspace", "--locked"];
 
 /// Of the property tests: what passed once passes again. `make fuzz` takes other seeds.
 const SEED: u64 = 1;
@@ -57,13 +61,16 @@ const TIERS: &str = "CNPAdminTierIntegration";
 pub fn lint(cluster: &Cluster) -> Result<()> {
     heading("Lint");
     task("cargo fmt --check", cargo(cluster).args(["fmt", "--all", "--check"]))?;
-    let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
-    task("cargo clippy", cargo(cluster).args(clippy))?;
+    let mut clippy = cargo(cluster);
+    clippy.args(["clippy", "--quiet"]).args(WHOLE).args(["--all-targets", "--", "-D", "warnings"]);
+    task("cargo clippy", &mut clippy)?;
     // Not among all targets, because a plain `cargo test` shall not run them.
-    for (package, test) in [("axoneme-e2e", "cluster"), ("axoneme-e2e", "skew")].into_iter().chain(API_SERVER) {
-        let clippy = ["clippy", "--quiet", "--package", package, "--test", test, "--locked", "--", "-D", "warnings"];
-        task(&format!("cargo clippy, {test}"), cargo(cluster).args(clippy))?;
+    let mut clippy = cargo(cluster);
+    clippy.args(["clippy", "--quiet"]).args(WHOLE);
+    for test in ["cluster", "skew"].into_iter().chain(API_SERVER) {
+        clippy.args(["--test", test]);
     }
+    task("cargo clippy, tests that need a cluster", clippy.args(["--", "-D", "warnings"]))?;
     if machine::in_path("cargo-deny") {
         // It looks at all platforms' crates, of which a build on a fresh machine has fetched only this one's.
         task("cargo fetch", cargo(cluster).args(["fetch", "--quiet", "--locked"]))?;
@@ -83,16 +90,18 @@ pub fn test(cluster: &Cluster) -> Result<()> {
     heading("Unit, scenario and packet tests");
     // The chart's tests render it.
     gobuild::HELM.build(&cluster.paths)?;
-    let arguments = ["test", "--quiet", "--workspace", "--locked"];
-    task("cargo test", cargo(cluster).args(arguments).env("PROPTEST_RNG_SEED", SEED.to_string()))?;
+    let mut tests = cargo(cluster);
+    tests.args(["test", "--quiet"]).args(WHOLE).env("PROPTEST_RNG_SEED", SEED.to_string());
+    task("cargo test", &mut tests)?;
     fuzz(cluster, WORLDS, SEED, AGREEMENT)?;
 
     heading("End to end: what is needed");
     gobuild::build_all(&cluster.paths, &gobuild::ALL)?;
     images::dns_image(&cluster.paths)?;
-    for (package, test) in API_SERVER {
-        let arguments = ["test", "--quiet", "--locked", "--package", package, "--test", test];
-        task(&format!("with an API server: {test}"), cargo(cluster).args(arguments))?;
+    for test in API_SERVER {
+        let mut tests = cargo(cluster);
+        tests.args(["test", "--quiet"]).args(WHOLE).args(["--test", test]);
+        task(&format!("with an API server: {test}"), &mut tests)?;
     }
     Version::this(&cluster.paths)?;
     cluster.down()?;
@@ -114,7 +123,7 @@ pub fn test(cluster: &Cluster) -> Result<()> {
 pub fn fuzz(cluster: &Cluster, cases: u32, seed: u64, test: &str) -> Result<()> {
     let command = || {
         let mut command = cargo(cluster);
-        command.args(["test", "--quiet", "--locked", "--package", "axoneme-e2e", "--test", "policies"]).args(OPTIMISED);
+        command.args(["test", "--quiet"]).args(WHOLE).args(["--test", "policies"]).args(OPTIMISED);
         command
     };
     task("cargo test, optimised for random policies", command().arg("--no-run"))?;
@@ -144,7 +153,7 @@ fn scenarios(cluster: &Cluster, shape: Shape, values: &str, names: &[&str]) -> R
     cluster.up(shape)?;
     helm::deploy(cluster, &[], Some(&cluster.paths.repository.join(values)))?;
     let mut tests = cargo(cluster);
-    tests.args(["test", "--quiet", "--locked", "--package", "axoneme-e2e", "--test", "cluster", "--"]);
+    tests.args(["test", "--quiet"]).args(WHOLE).args(["--test", "cluster", "--"]);
     tests.args(["--test-threads", "1"]).args(names).env("AXONEME_E2E_CLUSTER", &cluster.folder.name);
     task(&format!("scenarios on {shape}"), &mut tests)
 }

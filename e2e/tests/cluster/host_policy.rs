@@ -73,7 +73,7 @@ fn a_node_gets_what_its_policies_allow_and_they_can_be_tried_out_before() {
     });
 
     let policy = HostPolicy::create(&lab, &spec, true);
-    let label = format!("ciliumclusterwidenetworkpolicy:/{NAME} -");
+    let label = format!("ciliumclusterwidenetworkpolicy:-/{NAME} -");
     let audited = said("audited", &label);
     eventually("what would be dropped passes and is told", || {
         assert!(reaches(stranger, subject) && reaches(other, subject) && from_outside(), "nothing is dropped");
