@@ -66,3 +66,35 @@ fn name(port: u16) -> String {
         other => format!("tcp-{other}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(rules: &[ParsedRule]) -> Vec<String> {
+        let port = |key: &PortKey| match key.bits {
+            0 => format!("{}", key.protocol),
+            _ => format!("{}/{}", key.protocol, key.port),
+        };
+        let ports = |rule: &ParsedRule| rule.ports.keys.iter().map(port).collect::<Vec<_>>().join(" ");
+        rules.iter().map(|rule| format!("{} {}", rule.field, ports(rule))).collect()
+    }
+
+    #[test]
+    fn what_stays_open_is_named_by_what_listens_there() {
+        let policy = Emergency { ports: [22, 10250, 6443, 2222].into(), nodesync: 4246 }.policy();
+        let ports = ["ssh 6/22", "kubelet 6/10250", "api-server 6/6443", "tcp-2222 6/2222"];
+        assert_eq!(said(&policy.ingress.rules), [&ports[..], &["nodesync 6/4246", "dhcp 17/68 17/546"]].concat());
+        assert_eq!(said(&policy.egress.rules), ["nodesync 6/4246", "api-server 6", "dhcp 17/67 17/547"]);
+        assert_eq!(policy.egress.rules[1].peers, [ParsedPeer::ApiServer]);
+        assert!(!policy.ingress.isolates && !policy.egress.isolates);
+    }
+
+    #[test]
+    fn it_goes_before_all_that_others_write() {
+        let policy = Emergency { ports: [22].into(), nodesync: 4246 }.policy();
+        let rules = policy.ingress.rules.iter().chain(&policy.egress.rules);
+        assert!(rules.clone().all(|rule| rule.verdict.action == Action::Allow));
+        assert!(rules.clone().all(|rule| rule.verdict.weight() < (Tier::Admin, 1, 0)));
+    }
+}

@@ -95,6 +95,19 @@ mod tests {
         assert_eq!(excepted(&ingress(peers, vec![world])), [0; 0]);
     }
 
+    /// Who is denied the rest may use it like others.
+    #[test]
+    fn what_stays_open_to_everybody_excepts_nobody() {
+        let emergency = || any(AnyPeer::Pod, Action::Allow);
+        let denied = identity(300, &[(Tier::Normal, Action::Deny)]);
+        let named = |label: &str| Policy {
+            policies: vec![label.to_owned()],
+            ..ingress(vec![denied.clone(), emergency()], vec![])
+        };
+        assert_eq!(excepted(&named(emergency::LABEL)), [0; 0]);
+        assert_eq!(excepted(&named("networkpolicy:default/p")), [300]);
+    }
+
     #[test]
     fn what_is_not_enforced_excepts_nobody() {
         let deny = [(Tier::Normal, Action::Deny)];

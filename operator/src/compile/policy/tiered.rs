@@ -101,3 +101,16 @@ impl Parser<'_> {
         (known(&selector), self.invalid_so_far() == before)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_count_by_priority_and_then_by_place_and_nothing_is_at_0() {
+        let orders = [order(0, 0), order(0, 1), order(0, 255), order(1, 0), order(1000, 24)];
+        assert!(orders.is_sorted_by(|a, b| a < b), "{orders:?}");
+        assert!(orders[0] > 0);
+        assert_eq!(order(0, 300), order(0, 255), "more than the API takes count together, before those of the next");
+    }
+}
