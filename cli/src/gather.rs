@@ -71,6 +71,7 @@ fn settings(config: &ConfigFile) -> Settings {
         cluster: Arc::from(&*config.cluster.name),
         mode: config.policy_enforcement_mode.into(),
         cidrs_of: config.cidrs_of(),
+        host_firewall: config.host_firewall(),
     }
 }
 

@@ -32,6 +32,9 @@
 //! bandwidthManager: {enabled: false}
 //! k8s: {requireIPv4PodCIDR: false, requireIPv6PodCIDR: false}
 //! k8sClusterNetworkPolicy: {enabled: false}  # ClusterNetworkPolicies hold
+//! hostFirewall:                  # policies of nodes hold, and these TCP ports stay open whatever they say
+//!   enabled: false
+//!   emergencyPorts: [22, 10250, 6443]
 //! policyEnforcementMode: default # always, never
 //! policyCIDRMatchMode: []        # [nodes]: CIDRs in Cilium's policies mean addresses of nodes, too
 //! wellKnownIdentities: {enabled: false}
@@ -68,8 +71,8 @@ use axoneme_admin::output::{self, Format};
 use axoneme_admin::{client, operator, show};
 
 pub use file::{
-    Cluster, ConfigError, ConfigFile, Kubernetes, PolicyCidrMatchMode, PolicyEnforcementMode, RoutingMode, Switch,
-    UnderlayProtocol,
+    Cluster, ConfigError, ConfigFile, HostFirewall, Kubernetes, PolicyCidrMatchMode, PolicyEnforcementMode,
+    RoutingMode, Switch, UnderlayProtocol,
 };
 pub use ipam::{ClusterPool, Ipam, IpamMode};
 pub use replica::Operator;

@@ -12,7 +12,7 @@ use axoneme_proto::tables::{AnyPeer, CidrClass, Policy, PolicyMode};
 use ipnet::IpNet;
 use prost::Message;
 
-use crate::compile::policy::{HOST, Owners, PacketPeer, REMOTE_NODE, Rows, Said, WORLD};
+use crate::compile::policy::{Emergency, HOST, Owners, PacketPeer, REMOTE_NODE, Rows, Said, WORLD};
 use crate::engine::Diagnostic;
 use crate::index::Index;
 use crate::object::{CiliumIdentity, Direction, Labels, Name, Object, ObjectKey};
@@ -30,6 +30,8 @@ pub struct Settings {
     pub mode: PolicyMode,
     /// Whose addresses CIDRs in Cilium's policies mean.
     pub cidrs_of: Owners,
+    /// What stays open where policies of nodes hold; none: they do not.
+    pub host_firewall: Option<Emergency>,
 }
 
 /// Pods that are alike before and after, or somebody who is no pod.
@@ -110,6 +112,7 @@ pub(crate) fn indexed(state: &State, settings: &Settings, numbers: &mut HashMap<
         reserved: [].into(),
         pre_allocation: Arc::default(),
         cidrs_of: settings.cidrs_of,
+        host_firewall: settings.host_firewall.clone(),
     });
     state.objects().for_each(|(_, object)| index.upsert(object.clone()));
     let unnumbered: Vec<_> = index.unnumbered().map(|one| Arc::clone(one.labels)).collect();

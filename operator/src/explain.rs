@@ -148,7 +148,7 @@ impl Known<'_> {
         let decisive = decision.rules.iter().find(|asked| asked.decides);
         let policy = match decision.because {
             Because::Isolated => decision.isolating.first().map(|part| policy_label(&part.policy)),
-            _ => decisive.map(|asked| policy_label(&asked.part.policy)),
+            _ => decisive.map(|asked| asked.source.label()),
         };
         Some(Side {
             allowed: decision.allowed,
@@ -196,7 +196,7 @@ fn because(decision: &Decision<'_>) -> String {
         Because::Rule => {
             let said = |asked: &RuleAsked<'_>| {
                 let verb = if decision.allowed { "allows" } else { "denies" };
-                format!("{} of {} {verb} it", asked.rule.field, policy_label(&asked.part.policy))
+                format!("{} of {} {verb} it", asked.rule.field, asked.source.label())
             };
             decision.rules.iter().find(|asked| asked.decides).map(said).unwrap_or_default()
         }
@@ -232,7 +232,7 @@ fn shown(asked: &RuleAsked<'_>) -> Rule {
     Rule {
         tier: tier.to_owned(),
         order: verdict.order,
-        policy: policy_label(&asked.part.policy),
+        policy: asked.source.label(),
         field: asked.rule.field.to_string(),
         action: action.to_owned(),
         decides: asked.decides,

@@ -20,7 +20,7 @@ mod tests;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::compile::policy::ParsedPolicy;
+use crate::compile::policy::{ParsedPolicy, Subjects};
 use crate::diff::{Settings, State, indexed};
 use crate::index::{Index, PolicyPart};
 use crate::object::{Kind, ObjectKey};
@@ -110,6 +110,8 @@ pub fn lint(state: &State, settings: &Settings) -> Vec<Finding> {
             let part = move |index| PolicyPart { policy: key.clone(), index };
             (0..).zip(&entry.parts).map(move |(index, parsed)| (part(index), parsed))
         })
+        // Nodes are not judged yet.
+        .filter(|(_, parsed)| !parsed.is_about_nodes())
         .collect();
     let inhabitants = Inhabitants::of(&index);
     let parts = || parts.iter().map(|(part, parsed)| (part, *parsed));
@@ -168,9 +170,10 @@ impl Linter<'_> {
 
     fn part(&self, part: &PolicyPart, parsed: &ParsedPolicy, findings: &mut Vec<Finding>) {
         if !self.asked.subjects.contains_key(part) {
-            let message = format!("no pod {}", nobody::pods(&parsed.subject));
+            let Subjects::Pods(pods) = &parsed.subjects else { return };
+            let message = format!("no pod {}", nobody::pods(pods));
             let advice = "correct the labels, or delete the policy if its pods are gone";
-            let (policy, field) = (part.policy.clone(), written::subject(part, self.state));
+            let (policy, field) = (part.policy.clone(), parsed.field.to_string());
             findings.push(Finding { policy, field, code: Code::SelectsNothing, message, advice });
         }
     }
@@ -243,7 +246,7 @@ impl Linter<'_> {
         let idle = |number, rule: &Rule<'_>| self.asked.subjects.contains_key(rule.part) && self.asked.never(number);
         for (_, rule) in self.asked.rules.iter().enumerate().filter(|(number, rule)| !idle(*number, rule)) {
             let name = rule.part.policy.name.name.replace('-', " ");
-            let descriptions = written::descriptions(rule.part, self.state);
+            let descriptions = written::descriptions(&rule.parsed.field, &rule.part.policy, self.state);
             let said = Said::by(descriptions.iter().copied().chain([&*name]));
             let subjects = self.asked.subjects.get(rule.part).map_or(&[][..], |all| all);
             let judge = described::Judge {

@@ -59,6 +59,9 @@ k8s:
   requireIPv6PodCIDR: {{ .Values.k8s.requireIPv6PodCIDR }}
 k8sClusterNetworkPolicy:
   enabled: {{ .Values.k8sClusterNetworkPolicy.enabled }}
+hostFirewall:
+  enabled: {{ .Values.hostFirewall.enabled }}
+  emergencyPorts: {{ .Values.hostFirewall.emergencyPorts | default list | toJson }}
 policyEnforcementMode: {{ .Values.policyEnforcementMode }}
 policyCIDRMatchMode: {{ .Values.policyCIDRMatchMode | default list | toJson }}
 wellKnownIdentities:

@@ -24,6 +24,7 @@ pub(super) fn engine(config: &ConfigFile, namespace: &str) -> engine::Config {
         reserved: reserved.into(),
         pre_allocation: Arc::new(config.ipam.pre_allocation.clone()),
         cidrs_of: config.cidrs_of(),
+        host_firewall: config.host_firewall(),
         ..engine::Config::new(settings(config))
     }
 }

@@ -7,16 +7,18 @@ use axoneme_proto::Scope;
 use crate::index::Index;
 
 /// The scopes of a node: those of all nodes, its own, the policy of each identity that its pods have, and the peers that
-/// those policies list (`listed` tells). `None` when there is no such node.
+/// those policies and its own list (`listed` tells). `None` when there is no such node.
 #[must_use]
-pub fn scopes<'a>(index: &Index, node: &str, listed: impl Fn(u32) -> &'a [u32]) -> Option<BTreeSet<Scope>> {
+pub fn scopes<'a>(
+    index: &Index,
+    node: &str,
+    listed: impl Fn(&BTreeSet<u32>) -> Vec<&'a [u32]>,
+) -> Option<BTreeSet<Scope>> {
     index.node(node)?;
     // From binding on, before the pod has an address: its node shall know its policy before it attaches it.
-    let mut identities: Vec<u32> = index.pods_on(node).filter_map(|pod| index.identity_of(pod)).collect();
-    identities.sort_unstable();
-    identities.dedup();
+    let identities: BTreeSet<u32> = index.pods_on(node).filter_map(|pod| index.identity_of(pod)).collect();
     // Identities that the same policies select share one list, which may be long.
-    let mut lists: Vec<&[u32]> = identities.iter().map(|identity| listed(*identity)).collect();
+    let mut lists = listed(&identities);
     lists.sort_unstable_by_key(|list| list.as_ptr());
     lists.dedup_by_key(|list| list.as_ptr());
     let mut peers: Vec<u32> = lists.into_iter().flatten().copied().collect();

@@ -29,6 +29,9 @@ pub(super) fn problem(config: &ConfigFile) -> Option<Problem> {
     if let Some(problem) = identity_problem(&config.fixed_identity_mapping) {
         return Some(problem);
     }
+    if let Some(problem) = emergency_problem(&config.host_firewall.emergency_ports) {
+        return Some(problem);
+    }
     if config.tunnel_port == 0 {
         return Some(("tunnelPort", "must not be 0".into()));
     }
@@ -84,6 +87,15 @@ fn identity_problem(names: &BTreeMap<u32, String>) -> Option<Problem> {
         }
     }
     None
+}
+
+fn emergency_problem(ports: &[u16]) -> Option<Problem> {
+    let field = "hostFirewall.emergencyPorts";
+    if ports.contains(&0) {
+        return Some((field, "0 is no port".into()));
+    }
+    let twice = ports.iter().enumerate().find(|(i, port)| ports.iter().take(*i).any(|other| other == *port));
+    twice.map(|(_, port)| (field, format!("{port} is named twice")))
 }
 
 fn routing_problem(config: &ConfigFile) -> Option<Problem> {

@@ -13,7 +13,7 @@ use serde_path_to_error::Track;
 use super::check::problem;
 use super::ipam::Ipam;
 use super::replica::Operator;
-use crate::compile::policy::Owners;
+use crate::compile::policy::{Emergency, Owners};
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +95,8 @@ pub struct ConfigFile {
     pub k8s: Kubernetes,
     /// ClusterNetworkPolicies of Kubernetes hold. Their definition is installed by somebody else.
     pub k8s_cluster_network_policy: Switch,
+    /// Policies of nodes.
+    pub host_firewall: HostFirewall,
     /// When policy is enforced.
     pub policy_enforcement_mode: PolicyEnforcementMode,
     /// What CIDRs in Cilium's policies mean beside what is outside the cluster.
@@ -135,6 +137,7 @@ impl Default for ConfigFile {
             bandwidth_manager: Switch::default(),
             k8s: Kubernetes::default(),
             k8s_cluster_network_policy: Switch::default(),
+            host_firewall: HostFirewall::default(),
             policy_enforcement_mode: PolicyEnforcementMode::default(),
             policy_cidr_match_mode: Vec::new(),
             well_known_identities: Switch::default(),
@@ -184,6 +187,23 @@ pub struct Events {
 impl Default for Events {
     fn default() -> Self {
         Self { policy_verdict: Switch { enabled: true } }
+    }
+}
+
+/// Policies of nodes.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, rename_all = "camelCase")]
+pub struct HostFirewall {
+    /// They hold.
+    pub enabled: bool,
+    /// TCP ports of nodes that stay open whatever they say.
+    pub emergency_ports: Vec<u16>,
+}
+
+impl Default for HostFirewall {
+    fn default() -> Self {
+        // SSH, the kubelet, the API server.
+        Self { enabled: false, emergency_ports: vec![22, 10250, 6443] }
     }
 }
 
@@ -266,6 +286,13 @@ impl ConfigFile {
         }
     }
 
+    /// What stays open where policies of nodes hold; none: they do not.
+    #[must_use]
+    pub fn host_firewall(&self) -> Option<Emergency> {
+        let ports = &self.host_firewall.emergency_ports;
+        self.host_firewall.enabled.then(|| Emergency { ports: (&**ports).into(), nodesync: self.operator.port })
+    }
+
     /// Reads and checks the file.
     ///
     /// # Errors
@@ -336,6 +363,16 @@ mod tests {
     }
 
     #[test]
+    fn a_host_firewall_keeps_ways_open_by_which_nodes_are_reached() {
+        assert_eq!(parse("").unwrap().host_firewall(), None);
+        assert_eq!(parse("hostFirewall: {emergencyPorts: [2222]}").unwrap().host_firewall(), None);
+        let usual = parse("hostFirewall: {enabled: true}").unwrap().host_firewall().unwrap();
+        assert_eq!((&*usual.ports, usual.nodesync), (&[22, 10250, 6443][..], axoneme_proto::NODESYNC_PORT));
+        let own = parse("{hostFirewall: {enabled: true, emergencyPorts: []}, operator: {port: 4000}}").unwrap();
+        assert_eq!(own.host_firewall(), Some(Emergency { ports: [].into(), nodesync: 4000 }));
+    }
+
+    #[test]
     fn errors_name_file_and_field() {
         for (text, expected) in [
             ("routingMode: geneve", "operator.yaml: routingMode: routingMode: unknown variant `geneve`"),
@@ -363,6 +400,12 @@ mod tests {
                 "operator.yaml: fixedIdentityMapping: \"a\" (129) is named twice",
             ),
             ("underlayProtocol: ipv6", "operator.yaml: underlayProtocol: ipv6 although ipv6.enabled is false"),
+            ("hostFirewall: {emergencyPorts: [22, 0]}", "operator.yaml: hostFirewall.emergencyPorts: 0 is no port"),
+            (
+                "hostFirewall: {emergencyPorts: [22, 22]}",
+                "operator.yaml: hostFirewall.emergencyPorts: 22 is named twice",
+            ),
+            ("hostFirewall: {emergencyPorts: [65536]}", "operator.yaml: hostFirewall.emergencyPorts[0]: "),
             ("k8s: {requireIPv4PodCIDR: true}", "operator.yaml: k8s.requireIPv4PodCIDR: needs ipam.mode kubernetes"),
             (
                 "{ipMasqAgent: {enabled: true}, enableIPv4Masquerade: false}",

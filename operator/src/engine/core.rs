@@ -12,12 +12,13 @@ use super::barrier::{self, Barriers, Published};
 use super::demands::Demands;
 use super::input::{Input, SessionEvent};
 use super::ledger::{self, LedgerView};
+use super::policies::Policies;
 use super::pools::PreAllocation;
 use super::publication::Publication;
 use super::release::{Released, Releases};
 use super::reports::{Report, Reporter};
-use crate::compile::policy::{Excepted, Owners, Rows, Shared};
-use crate::compile::{cluster, endpoint, node, policy, scopes, service};
+use crate::compile::policy::{Emergency, Owners};
+use crate::compile::{cluster, endpoint, node, scopes, service};
 use crate::config::IpamMode;
 use crate::explain::Known;
 use crate::identity::Reserved;
@@ -46,6 +47,8 @@ pub struct Config {
     pub pre_allocation: Arc<PreAllocation>,
     /// Whose addresses CIDRs in Cilium's policies mean.
     pub cidrs_of: Owners,
+    /// What stays open where policies of nodes hold; none: they do not.
+    pub host_firewall: Option<Emergency>,
     /// How many removed rows are remembered for nodes that lag.
     pub tombstones: usize,
 }
@@ -63,6 +66,7 @@ impl Config {
             reserved: [].into(),
             pre_allocation: Arc::default(),
             cidrs_of: Owners::World,
+            host_firewall: None,
             tombstones: 100_000,
         }
     }
@@ -81,8 +85,7 @@ pub struct Core {
     acks: Acks,
     /// Where each pod's rows were published: they move with identity and node.
     published: HashMap<Name, [Option<RowId>; 2]>,
-    policies: HashMap<u32, Arc<Shared>>,
-    excepted: Excepted,
+    policies: Policies,
     barriers: Barriers,
     publication: Publication,
     ledgers: BTreeMap<Arc<str>, LedgerView>,
@@ -118,6 +121,7 @@ impl Core {
             reserved: Arc::clone(&config.reserved),
             pre_allocation: Arc::clone(&config.pre_allocation),
             cidrs_of: config.cidrs_of,
+            host_firewall: config.host_firewall.clone(),
         });
         Self {
             config,
@@ -128,8 +132,7 @@ impl Core {
             complete: false,
             acks: Acks::default(),
             published: HashMap::new(),
-            policies: HashMap::new(),
-            excepted: Excepted::default(),
+            policies: Policies::default(),
             barriers: Barriers::default(),
             publication: Publication::default(),
             ledgers: BTreeMap::new(),
@@ -266,12 +269,9 @@ impl Core {
     }
 
     fn compile(&mut self, dirty: &mut Dirty, batch: &mut Batch, now: Instant) {
-        let mut rows = Rows::default();
-        for identity in std::mem::take(&mut dirty.identities) {
-            self.compile_policy(&mut rows, identity, dirty, batch);
-        }
+        self.policies.compile(&self.index, self.config.settings.policy_mode(), dirty, batch);
         let index = &self.index;
-        let options = endpoint::Options { bandwidth: self.config.bandwidth, excepted: &self.excepted };
+        let options = endpoint::Options { bandwidth: self.config.bandwidth, excepted: self.policies.excepted() };
         for pod in &dirty.pods {
             let rows = endpoint::rows(index, pod, options);
             let ids = [0, 1].map(|i| rows.get(i).and_then(Option::as_ref).map(|(id, _)| id.clone()));
@@ -309,41 +309,13 @@ impl Core {
             put(service::backends_id(name), service::backends(index, name));
         }
         for name in &dirty.scopes {
-            let listed = |identity| self.policies.get(&identity).map(|shared| &*shared.listed).unwrap_or_default();
-            let grant = scopes::scopes(index, name, listed);
+            let grant = scopes::scopes(index, name, |identities| self.policies.listed_on(name, identities));
             match &grant {
                 Some(_) => self.acks.expect(name, now),
                 None => self.acks.forget(name),
             }
             self.barriers.grant(name, grant.as_ref(), now);
             batch.grants.insert(Arc::clone(name), grant);
-        }
-    }
-
-    fn compile_policy(&mut self, rows: &mut Rows, identity: u32, dirty: &mut Dirty, batch: &mut Batch) {
-        let row = rows.row(&self.index, identity, self.config.settings.policy_mode());
-        let (row, state) = row.map(|row| (row.output.1, row.shared)).unzip();
-        batch.rows.insert(policy::row_id(identity), row);
-        let old = self.policies.get(&identity);
-        let listed = |shared: &Arc<Shared>| shared.listed.clone();
-        let enforced = |shared: &Arc<Shared>| (shared.ingress, shared.egress);
-        let other_peers = old.map(listed) != state.as_ref().map(listed);
-        let excepted = |shared: Option<&Arc<Shared>>| shared.map(|s| s.excepted.clone()).unwrap_or_default();
-        let (excepted_before, excepted_now) = (excepted(old), excepted(state.as_ref()));
-        let other_reports = old.map(enforced) != state.as_ref().map(enforced);
-        match state {
-            Some(state) => drop(self.policies.insert(identity, state)),
-            None => drop(self.policies.remove(&identity)),
-        }
-        for other in self.excepted.change(&excepted_before, &excepted_now) {
-            dirty.pods.extend(self.index.pods_of(other).cloned());
-        }
-        if other_peers {
-            let pods = self.index.pods_of(identity).filter_map(|pod| self.index.pod(pod));
-            dirty.scopes.extend(pods.filter_map(|entry| entry.pod.node.clone()));
-        }
-        if other_reports {
-            dirty.reports.extend(self.index.pods_of(identity).cloned());
         }
     }
 
@@ -360,7 +332,7 @@ impl Core {
 
     fn report(&mut self, dirty: &Dirty, outcome: &mut Outcome) {
         for pod in dirty.pods.union(&dirty.reports) {
-            outcome.reports.extend(self.reporter.endpoint(&self.index, &self.policies, pod));
+            outcome.reports.extend(self.reporter.endpoint(&self.index, self.policies.of_pods(), pod));
         }
         for policy in &dirty.policies {
             outcome.reports.extend(self.reporter.policy(&self.index, policy).into_iter().flatten());

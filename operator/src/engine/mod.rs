@@ -26,6 +26,7 @@ mod input;
 mod ledger;
 mod mailbox;
 mod metrics;
+mod policies;
 mod pools;
 mod publication;
 mod release;

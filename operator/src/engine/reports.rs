@@ -98,10 +98,14 @@ pub enum Reason {
     InvalidField,
     /// Nothing is done with a field yet; what it would allow stays closed.
     NotImplemented,
+    /// A field has no effect as long as a Helm value has not turned it on.
+    NotEnabled,
     /// A selector uses a label that is not part of identities, so it can never see it.
     LabelNotInIdentity,
     /// A policy selects no pod. Often it is only earlier than its pods, so it is no warning.
     NoMatchingPods,
+    /// A policy selects no node, in the same way.
+    NoMatchingNodes,
     /// A policy names an object that does not exist.
     NoSuchObject,
     /// An address or name that another object has.
@@ -117,8 +121,10 @@ impl Reason {
         match self {
             Self::InvalidField => "InvalidField",
             Self::NotImplemented => "NotImplemented",
+            Self::NotEnabled => "NotEnabled",
             Self::LabelNotInIdentity => "LabelNotInIdentity",
             Self::NoMatchingPods => "NoMatchingPods",
+            Self::NoMatchingNodes => "NoMatchingNodes",
             Self::NoSuchObject => "NoSuchObject",
             Self::Conflict => "Conflict",
             Self::Waiting => "Waiting",

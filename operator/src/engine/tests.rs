@@ -13,10 +13,11 @@ use proptest::prelude::*;
 use proptest::sample::{Index as Pick, select};
 
 use super::*;
+use crate::compile::policy::Emergency;
 use crate::config::IpamMode;
 use crate::object::{
-    CiliumIdentity, CiliumNode, CiliumPolicy, Endpoint, EndpointSlice, Kind, LedgerAddress, Name, NodePool, Object,
-    ObjectKey, PodIpPool, PoolCidrs, PoolEntry, Service, arbitrary,
+    CiliumIdentity, CiliumNode, Endpoint, EndpointSlice, Kind, LedgerAddress, Name, NodePool, Object, ObjectKey,
+    PodIpPool, PoolCidrs, PoolEntry, Service, arbitrary,
 };
 use crate::publish::journal::Journal;
 use crate::publish::session::SessionState;
@@ -67,8 +68,9 @@ struct Run {
 impl Run {
     fn new(epoch: u8, ipam: IpamMode) -> Self {
         let settings = Settings { cluster_name: "default".into(), ipv4: true, ..Settings::default() };
+        let host_firewall = Some(Emergency { ports: [22].into(), nodesync: 4246 });
         Self {
-            core: Core::new(Config { ipam, ..Config::new(settings) }),
+            core: Core::new(Config { ipam, host_firewall, ..Config::new(settings) }),
             journal: Journal::new([epoch; 16], 20),
             now: Instant::now(),
             reports: BTreeMap::new(),

@@ -24,6 +24,8 @@ pub struct Dirty {
     pub reports: BTreeSet<Name>,
     /// Identities: policy row.
     pub identities: BTreeSet<u32>,
+    /// Nodes: their own policy row.
+    pub hosts: BTreeSet<Arc<str>>,
     /// Namespaces on nodes: (node, namespace).
     pub namespaces: BTreeSet<(Arc<str>, Arc<str>)>,
     /// Nodes whose set of scopes may differ.

@@ -344,8 +344,8 @@ impl Index {
         let Some(set) = self.sets.get(id) else { return };
         let parts: HashSet<&PolicyPart> =
             self.selectors.matching(&set.labels).flat_map(|selected| &selected.peers).collect();
-        for part in parts {
-            Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, part);
+        for parsed in parts.into_iter().filter_map(|part| self.policies.part(part)) {
+            Self::mark_subjects(&self.selectors, &self.sets, &self.nodes, &mut self.dirty, parsed);
         }
     }
 }

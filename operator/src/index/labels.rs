@@ -165,6 +165,7 @@ mod tests {
             reserved: fixed.into(),
             pre_allocation: Default::default(),
             cidrs_of: crate::compile::policy::Owners::World,
+            host_firewall: None,
         };
         let labels = security_labels(&pod, &namespace, &config);
         let text: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();

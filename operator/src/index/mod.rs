@@ -6,6 +6,7 @@
 mod attachments;
 mod by_label;
 mod dirty;
+mod hosts;
 mod identities;
 pub mod labels;
 mod ledger;
@@ -29,7 +30,7 @@ pub use policies::{PolicyEntry, PolicyPart, Said};
 pub use pools::{NoPool, PoolSpec, PoolSpecs};
 
 use crate::compile::cluster::OVERLAY;
-use crate::compile::policy::{self, Dependency, Owners};
+use crate::compile::policy::{self, Dependency, Emergency, Owners, ParsedPolicy};
 use crate::config::IpamMode;
 use crate::engine::{Families, Observed, PreAllocation};
 use crate::identity::Reserved;
@@ -62,6 +63,8 @@ pub struct Config {
     pub pre_allocation: Arc<PreAllocation>,
     /// Whose addresses CIDRs in Cilium's policies mean.
     pub cidrs_of: Owners,
+    /// What stays open where policies of nodes hold; none: they do not.
+    pub host_firewall: Option<Emergency>,
 }
 
 /// All inputs, joined.
@@ -76,6 +79,8 @@ pub struct Index {
     sets: LabelSets,
     selectors: Selectors,
     policies: Policies,
+    /// What stays open to and from nodes whatever policies say.
+    emergency: Option<ParsedPolicy>,
     services: Services,
     ip_pools: Pools,
     masquerade: Option<Arc<MasqueradeAgent>>,
@@ -88,6 +93,7 @@ impl Index {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let mut index = Self {
+            emergency: config.host_firewall.as_ref().map(Emergency::policy),
             config,
             namespaces: HashMap::new(),
             nodes: BTreeMap::new(),
@@ -222,8 +228,11 @@ impl Index {
     }
 
     fn set_cilium_policy(&mut self, key: &ObjectKey, policy: &CiliumPolicy) {
-        let policy::cilium::Parsed { parts, diagnostics, mentions } =
-            policy::cilium::parse(policy, self.config.cidrs_of);
+        let options = policy::cilium::Options {
+            cidrs_of: self.config.cidrs_of,
+            host_firewall: self.config.host_firewall.is_some(),
+        };
+        let policy::cilium::Parsed { parts, diagnostics, mentions } = policy::cilium::parse(policy, options);
         let said = Said::Condition(policy.valid.clone());
         self.set_policy(key, Some(PolicyEntry { parts, diagnostics, mentions, said }));
     }
@@ -258,6 +267,7 @@ impl Index {
         } else if old == node {
             return;
         }
+        self.host_changed(name, old.as_deref(), node.as_deref());
         self.mark_depending(Dependency::Nodes);
         self.dirty.nodes.insert(Arc::clone(name));
         self.dirty.node_settings.insert(Arc::clone(name));

@@ -11,11 +11,11 @@ use super::selectors::{Role, Selectors};
 use super::services::pods_behind;
 use super::{CLUSTER_IDENTITIES, Dirty, Index, PodEntry, Unnumbered};
 use crate::compile::policy::{
-    CidrGroups, Dependency, Mention, Mentioned, NamedPort, ParsedPolicy, PeerView, ServiceBy, ServiceRef, Subject,
-    SubjectPolicy,
+    CidrGroups, Dependency, Mention, Mentioned, NamedPort, ParsedPolicy, PeerView, ServiceBy, ServiceRef, Source,
+    Subject, SubjectPolicy, Subjects,
 };
 use crate::engine::Diagnostic;
-use crate::object::{CidrGroup, CiliumIdentity, Kind, Name, ObjectKey, Selector, Service, Validity};
+use crate::object::{CidrGroup, CiliumIdentity, Kind, Name, Node, ObjectKey, Selector, Service, Validity};
 
 /// A policy object, read once.
 #[derive(Debug)]
@@ -60,6 +60,8 @@ pub struct PolicyPart {
 pub struct Policies {
     policies: BTreeMap<ObjectKey, PolicyEntry>,
     depending: BTreeMap<Dependency, BTreeSet<PolicyPart>>,
+    /// Those that are about nodes.
+    pub(super) of_nodes: BTreeSet<PolicyPart>,
     /// Selectors of the pods behind the Services that parts have as peers.
     behind: BTreeMap<PolicyPart, BTreeSet<Arc<Selector>>>,
     cidr_groups: BTreeMap<Arc<str>, Arc<CidrGroup>>,
@@ -80,8 +82,9 @@ impl Policies {
     fn any_for(&self, namespace: &Arc<str>) -> bool {
         let any = |kind, namespace: &Arc<str>| {
             let first = ObjectKey { kind, name: Name { namespace: Arc::clone(namespace), name: Arc::from("") } };
-            let next = self.policies.range(first..).next();
-            next.is_some_and(|(policy, _)| policy.kind == kind && policy.name.namespace == *namespace)
+            let all = self.policies.range(first..);
+            let mut own = all.take_while(|(policy, _)| policy.kind == kind && policy.name.namespace == *namespace);
+            own.any(|(_, entry)| !entry.parts.iter().all(ParsedPolicy::is_about_nodes))
         };
         any(Kind::NetworkPolicy, namespace)
             || any(Kind::ClusterNetworkPolicy, &Arc::from(""))
@@ -110,8 +113,11 @@ impl Index {
         let had_policy = self.policies.any_for(namespace);
         if let Some(old) = self.policies.policies.remove(key) {
             for (part, parsed) in parts(key, &old.parts) {
-                self.mark_selected(&parsed.subject);
-                self.selectors.remove(&parsed.subject, &part, Role::Subject);
+                Self::mark_subjects(&self.selectors, &self.sets, &self.nodes, &mut self.dirty, parsed);
+                match &parsed.subjects {
+                    Subjects::Pods(selector) => self.selectors.remove(selector, &part, Role::Subject),
+                    Subjects::Nodes(_) => drop(self.policies.of_nodes.remove(&part)),
+                }
                 let behind = self.policies.behind.remove(&part).unwrap_or_default();
                 for selector in parsed.peer_selectors().chain(&behind) {
                     self.selectors.remove(selector, &part, Role::Peer);
@@ -123,11 +129,14 @@ impl Index {
         }
         if let Some(new) = new {
             for (part, parsed) in parts(key, &new.parts) {
-                self.selectors.add(&parsed.subject, &part, Role::Subject, &self.sets);
+                match &parsed.subjects {
+                    Subjects::Pods(selector) => self.selectors.add(selector, &part, Role::Subject, &self.sets),
+                    Subjects::Nodes(_) => drop(self.policies.of_nodes.insert(part.clone())),
+                }
                 for selector in parsed.peer_selectors() {
                     self.selectors.add(selector, &part, Role::Peer, &self.sets);
                 }
-                self.mark_selected(&parsed.subject);
+                Self::mark_subjects(&self.selectors, &self.sets, &self.nodes, &mut self.dirty, parsed);
                 for on in parsed.depends_on() {
                     self.policies.depending.entry(on).or_default().insert(part.clone());
                 }
@@ -143,16 +152,13 @@ impl Index {
         }
     }
 
-    /// The identities that a selector matches compile again.
-    fn mark_selected(&mut self, subject: &Selector) {
-        Self::mark_matching(&self.selectors, &self.sets, &mut self.dirty, subject);
-    }
-
     /// Something is different on which policies depend: their subjects compile again.
     pub(super) fn mark_depending(&mut self, on: Dependency) {
         for part in self.policies.depending.get(&on).into_iter().flatten() {
             self.dirty.policies.insert(part.policy.clone());
-            Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, part);
+            if let Some(parsed) = self.policies.part(part) {
+                Self::mark_subjects(&self.selectors, &self.sets, &self.nodes, &mut self.dirty, parsed);
+            }
         }
     }
 
@@ -170,7 +176,9 @@ impl Index {
         for part in parts {
             self.look_behind(&part);
             self.dirty.policies.insert(part.policy.clone());
-            Self::mark_subjects(&self.policies, &self.selectors, &self.sets, &mut self.dirty, &part);
+            if let Some(parsed) = self.policies.part(&part) {
+                Self::mark_subjects(&self.selectors, &self.sets, &self.nodes, &mut self.dirty, parsed);
+            }
         }
     }
 
@@ -201,22 +209,24 @@ impl Index {
         }
     }
 
-    /// The identities that a policy is about compile again.
+    /// The identities or nodes that a policy is about compile again.
     pub(super) fn mark_subjects(
-        policies: &Policies,
         selectors: &Selectors,
         sets: &LabelSets,
+        nodes: &BTreeMap<Arc<str>, Arc<Node>>,
         dirty: &mut Dirty,
-        part: &PolicyPart,
+        parsed: &ParsedPolicy,
     ) {
-        if let Some(parsed) = policies.part(part) {
-            Self::mark_matching(selectors, sets, dirty, &parsed.subject);
+        match &parsed.subjects {
+            Subjects::Pods(selector) => {
+                let selected = selectors.get(selector).into_iter().flat_map(|selected| &selected.sets);
+                dirty.identities.extend(selected.filter_map(|set| sets.get(*set)?.identity()));
+            }
+            Subjects::Nodes(selector) => {
+                let selected = nodes.values().filter(|node| selector.matches(&node.labels));
+                dirty.hosts.extend(selected.map(|node| Arc::clone(&node.name)));
+            }
         }
-    }
-
-    fn mark_matching(selectors: &Selectors, sets: &LabelSets, dirty: &mut Dirty, subject: &Selector) {
-        let selected = selectors.get(subject).into_iter().flat_map(|selected| &selected.sets);
-        dirty.identities.extend(selected.filter_map(|set| sets.get(*set)?.identity()));
     }
 }
 
@@ -243,13 +253,15 @@ impl Index {
         }
     }
 
-    /// Whether a part of a policy selects a pod.
+    /// Whether a part of a policy selects a pod, or a node.
     #[must_use]
     pub fn selects_any(&self, part: &ParsedPolicy) -> bool {
-        let selected = self.selectors.get(&part.subject);
-        selected.is_some_and(|selected| {
-            selected.sets.iter().filter_map(|set| self.sets.get(*set)).any(|set| !set.pods.is_empty())
-        })
+        match &part.subjects {
+            Subjects::Pods(selector) => self.selectors.get(selector).is_some_and(|selected| {
+                selected.sets.iter().filter_map(|set| self.sets.get(*set)).any(|set| !set.pods.is_empty())
+            }),
+            Subjects::Nodes(selector) => self.nodes.values().any(|node| selector.matches(&node.labels)),
+        }
     }
 
     /// Whether some policy may be about pods of a namespace.
@@ -264,7 +276,7 @@ impl Index {
         let (_, set) = self.sets.by_identity(identity).filter(|(_, set)| !set.pods.is_empty())?;
         let parts: BTreeSet<&PolicyPart> =
             self.selectors.matching(&set.labels).flat_map(|selected| &selected.subjects).collect();
-        let policy = |part| Some(SubjectPolicy { part, parsed: self.policies.part(part)? });
+        let policy = |part| Some(SubjectPolicy { source: Source::Part(part), parsed: self.policies.part(part)? });
         Some(Subject { identity, policies: parts.into_iter().filter_map(policy).collect() })
     }
 

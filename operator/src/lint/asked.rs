@@ -66,11 +66,11 @@ impl<'a> Asked<'a> {
         // Those that the same policies select are treated alike, if the names of their own ports mean the same numbers, too.
         let mut alike: BTreeMap<(Vec<&PolicyPart>, Vec<Vec<u16>>), Subject<'a>> = BTreeMap::new();
         for subject in inhabitants.identities.iter().filter_map(|id| index.subject(*id)) {
-            subject.policies.iter().for_each(|policy| subjects.entry(policy.part).or_default().push(subject.identity));
+            let parts: Vec<_> = subject.policies.iter().filter_map(|policy| policy.source.part()).collect();
+            parts.iter().for_each(|part| subjects.entry(part).or_default().push(subject.identity));
             let rules = subject.policies.iter().flat_map(|policy| &policy.parsed.ingress.rules);
             let own =
                 rules.flat_map(|rule| &rule.ports.named).map(|port| index.ports(subject.identity, port)).collect();
-            let parts = subject.policies.iter().map(|policy| policy.part).collect();
             alike.entry((parts, own)).or_insert(subject);
         }
         let (mut lists, mut spared) = (BTreeSet::new(), BTreeSet::new());

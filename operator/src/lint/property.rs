@@ -20,8 +20,8 @@ fn check_lint(mut world: World) -> Result<(), TestCaseError> {
     }
     let mut state = State::default();
     worlds::objects(&world).into_iter().for_each(|object| state.insert(object));
-    let settings =
-        Settings { cluster: "default".into(), mode: PolicyMode::Default, cidrs_of: worlds::config(&world).cidrs_of };
+    let cidrs_of = worlds::config(&world).cidrs_of;
+    let settings = Settings { cluster: "default".into(), mode: PolicyMode::Default, cidrs_of, host_firewall: None };
     let mut rules: Vec<(ObjectKey, String)> = lint(&state, &settings)
         .into_iter()
         .filter(|finding| matches!(finding.code, Code::Shadowed | Code::Redundant | Code::NeverMatches))

@@ -40,7 +40,8 @@ fn told(policies: &str) -> Vec<String> {
 }
 
 fn told_of(state: &State) -> Vec<String> {
-    let settings = Settings { cluster: "default".into(), mode: PolicyMode::Default, cidrs_of: Owners::World };
+    let settings =
+        Settings { cluster: "default".into(), mode: PolicyMode::Default, cidrs_of: Owners::World, host_firewall: None };
     let told = |finding: &Finding| {
         let Finding { policy, field, code, message, .. } = finding;
         format!("{} {field}: {}: {message}", policy.name.name, code.as_str())
@@ -93,7 +94,7 @@ specs:
     assert_eq!(
         told(specs),
         [
-            "p specs[0].nodeSelector: not-enforced: policies of nodes come with release 0.2: this one has no effect yet",
+            "p specs[0].nodeSelector: not-enforced: hostFirewall.enabled is false: this one has no effect",
             "p specs[2].endpointSelector: selects-nothing: no pod has app=gone",
         ]
     );

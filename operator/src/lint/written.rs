@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use crate::diff::State;
-use crate::index::PolicyPart;
 use crate::object::{CiliumPolicy, CiliumRule, Object, ObjectKey};
 
 /// A policy of Cilium's kinds, as it was written.
@@ -14,26 +13,15 @@ pub(super) fn cilium<'a>(policy: &ObjectKey, state: &'a State) -> Option<&'a Cil
     }
 }
 
-/// The rule of a policy of Cilium's that a part was made of.
-fn part<'a>(part: &PolicyPart, state: &'a State) -> Option<&'a CiliumRule> {
-    // Such as are about nodes make none.
-    let mut rules = cilium(&part.policy, state)?.rules.iter().filter(|rule| rule.rule.endpoint_selector.is_some());
-    rules.nth(part.index.into())
+/// The rule of a policy of Cilium's in which this field is.
+fn rule<'a>(field: &str, policy: &'a CiliumPolicy) -> Option<&'a CiliumRule> {
+    policy.rules.iter().find(|rule| field.strip_prefix(&*rule.field).is_some_and(|rest| rest.starts_with('.')))
 }
 
-/// The field by which a part selects pods.
-pub(super) fn subject(of: &PolicyPart, state: &State) -> String {
-    match (part(of, state), state.get(&of.policy)) {
-        (Some(rule), _) => format!("{}.endpointSelector", rule.field),
-        (None, Some(Object::ClusterNetworkPolicy(_))) => "spec.subject".to_owned(),
-        _ => "spec.podSelector".to_owned(),
-    }
-}
-
-/// What people say that a part is for: its own description, and its object's.
-pub(super) fn descriptions<'a>(of: &PolicyPart, state: &'a State) -> Vec<&'a str> {
-    let own = part(of, state).and_then(|rule| rule.rule.description.as_deref());
-    own.into_iter().chain(state.description(&of.policy)).collect()
+/// What people say that a field of a policy is for: the description of its rule, and its object's.
+pub(super) fn descriptions<'a>(field: &str, policy: &ObjectKey, state: &'a State) -> Vec<&'a str> {
+    let own = cilium(policy, state).and_then(|policy| rule(field, policy)?.rule.description.as_deref());
+    own.into_iter().chain(state.description(policy)).collect()
 }
 
 /// A list that is empty and is not as good as absent.
@@ -82,8 +70,7 @@ fn peers(clause: &Value) -> impl Iterator<Item = (&String, &Value)> {
 
 /// The entities that a rule of Cilium's names at this field, if it names any.
 pub(super) fn entities(field: &str, policy: &CiliumPolicy) -> Option<String> {
-    let rule =
-        policy.rules.iter().find(|rule| field.strip_prefix(&*rule.field).is_some_and(|rest| rest.starts_with('.')))?;
+    let rule = rule(field, policy)?;
     let (direction, place) = field.strip_prefix(&*rule.field)?.strip_prefix('.')?.strip_suffix(']')?.split_once('[')?;
     let value = serde_json::to_value(&rule.rule).ok()?;
     let clause = &value[direction][place.parse::<usize>().ok()?];

@@ -39,10 +39,11 @@ impl Problems {
     /// All that the compiler finds wrong with an object.
     pub(super) fn compiled(&mut self, object: &ObjectKey, diagnostics: &[Diagnostic], now: Instant) {
         let notices = diagnostics.iter().map(|diagnostic| {
-            let waits = matches!(diagnostic.reason, Reason::Waiting | Reason::NoMatchingPods | Reason::NoSuchObject);
+            let early = matches!(diagnostic.reason, Reason::NoMatchingPods | Reason::NoMatchingNodes);
+            let waits = early || matches!(diagnostic.reason, Reason::Waiting | Reason::NoSuchObject);
             let notice = Notice {
                 about: Regarding::Object(object.clone()),
-                warning: diagnostic.reason != Reason::NoMatchingPods,
+                warning: !early,
                 reason: diagnostic.reason.as_str(),
                 message: with_field(&diagnostic.field, &diagnostic.message),
             };

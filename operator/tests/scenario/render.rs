@@ -33,7 +33,7 @@ fn lines(id: &RowId, row: &EncodedRow, index: &Index) -> Vec<String> {
         Table::Node => vec![node(&tables::Node::decode(payload).unwrap())],
         Table::Service => vec![service(&tables::Service::decode(payload).unwrap())],
         Table::Backends => vec![backends(&id.key, &tables::Backends::decode(payload).unwrap())],
-        Table::Policy => policy(&tables::Policy::decode(payload).unwrap(), index),
+        Table::Policy => policy(&id.scope, &tables::Policy::decode(payload).unwrap(), index),
         Table::Peer => {
             let peer = tables::Peer::decode(payload).unwrap();
             let who = identity(peer.identity, index);
@@ -97,8 +97,11 @@ fn backends(key: &str, row: &tables::Backends) -> String {
     format!("backends {key} of {}{ports} ={}", row.service, backends.join(","))
 }
 
-fn policy(policy: &tables::Policy, index: &Index) -> Vec<String> {
-    let subject = format!("policy/{}", identity(policy.identity, index));
+fn policy(scope: &Scope, policy: &tables::Policy, index: &Index) -> Vec<String> {
+    let subject = match scope {
+        Scope::Node(_) => format!("policy in {scope}"),
+        _ => format!("policy/{}", identity(policy.identity, index)),
+    };
     assert!(policy.ingress.is_some() && policy.egress.is_some());
     let directions = [
         ("ingress", &policy.ingress),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use axoneme_admin::explain::Flow;
 use axoneme_operator::compile::cluster::prefix;
+use axoneme_operator::compile::policy::Emergency;
 use axoneme_operator::config::{ClusterPool, IpamMode};
 use axoneme_operator::engine::{Config, Core, Demands, Input, NodeDemand, Observed, Outcome, Report, SessionEvent};
 use axoneme_operator::identity::Reserved;
@@ -35,6 +36,7 @@ pub struct Cluster {
     ip_masq_agent: bool,
     native_routing_cidr: Option<IpNet>,
     fixed_identity_mapping: BTreeMap<u32, String>,
+    host_firewall: bool,
 }
 
 impl Default for Cluster {
@@ -48,6 +50,7 @@ impl Default for Cluster {
             ip_masq_agent: false,
             native_routing_cidr: None,
             fixed_identity_mapping: BTreeMap::new(),
+            host_firewall: false,
         }
     }
 }
@@ -87,6 +90,7 @@ impl World {
             masquerade_agent: cluster.ip_masq_agent,
             pre_allocation: Arc::new([("default".into(), 8)].into()),
             reserved: Reserved::fixed(&cluster.fixed_identity_mapping).into(),
+            host_firewall: cluster.host_firewall.then(|| Emergency { ports: [22].into(), nodesync: 4246 }),
             ..Config::new(settings)
         };
         let pools = ClusterPool {

@@ -177,8 +177,8 @@ pub fn difference(mut before: World, mut after: World) -> Result<(), TestCaseErr
         objects(world).into_iter().for_each(|object| state.insert(object));
         state
     };
-    let settings =
-        Settings { cluster: "default".into(), mode: PolicyMode::Default, cidrs_of: config(&before).cidrs_of };
+    let (cidrs_of, host_firewall) = (config(&before).cidrs_of, None);
+    let settings = Settings { cluster: "default".into(), mode: PolicyMode::Default, cidrs_of, host_firewall };
     let difference = diff(&state(&before), &state(&after), &settings);
     let is = |party: &Party, pod: &Pod| matches!(party, Party::Pods { pods, .. } if pods.contains(&pod.name));
     let pairs = before.pods.iter().flat_map(|from| before.pods.iter().map(move |to| (from, to)));

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use axoneme_proto::tables::{Action, AnyPeer, PolicyMode, Tier};
 
-use super::merge::{PeerView, Reading, Subject, SubjectPolicy};
+use super::merge::{PeerView, Reading, Source, Subject, SubjectPolicy};
 use super::parsed::{HOST, Owners, ParsedPeer, ParsedRule};
 use super::ports::{NamedPort, PortKey};
 use crate::index::PolicyPart;
@@ -27,7 +27,7 @@ pub struct PacketPeer {
 #[derive(Clone, Copy, Debug)]
 pub struct RuleAsked<'a> {
     /// Whose rule it is.
-    pub part: &'a PolicyPart,
+    pub source: Source<'a>,
     /// What it says.
     pub rule: &'a ParsedRule,
     /// What it says counts.
@@ -67,7 +67,7 @@ pub struct Decision<'a> {
 /// The policies of a subject in one direction, as far as they are about one peer.
 #[derive(Debug)]
 pub struct Dealings<'a> {
-    rules: Vec<(&'a PolicyPart, &'a ParsedRule, Vec<PortKey>)>,
+    rules: Vec<(Source<'a>, &'a ParsedRule, Vec<PortKey>)>,
     isolating: Vec<&'a PolicyPart>,
     otherwise: Because,
 }
@@ -91,7 +91,8 @@ impl<'a> Dealings<'a> {
         }
         let lenient = |policy: &SubjectPolicy<'a>| policy.parsed.audits && reading == Reading::Enforced;
         let isolates = |policy: &&SubjectPolicy<'a>| policy.parsed.direction(direction).isolates && !lenient(policy);
-        let isolating: Vec<_> = subject.policies.iter().filter(isolates).map(|policy| policy.part).collect();
+        let isolating: Vec<_> =
+            subject.policies.iter().filter(isolates).filter_map(|policy| policy.source.part()).collect();
         let otherwise = match mode {
             _ if !isolating.is_empty() => Because::Isolated,
             PolicyMode::Always => Because::Always,
@@ -106,7 +107,7 @@ impl<'a> Dealings<'a> {
             };
             let said = policy.parsed.direction(direction).rules.iter().filter(counts);
             rules.extend(
-                said.map(|rule| (policy.part, rule, asking.ports(rule))).filter(|(_, _, ports)| !ports.is_empty()),
+                said.map(|rule| (policy.source, rule, asking.ports(rule))).filter(|(_, _, ports)| !ports.is_empty()),
             );
         }
         // Stable: policies of the same weight stay in the order of their names.
@@ -124,7 +125,8 @@ impl<'a> Dealings<'a> {
     pub fn decide(&self, protocol: u8, port: u16) -> Decision<'a> {
         let packet = PortKey { protocol, port, bits: 16 };
         let about = self.rules.iter().filter(|(_, _, ports)| ports.iter().any(|key| key.contains(&packet)));
-        let mut rules: Vec<_> = about.map(|(part, rule, _)| RuleAsked { part, rule, decides: false }).collect();
+        let mut rules: Vec<_> =
+            about.map(|(source, rule, _)| RuleAsked { source: *source, rule, decides: false }).collect();
         // In each tier the first counts. One that passes leaves it to the next tier.
         let mut tier = None;
         let decisive = rules.iter().position(|asked| {

@@ -9,6 +9,7 @@ use axoneme_proto::tables::{
 use ipnet::IpNet;
 
 use super::cidr::{Block, classes};
+use super::emergency;
 use super::parsed::{CidrGroups, HOST, Owners, ParsedPeer, ParsedPolicy, ParsedRule, REMOTE_NODE, ServiceRef};
 use super::policy_label;
 use super::ports::{NamedPort, PortKey, flatten, same_rules};
@@ -35,10 +36,10 @@ pub trait PeerView {
     fn endpoints(&self, services: &ServiceRef) -> Vec<IpNet>;
 }
 
-/// An identity and the policies that select it.
+/// An identity of pods, or a node, and the policies that select it.
 #[derive(Debug)]
 pub struct Subject<'a> {
-    /// Its number.
+    /// Its number; of a node [`HOST`].
     pub identity: u32,
     /// The policies that select it, sorted.
     pub policies: Vec<SubjectPolicy<'a>>,
@@ -47,10 +48,39 @@ pub struct Subject<'a> {
 /// A policy that selects the subject.
 #[derive(Clone, Copy, Debug)]
 pub struct SubjectPolicy<'a> {
-    /// Which it is.
-    pub part: &'a PolicyPart,
+    /// Whose it is.
+    pub source: Source<'a>,
     /// Its content.
     pub parsed: &'a ParsedPolicy,
+}
+
+/// Whose rules are compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source<'a> {
+    /// Nobody's: the ways to and from nodes that stay open whatever policies say.
+    Emergency,
+    /// Those of a part of a policy object.
+    Part(&'a PolicyPart),
+}
+
+impl<'a> Source<'a> {
+    /// How rows name it.
+    #[must_use]
+    pub fn label(self) -> String {
+        match self {
+            Self::Emergency => emergency::LABEL.to_owned(),
+            Self::Part(part) => policy_label(&part.policy),
+        }
+    }
+
+    /// The part of a policy object that it is, if it is one.
+    #[must_use]
+    pub const fn part(self) -> Option<&'a PolicyPart> {
+        match self {
+            Self::Emergency => None,
+            Self::Part(part) => Some(part),
+        }
+    }
 }
 
 /// The row of `subject`.
@@ -71,7 +101,7 @@ pub fn compile(subject: &Subject<'_>, view: &impl PeerView, mode: PolicyMode) ->
         identity: subject.identity,
         ingress: ingress.0,
         egress: egress.0,
-        policies: policies.iter().map(|policy| policy_label(&policy.part.policy)).collect(),
+        policies: policies.iter().map(|policy| policy.source.label()).collect(),
         rules: rules.map(|(policy, rule)| PolicyRule { policy, field: rule.field.to_string() }).collect(),
         logs: (0..).zip(policies).filter_map(log).collect(),
         audited_ingress: ingress.1,

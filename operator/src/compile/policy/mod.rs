@@ -5,6 +5,7 @@
 
 mod cidr;
 pub mod cilium;
+mod emergency;
 mod excepted;
 mod explain;
 mod features;
@@ -28,15 +29,16 @@ mod tests;
 #[cfg(any(test, feature = "testing"))]
 pub mod worlds;
 
+pub use emergency::Emergency;
 pub use excepted::Excepted;
 pub use explain::{Because, Dealings, Decision, PacketPeer, RuleAsked};
 pub use features::required;
 pub use judge::Said;
-pub use merge::{PeerView, Reading, Subject, SubjectPolicy, compile, listed};
+pub use merge::{PeerView, Reading, Source, Subject, SubjectPolicy, compile, listed};
 pub use parse::parse;
 pub use parsed::{
     CidrGroups, Dependency, HOST, Mention, Mentioned, Owners, ParsedDirection, ParsedPeer, ParsedPolicy, ParsedRule,
-    REMOTE_NODE, ServiceBy, ServiceRef, Verdict, WORLD,
+    REMOTE_NODE, ServiceBy, ServiceRef, Subjects, Verdict, WORLD,
 };
 pub use ports::{ICMP, ICMPV6, IGMP, NamedPort, PROTOCOLS, PortKey, PortSet, VRRP};
 pub use strict::excepted;
@@ -45,7 +47,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axoneme_proto::Scope;
-use axoneme_proto::nodesync::Table;
+use axoneme_proto::nodesync::{Feature, Table};
 use axoneme_proto::tables;
 use axoneme_proto::tables::PolicyMode;
 use prost::Message;
@@ -61,16 +63,22 @@ pub fn row_id(identity: u32) -> RowId {
     RowId::new(Scope::Policy(identity), Table::Policy, identity.to_string())
 }
 
-/// The row of an identity, and what others need to know of it.
+/// The id of a node's own policy row.
+#[must_use]
+pub fn host_row_id(node: &str) -> RowId {
+    RowId::new(Scope::Node(node.to_owned()), Table::Policy, HOST.to_string())
+}
+
+/// A policy row, and what others need to know of it.
 #[derive(Clone, Debug)]
 pub struct PolicyRow {
     /// The row.
     pub output: Output,
-    /// What it has in common with the rows of other identities.
+    /// What it has in common with the rows of others.
     pub shared: Arc<Shared>,
 }
 
-/// What is the same for all identities that the same policies select.
+/// What is the same for all identities, or all nodes, that the same policies select.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Shared {
     /// The message without the identity.
@@ -100,19 +108,36 @@ impl Rows {
     pub fn row(&mut self, index: &Index, identity: u32, mode: PolicyMode) -> Option<PolicyRow> {
         let subject = index.subject(identity)?;
         let own = subject.policies.iter().any(|policy| policy.parsed.names_ports_of_subjects());
-        let shared = if own {
-            Arc::new(Shared::compile(&subject, index, mode))
-        } else {
-            let policies = subject.policies.iter().map(|policy| policy.part.clone()).collect();
-            let shared = self.by_policies.entry(policies);
-            Arc::clone(shared.or_insert_with(|| Arc::new(Shared::compile(&subject, index, mode))))
+        let shared = match own {
+            true => Arc::new(Shared::compile(&subject, index, mode)),
+            false => self.shared(&subject, index, mode),
         };
+        Some(PolicyRow::new(row_id(identity), identity, shared, 0))
+    }
+
+    /// The policy row of a node; none where no policy selects it: what is said of pods in mode `always` is not said of nodes.
+    #[must_use]
+    pub fn host_row(&mut self, index: &Index, node: &str, mode: PolicyMode) -> Option<PolicyRow> {
+        let subject = index.host_subject(node).filter(|_| mode != PolicyMode::Never)?;
+        let shared = self.shared(&subject, index, PolicyMode::Default);
+        Some(PolicyRow::new(host_row_id(node), subject.identity, shared, Feature::HostPolicy as u64))
+    }
+
+    /// A part is about pods or about nodes, so that the same parts never mean both.
+    fn shared(&mut self, subject: &Subject<'_>, index: &Index, mode: PolicyMode) -> Arc<Shared> {
+        let policies = subject.policies.iter().filter_map(|policy| policy.source.part().cloned()).collect();
+        let shared = self.by_policies.entry(policies);
+        Arc::clone(shared.or_insert_with(|| Arc::new(Shared::compile(subject, index, mode))))
+    }
+}
+
+impl PolicyRow {
+    fn new(id: RowId, identity: u32, shared: Arc<Shared>, features: u64) -> Self {
         // The identity is the message's first field, so that the rest can follow as it is.
         let mut payload = tables::Policy { identity, ..tables::Policy::default() }.encode_to_vec();
         payload.extend_from_slice(&shared.body);
-        let id = row_id(identity);
-        let row = EncodedRow::from_payload(&id, payload.into(), shared.features);
-        Some(PolicyRow { output: (id, row), shared })
+        let row = EncodedRow::from_payload(&id, payload.into(), shared.features | features);
+        Self { output: (id, row), shared }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axoneme_proto::tables::AnyPeer;
 use ipnet::IpNet;
 
-use super::parsed::{Owners, ParsedDirection, ParsedPeer, ParsedPolicy, ParsedRule, Verdict};
+use super::parsed::{Owners, ParsedDirection, ParsedPeer, ParsedPolicy, ParsedRule, Subjects, Verdict};
 use super::ports::{NamedPort, PortKey, PortSet};
 use crate::engine::{Diagnostic, Reason};
 use crate::index::labels;
@@ -28,7 +28,8 @@ pub fn parse(policy: &NetworkPolicy) -> (ParsedPolicy, Vec<Diagnostic>) {
     };
     let (ingress, egress) =
         (direction(ingress, "ingress", &policy.ingress), direction(egress, "egress", &policy.egress));
-    let parsed = ParsedPolicy { subject, ingress, egress, audits: policy.audits, log: None };
+    let (subjects, field) = (Subjects::Pods(subject), "spec.podSelector".into());
+    let parsed = ParsedPolicy { subjects, field, ingress, egress, audits: policy.audits, log: None };
     (parsed, parser.into_diagnostics())
 }
 

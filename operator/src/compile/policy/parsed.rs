@@ -9,11 +9,13 @@ use ipnet::IpNet;
 use super::ports::{PortSet, rank};
 use crate::object::{Direction, Selector, Service};
 
-/// Rules with one subject, in the terms of identities. Selectors stand for security labels, with sources.
+/// Rules about the same subjects, in the terms of identities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedPolicy {
-    /// The identities that it is about.
-    pub subject: Arc<Selector>,
+    /// Whom it is about.
+    pub subjects: Subjects,
+    /// Path of the field that says so, like `spec.endpointSelector`.
+    pub field: Box<str>,
     /// What it says of packets to them.
     pub ingress: ParsedDirection,
     /// What it says of packets from them.
@@ -22,6 +24,15 @@ pub struct ParsedPolicy {
     pub audits: bool,
     /// What is to be said with its verdicts.
     pub log: Option<Box<str>>,
+}
+
+/// Whom a policy is about: never both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subjects {
+    /// Pods of identities with these security labels.
+    Pods(Arc<Selector>),
+    /// Nodes themselves, with these labels of their own, which have no sources.
+    Nodes(Selector),
 }
 
 /// What a policy says of one direction.
@@ -210,6 +221,12 @@ impl ParsedPolicy {
         }
     }
 
+    /// Whether it is about nodes.
+    #[must_use]
+    pub const fn is_about_nodes(&self) -> bool {
+        matches!(self.subjects, Subjects::Nodes(_))
+    }
+
     /// Selectors of peers, of both directions; one may occur more than once.
     pub fn peer_selectors(&self) -> impl Iterator<Item = &Arc<Selector>> {
         self.peers().filter_map(|peer| match peer {
@@ -243,7 +260,9 @@ impl ParsedPolicy {
             ParsedPeer::Services(_) => Some(Dependency::Services),
             _ => None,
         });
-        by_peer.chain(named.then_some(Dependency::PortsOfPeers)).collect()
+        // A way to the API server stays open to nodes.
+        let emergency = self.is_about_nodes().then_some(Dependency::ApiServer);
+        by_peer.chain(named.then_some(Dependency::PortsOfPeers)).chain(emergency).collect()
     }
 
     fn peers(&self) -> impl Iterator<Item = &ParsedPeer> {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use axoneme_proto::tables::{Action, AnyPeer, PeerRules, Policy, PolicyDirection, PortRule, peer_rules};
+use axoneme_proto::tables::{Action, AnyPeer, PeerRules, Policy, PolicyDirection, TierVerdict, peer_rules};
+
+use super::emergency;
 
 /// Identities for which it would be wrong to be taken for an unlisted pod: the policy allows something to pods at large, be it by
 /// the CIDR that they are in, and denies something to these or passes them on to a lower tier. While a node does not know the
@@ -12,34 +14,38 @@ use axoneme_proto::tables::{Action, AnyPeer, PeerRules, Policy, PolicyDirection,
 #[must_use]
 pub fn excepted(policy: &Policy) -> Vec<u32> {
     let directions = policy.ingress.iter().chain(&policy.egress);
-    let found: BTreeSet<u32> = directions.filter(|direction| open_to_pods(direction)).flat_map(denied).collect();
+    // What stays open to everybody is open to these, too.
+    let emergency = policy.policies.iter().position(|label| label == emergency::LABEL);
+    let open = |direction: &&PolicyDirection| open_to_pods(direction, emergency);
+    let found: BTreeSet<u32> = directions.filter(open).flat_map(denied).collect();
     found.into_iter().collect()
 }
 
-fn open_to_pods(direction: &PolicyDirection) -> bool {
+fn open_to_pods(direction: &PolicyDirection, emergency: Option<usize>) -> bool {
     let any_pod = |peers: &&PeerRules| peers.peer == Some(peer_rules::Peer::Any(AnyPeer::Pod.into()));
     let by_scope = direction.peers.iter().filter(any_pod).flat_map(|peers| &peers.rules);
     let by_cidr = direction.classes.iter().flat_map(|class| &class.if_pod);
-    direction.enforced && by_scope.chain(by_cidr).any(|rule| has(rule, |action| action == Action::Allow))
+    let allows = |verdict: &TierVerdict| {
+        verdict.action() == Action::Allow && emergency.is_none_or(|emergency| verdict.policy as usize != emergency)
+    };
+    direction.enforced && by_scope.chain(by_cidr).flat_map(|rule| &rule.verdicts).any(allows)
 }
 
 fn denied(direction: &PolicyDirection) -> impl Iterator<Item = u32> {
-    let restricts = |action| matches!(action, Action::Deny | Action::Pass);
+    let restricts = |verdict: &TierVerdict| matches!(verdict.action(), Action::Deny | Action::Pass);
     direction.peers.iter().filter_map(move |peers| match peers.peer {
-        Some(peer_rules::Peer::Identity(identity)) if peers.rules.iter().any(|rule| has(rule, restricts)) => {
+        Some(peer_rules::Peer::Identity(identity))
+            if peers.rules.iter().flat_map(|rule| &rule.verdicts).any(restricts) =>
+        {
             Some(identity)
         }
         _ => None,
     })
 }
 
-fn has(rule: &PortRule, is: impl Fn(Action) -> bool) -> bool {
-    rule.verdicts.iter().any(|verdict| is(verdict.action()))
-}
-
 #[cfg(test)]
 mod tests {
-    use axoneme_proto::tables::{CidrClass, Tier, TierVerdict};
+    use axoneme_proto::tables::{CidrClass, PortRule, Tier};
 
     use super::*;
 
@@ -87,6 +93,19 @@ mod tests {
         assert_eq!(excepted(&ingress(peers.clone(), vec![class])), [300]);
         let world = CidrClass { if_world: rules(&[(Tier::Normal, Action::Allow)]), ..CidrClass::default() };
         assert_eq!(excepted(&ingress(peers, vec![world])), [0; 0]);
+    }
+
+    /// Who is denied the rest may use it like others.
+    #[test]
+    fn what_stays_open_to_everybody_excepts_nobody() {
+        let emergency = || any(AnyPeer::Pod, Action::Allow);
+        let denied = identity(300, &[(Tier::Normal, Action::Deny)]);
+        let named = |label: &str| Policy {
+            policies: vec![label.to_owned()],
+            ..ingress(vec![denied.clone(), emergency()], vec![])
+        };
+        assert_eq!(excepted(&named(emergency::LABEL)), [0; 0]);
+        assert_eq!(excepted(&named("networkpolicy:default/p")), [300]);
     }
 
     #[test]

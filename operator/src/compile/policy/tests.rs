@@ -104,15 +104,16 @@ fn a_subject_that_is_unclear_is_isolated() {
     policy.pod_selector = Selector { requirements: [unknown].into() };
     let (parsed, diagnostics) = parse(&policy);
     assert_eq!(parsed.ingress, ParsedDirection { isolates: true, rules: vec![] });
-    assert_eq!(parsed.subject.requirements.len(), 1, "only its namespace is left");
+    let Subjects::Pods(selector) = parsed.subjects else { panic!("{parsed:?}") };
+    assert_eq!(selector.requirements.len(), 1, "only its namespace is left");
     assert_eq!(diagnostics.len(), 1);
 }
 
 fn empty_index() -> Index {
     let families = crate::engine::Families { v4: true, v6: false };
     let (cluster, ipam, reserved) = ("default".into(), Default::default(), [].into());
-    let pre_allocation = Default::default();
-    Index::new(crate::index::Config { cluster, families, ipam, reserved, pre_allocation, cidrs_of: Owners::World })
+    let (pre_allocation, cidrs_of, host_firewall) = (Default::default(), Owners::World, None);
+    Index::new(crate::index::Config { cluster, families, ipam, reserved, pre_allocation, cidrs_of, host_firewall })
 }
 
 fn part(name: &str) -> PolicyPart {
@@ -127,7 +128,8 @@ fn every_verdict_names_its_policy_and_rule() {
     let second = NetworkPolicy { egress: rules.clone().into(), ingress: rules.into(), ..first.clone() };
     let parts = [part("first"), part("second")];
     let parsed = [parse(&first).0, parse(&second).0];
-    let policies = parts.iter().zip(&parsed).map(|(part, parsed)| SubjectPolicy { part, parsed }).collect();
+    let policies =
+        parts.iter().zip(&parsed).map(|(part, parsed)| SubjectPolicy { source: Source::Part(part), parsed }).collect();
     let row = compile(&Subject { identity: 256, policies }, &empty_index(), PolicyMode::Default);
     let named = |direction: &Option<tables::PolicyDirection>| -> Vec<String> {
         let classes = direction.as_ref().unwrap().classes.iter();
@@ -166,7 +168,7 @@ fn modes_go_before_policies() {
         let (ingress, egress) = (row.ingress.unwrap(), row.egress.unwrap());
         (ingress.enforced, ingress.isolated_by, ingress.classes.len(), egress.enforced, row.policies.len())
     };
-    let one = || vec![SubjectPolicy { part: &part, parsed: &parsed }];
+    let one = || vec![SubjectPolicy { source: Source::Part(&part), parsed: &parsed }];
     assert_eq!(with(one(), PolicyMode::Default), (true, 1, 1, false, 1));
     assert_eq!(with(one(), PolicyMode::Always), (true, 1, 1, true, 1));
     assert_eq!(with(vec![], PolicyMode::Always), (true, 0, 0, true, 0));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axoneme_proto::tables::{Action, Tier};
 
 use super::parse::{Parser, known};
-use super::parsed::{ParsedDirection, ParsedPeer, ParsedPolicy, ParsedRule, Verdict};
+use super::parsed::{ParsedDirection, ParsedPeer, ParsedPolicy, ParsedRule, Subjects, Verdict};
 use super::ports::{PortKey, PortSet};
 use crate::engine::{Diagnostic, Reason};
 use crate::object::{ClusterNetworkPolicy, Direction, Peer, Selector, TieredPeer, TieredRule};
@@ -30,8 +30,7 @@ pub fn parse(policy: &ClusterNetworkPolicy) -> (ParsedPolicy, Vec<Diagnostic>) {
     let mut direction = |direction: Direction, list: &[TieredRule]| {
         let name = if direction == Direction::Ingress { "ingress" } else { "egress" };
         let rules = (0..).zip(list).map(|(i, rule)| {
-            let order =
-                u32::try_from(policy.priority).unwrap_or(0).saturating_mul(RULES).saturating_add(i.min(RULES - 1));
+            let order = order(policy.priority, i);
             self::rule(&mut parser, &format!("spec.{name}[{i}]"), direction, (tier, order), rule)
         });
         let counts = |rule: &ParsedRule| understood || rule.verdict.action != Action::Allow;
@@ -39,7 +38,14 @@ pub fn parse(policy: &ClusterNetworkPolicy) -> (ParsedPolicy, Vec<Diagnostic>) {
     };
     let (ingress, egress) =
         (direction(Direction::Ingress, &policy.ingress), direction(Direction::Egress, &policy.egress));
-    (ParsedPolicy { subject, ingress, egress, audits: policy.audits, log: None }, parser.into_diagnostics())
+    let (subjects, field) = (Subjects::Pods(subject), "spec.subject".into());
+    let parsed = ParsedPolicy { subjects, field, ingress, egress, audits: policy.audits, log: None };
+    (parsed, parser.into_diagnostics())
+}
+
+/// Of a rule at this place of its list. 0 is left to what goes before all policies (see [`super::emergency`]).
+fn order(priority: i32, place: u32) -> u32 {
+    u32::try_from(priority).unwrap_or(0).saturating_mul(RULES).saturating_add(1 + place.min(RULES - 1))
 }
 
 fn rule(
@@ -93,5 +99,18 @@ impl Parser<'_> {
             _ => Default::default(),
         };
         (known(&selector), self.invalid_so_far() == before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_count_by_priority_and_then_by_place_and_nothing_is_at_0() {
+        let orders = [order(0, 0), order(0, 1), order(0, 255), order(1, 0), order(1000, 24)];
+        assert!(orders.is_sorted_by(|a, b| a < b), "{orders:?}");
+        assert!(orders[0] > 0);
+        assert_eq!(order(0, 300), order(0, 255), "more than the API takes count together, before those of the next");
     }
 }

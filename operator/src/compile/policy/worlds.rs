@@ -89,6 +89,7 @@ pub fn config(world: &World) -> Config {
         reserved: [].into(),
         pre_allocation: Default::default(),
         cidrs_of: if world.cidrs_mean_nodes { Owners::WorldAndNodes } else { Owners::World },
+        host_firewall: None,
     }
 }
 

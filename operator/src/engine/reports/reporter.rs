@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use axoneme_proto::Scope;
 use axoneme_proto::nodesync::{RowFailure, Table};
 
 use super::{Diagnostic, EndpointReport, EndpointState, Reason, Report};
-use crate::compile::policy::{ParsedPolicy, Shared};
+use crate::compile::policy::Shared;
 use crate::index::{Index, PodEntry, PolicyEntry, Said};
 use crate::object::{Kind, Name, ObjectKey, Validity};
 
@@ -39,7 +40,7 @@ impl Reporter {
     /// The diagnostics of a policy and its condition, if they differ.
     pub fn policy(&mut self, index: &Index, key: &ObjectKey) -> [Option<Report>; 2] {
         let policy = index.policy(key);
-        let new = policy.map(|policy| diagnostics(index, key.kind, policy)).unwrap_or_default();
+        let new = policy.map(|policy| diagnostics(index, policy)).unwrap_or_default();
         let validity = policy.and_then(unsaid);
         let validity = match (&validity, self.unsaid.get(key)) {
             (Some(new), Some(old)) if *new == **old => None,
@@ -80,7 +81,8 @@ impl Reporter {
 /// What the condition of a policy should say, if it does not. Labels that identities do not have are often meant to be absent.
 fn unsaid(policy: &PolicyEntry) -> Option<Validity> {
     let Said::Condition(said) = &policy.said else { return None };
-    let wrong = |diagnostic: &&Diagnostic| matches!(diagnostic.reason, Reason::InvalidField | Reason::NotImplemented);
+    let unenforced = |reason| matches!(reason, Reason::InvalidField | Reason::NotImplemented | Reason::NotEnabled);
+    let wrong = |diagnostic: &&Diagnostic| unenforced(diagnostic.reason);
     let wrong: Vec<&Diagnostic> = policy.diagnostics.iter().filter(wrong).collect();
     let lines = wrong.iter().take(SHOWN).map(|diagnostic| format!("{}: {}", diagnostic.field, diagnostic.message));
     let more = wrong.len().checked_sub(SHOWN + 1).map(|more| format!("{} more", more + 1));
@@ -93,25 +95,24 @@ fn unsaid(policy: &PolicyEntry) -> Option<Validity> {
 }
 
 /// What is wrong with a policy in itself, and with the pods and other objects that there are.
-fn diagnostics(index: &Index, kind: Kind, policy: &PolicyEntry) -> Vec<Diagnostic> {
+fn diagnostics(index: &Index, policy: &PolicyEntry) -> Vec<Diagnostic> {
     let mut diagnostics = policy.diagnostics.clone();
     diagnostics.extend(policy.mentions.iter().filter_map(|mention| {
         let missing = index.missing(&mention.object)?;
         let message = format!("there is no {missing}: this means nobody until there is one").into();
         Some(Diagnostic { reason: Reason::NoSuchObject, field: mention.field.clone(), message })
     }));
-    let selects = |part: &ParsedPolicy| index.selects_any(part);
-    if !policy.parts.is_empty() && !policy.parts.iter().any(selects) {
-        diagnostics.push(Diagnostic {
-            reason: Reason::NoMatchingPods,
-            field: match kind {
-                Kind::NetworkPolicy => "spec.podSelector",
-                Kind::ClusterNetworkPolicy => "spec.subject",
-                _ => "spec.endpointSelector",
-            }
-            .into(),
-            message: "no pod has these labels: the policy changes nothing until there is one".into(),
-        });
+    if let Some(first) = policy.parts.first()
+        && !policy.parts.iter().any(|part| index.selects_any(part))
+    {
+        let of_nodes = policy.parts.iter().filter(|part| part.is_about_nodes()).count();
+        let (reason, nobody) = match of_nodes {
+            0 => (Reason::NoMatchingPods, "no pod has"),
+            some if some == policy.parts.len() => (Reason::NoMatchingNodes, "no node has"),
+            _ => (Reason::NoMatchingPods, "neither a pod nor a node has"),
+        };
+        let message = format!("{nobody} these labels: the policy changes nothing until there is one").into();
+        diagnostics.push(Diagnostic { reason, field: first.field.clone(), message });
     }
     diagnostics
 }
@@ -160,9 +161,12 @@ pub fn causes(index: &Index, failure: &RowFailure) -> Vec<ObjectKey> {
             pod.into_iter().collect()
         }
         Table::Policy => {
-            let subject = key.key.parse().ok().and_then(|identity| index.subject(identity));
+            let subject = match key.scope.parse() {
+                Ok(Scope::Node(node)) => index.host_subject(&node),
+                _ => key.key.parse().ok().and_then(|identity| index.subject(identity)),
+            };
             let policies = subject.into_iter().flat_map(|subject| subject.policies);
-            policies.map(|policy| policy.part.policy.clone()).collect()
+            policies.filter_map(|policy| policy.source.part()).map(|part| part.policy.clone()).collect()
         }
         Table::Node => vec![ObjectKey::cluster(Kind::Node, &Arc::from(key.key.as_str()))],
         Table::Namespace => vec![ObjectKey::cluster(Kind::Namespace, &Arc::from(key.key.as_str()))],

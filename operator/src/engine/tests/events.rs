@@ -1,5 +1,7 @@
 //! Arbitrary events of an engine.
 
+use axoneme_crds::meta::LabelSelector;
+
 use super::*;
 
 #[derive(Clone, Debug)]
@@ -86,11 +88,20 @@ fn pool() -> impl Strategy<Value = Object> {
     })
 }
 
-fn cilium(policy: CiliumPolicy) -> Object {
-    match &*policy.name.namespace {
-        "" => Object::CiliumClusterwideNetworkPolicy(Arc::new(policy)),
-        _ => Object::CiliumNetworkPolicy(Arc::new(policy)),
-    }
+/// Rules of clusterwide ones are about the nodes of a zone now and then.
+fn cilium() -> impl Strategy<Value = Object> {
+    let zones = vec(prop::option::of(select(vec!["a", "b"])), 3);
+    (arbitrary::cilium_policy(), zones).prop_map(|(mut policy, zones)| {
+        if !policy.name.namespace.is_empty() {
+            return Object::CiliumNetworkPolicy(Arc::new(policy));
+        }
+        for (rule, zone) in policy.rules.iter_mut().zip(zones).filter(|(_, zone)| zone.is_some()) {
+            let labels = zone.map(|zone| ("zone".to_owned(), zone.to_owned())).into_iter().collect();
+            rule.rule.endpoint_selector = None;
+            rule.rule.node_selector = Some(LabelSelector { match_labels: Some(labels), match_expressions: None });
+        }
+        Object::CiliumClusterwideNetworkPolicy(Arc::new(policy))
+    })
 }
 
 pub(super) fn ipam() -> impl Strategy<Value = IpamMode> {
@@ -111,7 +122,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         3 => namespace.prop_map(|namespace| Event::Upsert(Object::Namespace(Arc::new(namespace)))),
         3 => node.prop_map(|node| Event::Upsert(Object::Node(Arc::new(node)))),
         5 => arbitrary::policy().prop_map(|policy| Event::Upsert(Object::NetworkPolicy(Arc::new(policy)))),
-        4 => arbitrary::cilium_policy().prop_map(|policy| Event::Upsert(cilium(policy))),
+        4 => cilium().prop_map(Event::Upsert),
         2 => arbitrary::cluster_network_policy().prop_map(|p| Event::Upsert(Object::ClusterNetworkPolicy(Arc::new(p)))),
         1 => arbitrary::cidr_group().prop_map(|group| Event::Upsert(Object::CiliumCIDRGroup(Arc::new(group)))),
         4 => ledger().prop_map(Event::Upsert),

@@ -66,6 +66,7 @@ impl Cluster {
             reserved: [].into(),
             pre_allocation: Arc::new(ready.clone()),
             cidrs_of: crate::compile::policy::Owners::World,
+            host_firewall: None,
         };
         let ledgers = NODES.map(|name| (name, empty(&node(name, 20)))).into();
         Self { index: Index::new(config), cidrs: pools(), rotation: Rotation::default(), ready, ledgers, pods: 0 }

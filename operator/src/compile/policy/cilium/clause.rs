@@ -17,6 +17,8 @@ pub(super) struct Clause<'a> {
     pub(super) field: String,
     pub(super) direction: Direction,
     pub(super) denies: bool,
+    /// It is about nodes, not about pods.
+    pub(super) of_nodes: bool,
     pub(super) endpoints: Option<&'a [LabelSelector]>,
     pub(super) nodes: Option<&'a [LabelSelector]>,
     pub(super) entities: Option<&'a [String]>,
@@ -46,6 +48,7 @@ macro_rules! from {
             field: $field,
             direction: Direction::Ingress,
             denies: $denies,
+            of_nodes: false,
             endpoints: $rule.from_endpoints.as_deref(),
             nodes: $rule.from_nodes.as_deref(),
             entities: $rule.from_entities.as_deref(),
@@ -69,6 +72,7 @@ macro_rules! to {
             field: $field,
             direction: Direction::Egress,
             denies: $denies,
+            of_nodes: false,
             endpoints: $rule.to_endpoints.as_deref(),
             nodes: $rule.to_nodes.as_deref(),
             entities: $rule.to_entities.as_deref(),
@@ -89,7 +93,7 @@ impl<'a> Clause<'a> {
     /// All of one direction of a rule.
     pub(super) fn all_of(rule: &'a Rule, field: &str, direction: Direction) -> Vec<Self> {
         let path = |list: &str, i: usize| format!("{field}.{list}[{i}]");
-        match direction {
+        let mut all: Vec<Self> = match direction {
             Direction::Ingress => {
                 let allowed = rule.ingress.iter().flatten().enumerate();
                 let denied = rule.ingress_deny.iter().flatten().enumerate();
@@ -102,7 +106,10 @@ impl<'a> Clause<'a> {
                 let allowed = allowed.map(|(i, rule)| Self::egress(path("egress", i), rule));
                 allowed.chain(denied.map(|(i, rule)| Self::egress_deny(path("egressDeny", i), rule))).collect()
             }
-        }
+        };
+        let of_nodes = rule.endpoint_selector.is_none();
+        all.iter_mut().for_each(|clause| clause.of_nodes = of_nodes);
+        all
     }
 
     fn ingress(field: String, rule: &'a IngressRule) -> Self {

@@ -54,11 +54,7 @@ impl Parser<'_> {
             peers.extend(self.endpoints(clause, &format!("{side}Endpoints[{i}]"), selector));
         }
         for selector in clause.nodes.into_iter().flatten() {
-            let requirements = requirements(selector).into_iter().map(|r| match r.key.strip_prefix(labels::SOURCE) {
-                Some(key) => Requirement { key: key.into(), ..r },
-                None => r,
-            });
-            peers.push(ParsedPeer::Nodes(Selector { requirements: requirements.collect() }));
+            peers.push(ParsedPeer::Nodes(Selector { requirements: of_nodes(selector).into() }));
         }
         for (i, entity) in clause.entities.into_iter().flatten().enumerate() {
             peers.extend(self.entity(clause, &format!("{side}Entities[{i}]"), entity));
@@ -184,7 +180,7 @@ impl Parser<'_> {
             }
         };
         let except = self.excepted(clause, field, None, rule.except.as_deref().unwrap_or_default());
-        let groups = |except| ParsedPeer::Groups { groups, except, of: self.cidrs_of };
+        let groups = |except| ParsedPeer::Groups { groups, except, of: self.options.cidrs_of };
         except.map(groups).into_iter().collect()
     }
 
@@ -194,12 +190,12 @@ impl Parser<'_> {
             return self.any_address(clause);
         };
         let except = self.excepted(clause, field, Some(cidr), except);
-        except.map(|except| ParsedPeer::Block { cidr, except, of: self.cidrs_of }).into_iter().collect()
+        except.map(|except| ParsedPeer::Block { cidr, except, of: self.options.cidrs_of }).into_iter().collect()
     }
 
     /// All that a prefix may mean, in a rule that denies.
     fn any_address(&self, clause: &Clause<'_>) -> Vec<ParsedPeer> {
-        let nodes = self.cidrs_of == Owners::WorldAndNodes;
+        let nodes = self.options.cidrs_of == Owners::WorldAndNodes;
         let scopes = [Some(AnyPeer::World), nodes.then_some(AnyPeer::Node)];
         scopes.into_iter().flatten().filter(|_| clause.denies).map(ParsedPeer::Scope).collect()
     }
@@ -244,6 +240,15 @@ fn prefix(text: &str) -> Option<IpNet> {
 pub(super) fn requirements(selector: &LabelSelector) -> Vec<Requirement> {
     let own = |requirement: Requirement| Requirement { key: with_source(&requirement.key), ..requirement };
     Selector::from(selector.clone()).requirements.into_iter().map(own).collect()
+}
+
+/// What a selector asks for of the labels of nodes, which have no sources.
+pub(super) fn of_nodes(selector: &LabelSelector) -> Vec<Requirement> {
+    let own = |r: Requirement| match r.key.strip_prefix(labels::SOURCE) {
+        Some(key) => Requirement { key: key.into(), ..r },
+        None => r,
+    };
+    requirements(selector).into_iter().map(own).collect()
 }
 
 /// A selector of objects' own labels, which have no sources. None: nobody knows what it asks for.

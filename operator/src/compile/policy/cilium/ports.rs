@@ -7,7 +7,7 @@ use super::clause::Clause;
 use super::{LAYER_7, Parser};
 use crate::compile::policy::icmp;
 use crate::compile::policy::ports::{NamedPort, PortKey, PortSet};
-use crate::object::Protocol;
+use crate::object::{Direction, Protocol};
 
 /// What a port may stand beside.
 enum Protocols {
@@ -105,6 +105,10 @@ impl Parser<'_> {
             return false;
         }
         let Ok(first) = text.parse::<u32>() else {
+            if clause.of_nodes && clause.direction == Direction::Ingress {
+                self.invalid(clause, format_args!("{field}.port"), "a port by name means a pod's, and nodes have none");
+                return false;
+            }
             let name = |protocol| NamedPort { name: text.to_ascii_lowercase().into(), protocol };
             set.named.extend(protocols.with_ports().into_iter().map(name));
             return true;

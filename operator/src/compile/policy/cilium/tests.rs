@@ -9,11 +9,15 @@ use crate::object::{CiliumRule, Name, Protocol};
 use axoneme_proto::tables::AnyPeer;
 
 fn parsed(namespace: &str, rule: Value) -> (Vec<ParsedPolicy>, Vec<Diagnostic>) {
+    parsed_with(true, namespace, rule)
+}
+
+fn parsed_with(host_firewall: bool, namespace: &str, rule: Value) -> (Vec<ParsedPolicy>, Vec<Diagnostic>) {
     let rule = CiliumRule { field: "spec".into(), rule: serde_json::from_value(rule).unwrap(), unreadable: None };
     let (name, resource_version) = (Name::new(namespace, "p"), "1".into());
     let parsed = parse(
         &CiliumPolicy { name, resource_version, rules: [rule].into(), audits: false, valid: None },
-        Owners::World,
+        Options { cidrs_of: Owners::World, host_firewall },
     );
     (parsed.parts, parsed.diagnostics)
 }
@@ -27,6 +31,13 @@ fn ingress(list: &str, clause: Value) -> (Vec<ParsedPeer>, PortSet, Vec<String>)
 
 fn selector(text: &[(&str, &str)]) -> Vec<String> {
     text.iter().map(|(key, value)| format!("{key}={value}")).collect()
+}
+
+fn pods(parsed: &ParsedPolicy) -> &Selector {
+    match &parsed.subjects {
+        Subjects::Pods(selector) => selector,
+        Subjects::Nodes(_) => panic!("{parsed:?}"),
+    }
 }
 
 /// Requirements of one value.
@@ -86,11 +97,11 @@ fn the_subject_is_always_of_the_policys_namespace() {
     let labels = json!({"app": "a", "io.kubernetes.pod.namespace": "other"});
     let (parts, diagnostics) = parsed("default", json!({"endpointSelector": {"matchLabels": labels}, "ingress": [{}]}));
     let own = ("k8s:io.kubernetes.pod.namespace", "default");
-    assert_eq!(values(&parts[0].subject), selector(&[("k8s:app", "a"), own]));
+    assert_eq!(values(pods(&parts[0])), selector(&[("k8s:app", "a"), own]));
     assert_eq!(diagnostics.len(), 1);
     let (parts, diagnostics) = parsed("", json!({"endpointSelector": {"matchLabels": labels}, "ingress": [{}]}));
     let other = ("k8s:io.kubernetes.pod.namespace", "other");
-    assert_eq!(values(&parts[0].subject), selector(&[("k8s:app", "a"), other]));
+    assert_eq!(values(pods(&parts[0])), selector(&[("k8s:app", "a"), other]));
     assert_eq!(diagnostics, []);
 }
 
@@ -163,8 +174,63 @@ fn what_a_deny_may_mean_is_denied() {
 }
 
 #[test]
-fn a_policy_of_nodes_has_no_effect_and_says_so() {
-    let (parts, diagnostics) = parsed("", json!({"nodeSelector": {}, "ingress": [{}]}));
-    assert_eq!(parts, []);
-    assert_eq!(diagnostics.iter().map(|d| d.reason).collect::<Vec<_>>(), [Reason::NotImplemented]);
+fn a_rule_is_about_nodes_by_their_labels() {
+    let rule =
+        json!({"nodeSelector": {"matchLabels": {"zone": "a", "k8s:role": "db"}}, "ingress": [{}], "egressDeny": [{}]});
+    let (mut parts, diagnostics) = parsed("", rule);
+    let part = parts.remove(0);
+    let Subjects::Nodes(selector) = &part.subjects else { panic!("{part:?}") };
+    assert_eq!(values(selector), ["role=db", "zone=a"]);
+    assert_eq!((&*part.field, part.ingress.isolates, part.egress.isolates), ("spec.nodeSelector", true, true));
+    assert_eq!((parts.len(), diagnostics), (0, vec![]));
+}
+
+#[test]
+fn a_rule_about_nodes_that_is_not_enforced_says_why() {
+    let told = |host_firewall, namespace, rule| {
+        let (parts, diagnostics) = parsed_with(host_firewall, namespace, rule);
+        let told: Vec<_> = diagnostics.into_iter().map(|d| (d.reason, d.field.to_string(), d.message)).collect();
+        (parts.len(), told)
+    };
+    let rule = json!({"nodeSelector": {}, "ingress": [{}]});
+    let one = |reason, message: &str| vec![(reason, "spec.nodeSelector".to_owned(), message.into())];
+    let off = "hostFirewall.enabled is false: this one has no effect";
+    assert_eq!(told(false, "", rule.clone()), (0, one(Reason::NotEnabled, off)));
+    let namespaced = "only a CiliumClusterwideNetworkPolicy is about nodes: this one has no effect";
+    for host_firewall in [false, true] {
+        assert_eq!(told(host_firewall, "default", rule.clone()), (0, one(Reason::InvalidField, namespaced)));
+    }
+    let nobody = "is absent, and endpointSelector too: the rule is about nobody";
+    assert_eq!(told(true, "", json!({"ingress": [{}]})), (0, one(Reason::InvalidField, nobody)));
+    let both = "cannot stand beside endpointSelector: the rule is about pods only";
+    let rule = json!({"nodeSelector": {}, "endpointSelector": {}, "ingress": [{}]});
+    assert_eq!(told(true, "", rule), (1, one(Reason::InvalidField, both)));
+}
+
+#[test]
+fn nodes_that_are_unclear_are_isolated() {
+    let unknown = json!({"matchExpressions": [{"key": "zone", "operator": "Like"}]});
+    let rule = json!({"nodeSelector": unknown, "ingress": [{}], "ingressDeny": [{"toPorts": [{}]}]});
+    let (parts, diagnostics) = parsed("", rule);
+    assert_eq!(parts[0].subjects, Subjects::Nodes(Selector::default()));
+    assert!(parts[0].ingress.isolates);
+    assert_eq!(parts[0].ingress.rules.iter().map(|r| &*r.field).collect::<Vec<_>>(), ["spec.ingressDeny[0]"]);
+    assert_eq!(diagnostics.iter().map(|d| &*d.field).collect::<Vec<_>>(), ["spec.nodeSelector"]);
+}
+
+#[test]
+fn nodes_have_no_ports_with_names() {
+    let named =
+        || json!([{"toPorts": [{"ports": [{"port": "http", "protocol": "TCP"}, {"port": "80", "protocol": "TCP"}]}]}]);
+    let rule = json!({"nodeSelector": {}, "ingress": named(), "ingressDeny": named(), "egress": named()});
+    let (parts, diagnostics) = parsed("", rule);
+    let http = PortKey::one(Protocol::Tcp, 80);
+    let ports = |rule: &ParsedRule| (rule.ports.keys.clone(), rule.ports.named.len());
+    assert_eq!(
+        parts[0].ingress.rules.iter().map(ports).collect::<Vec<_>>(),
+        [(vec![http], 0), (vec![PortKey::ANY, http], 0)]
+    );
+    assert_eq!(parts[0].egress.rules.iter().map(ports).collect::<Vec<_>>(), [(vec![http], 1)]);
+    let told: Vec<_> = diagnostics.iter().map(|d| &*d.field).collect();
+    assert_eq!(told, ["spec.ingressDeny[0].toPorts[0].ports[0].port", "spec.ingress[0].toPorts[0].ports[0].port"]);
 }
