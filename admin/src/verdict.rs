@@ -66,6 +66,8 @@ pub struct End {
     pub identity: u32,
     /// The pod, `namespace/name`, that has this identity and address now; none: the node knows of none.
     pub pod: Option<String>,
+    /// The node that has this address, as far as it counts as one; none: it is nobody's, or a pod's.
+    pub node: Option<String>,
 }
 
 /// A policy, and its rule.

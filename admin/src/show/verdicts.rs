@@ -39,10 +39,11 @@ fn nobody(verdict: &Verdict) -> Option<String> {
 }
 
 fn end(end: &End) -> String {
-    let address = match (&end.pod, end.address.contains(':')) {
+    let address = match (&end.pod, &end.node) {
         (Some(pod), _) => pod.clone(),
-        (None, true) if end.port != 0 => format!("[{}]", end.address),
-        (None, _) => end.address.clone(),
+        (None, Some(node)) => format!("node/{node}"),
+        (None, None) if end.port != 0 && end.address.contains(':') => format!("[{}]", end.address),
+        (None, None) => end.address.clone(),
     };
     if end.port == 0 { address } else { format!("{address}:{}", end.port) }
 }
@@ -77,7 +78,8 @@ mod tests {
         };
         let audited = Verdict { outcome: Outcome::Audited, policy: Some(rule), reply: true, ..dropped.clone() };
         let nobody = Verdict { policy: None, ..dropped.clone() };
-        let other = Verdict { reason: "Invalid packet".into(), policy: None, ..dropped.clone() };
+        let host = End { node: Some("n1".into()), ..end("192.0.2.1", 22, None) };
+        let other = Verdict { reason: "Invalid packet".into(), policy: None, destination: host, ..dropped.clone() };
         let mut table = Table::new(&VERDICT_COLUMNS);
         verdicts(&mut table, "n1", &[dropped, audited, nobody, other]);
         assert_eq!(
@@ -87,7 +89,7 @@ TIME  NODE  VERDICT  WAY               FROM             TO                BECAUS
 T1    n1    dropped  ingress           [fd00::7]:40000  shop/db:5432 TCP  networkpolicy:shop/db         isolates, and no rule allows it
 T1    n1    audited  ingress (answer)  [fd00::7]:40000  shop/db:5432 TCP  ciliumnetworkpolicy:shop/web  spec.ingressDeny[0] (team a)
 T1    n1    dropped  ingress           [fd00::7]:40000  shop/db:5432 TCP  Policy denied                 policyEnforcementMode is always, or the pod's policies are not known yet
-T1    n1    dropped  ingress           [fd00::7]:40000  shop/db:5432 TCP  Invalid packet                -
+T1    n1    dropped  ingress           [fd00::7]:40000  node/n1:22 TCP    Invalid packet                -
 "
         );
     }

@@ -8,6 +8,7 @@ use axoneme_e2e::outside::Outside;
 use axoneme_e2e::reach;
 use serde_json::{Value, json};
 
+use crate::command::json;
 use crate::host_network::{PORT, start};
 use crate::lab::{HTTP, Lab, Server, eventually, steadily, within};
 use crate::verdicts::{said, told};
@@ -86,6 +87,8 @@ fn a_node_gets_what_its_policies_allow_and_they_can_be_tried_out_before() {
     lab.api.patch(&HostPolicy::path(), &annotation).unwrap();
     eventually("a pod of the node's own is kept out", || is_kept_out(stranger, subject));
     eventually("that is told", || told(&lab, stranger, target).contains(&said("dropped", &label)));
+    let list = json(&lab, &format!("policy verdicts --verdict dropped --policy {NAME}"));
+    assert_eq!(list["items"][0]["destination"]["node"], lab.node(0), "{list:#}");
     assert!(reaches(near, subject), "another one is let in");
     assert!(is_kept_out(other, subject), "another node is kept out");
     for ip in &subject.ips {

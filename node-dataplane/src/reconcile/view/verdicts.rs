@@ -5,7 +5,8 @@ use std::num::NonZero;
 
 use axoneme_admin::verdict::{End, Outcome, Policy, Verdict};
 use axoneme_bpf::event::{EventFlags, EventKind};
-use axoneme_bpf::inet::{Direction, Inet};
+use axoneme_bpf::identity::Identity;
+use axoneme_bpf::inet::{Direction, Family, Inet};
 use axoneme_proto::{Scope, Table};
 use time::OffsetDateTime;
 use time::format_description::well_known::Iso8601;
@@ -21,7 +22,7 @@ const MILLISECONDS: EncodedConfig =
     Config::DEFAULT.set_time_precision(TimePrecision::Second { decimal_digits: NonZero::new(3) }).encode();
 
 impl Engine {
-    /// What was told, with the names of pods that are known now, and of policies where they were not known when it was read.
+    /// What was told, with the names of pods and nodes that are known now, and of policies where they were not known when it was read.
     #[must_use]
     pub fn view_verdicts(&self, told: &[Told]) -> Vec<Verdict> {
         let local: Vec<(u32, IpAddr, String)> = self.local_pods();
@@ -30,10 +31,20 @@ impl Engine {
             let known = local.iter().find(|(id, of, _)| *id == identity && *of == address);
             known.map(|(_, _, name)| name.clone()).or_else(|| self.desired.peer_name(identity, address))
         };
+        let node = |identity: u32, address: Option<IpAddr>| {
+            let counts = [Identity::HOST.0, Identity::REMOTE_NODE.0].contains(&identity);
+            let (_, name) = self.desired.index().node_address(address.filter(|_| counts)?)?;
+            Some(name.to_owned())
+        };
         let names = self.names();
         // A daemon that was killed before its last checkpoint learns what its programs' cookies mean from an operator.
         let origin = |told: &Told| told.origin.clone().or_else(|| names.get(told.event.cookie));
-        told.iter().map(|told| verdict(told, origin(told).as_deref(), &pod)).collect()
+        let end = |family: Family, address: Inet, port: u16, identity: u32| {
+            let address = address.to_ip(family);
+            let (pod, node) = (pod(identity, address), node(identity, address));
+            End { address: address.map(|address| address.to_string()).unwrap_or_default(), port, identity, pod, node }
+        };
+        told.iter().map(|told| verdict(told, origin(told).as_deref(), &end)).collect()
     }
 
     fn local_pods(&self) -> Vec<(u32, IpAddr, String)> {
@@ -48,13 +59,8 @@ impl Engine {
     }
 }
 
-fn verdict(told: &Told, origin: Option<&Origin>, pod: &impl Fn(u32, Option<IpAddr>) -> Option<String>) -> Verdict {
+fn verdict(told: &Told, origin: Option<&Origin>, end: &impl Fn(Family, Inet, u16, u32) -> End) -> Verdict {
     let event = &told.event;
-    let end = |address: Inet, port: u16, identity: u32| {
-        let address = address.to_ip(event.family);
-        let pod = pod(identity, address);
-        End { address: address.map(|address| address.to_string()).unwrap_or_default(), port, identity, pod }
-    };
     let outcome = match event.kind {
         EventKind::ALLOW => Outcome::Allowed,
         EventKind::AUDIT => Outcome::Audited,
@@ -69,8 +75,8 @@ fn verdict(told: &Told, origin: Option<&Origin>, pod: &impl Fn(u32, Option<IpAdd
         direction: if event.direction == Direction::NONE { String::new() } else { event.direction.to_string() },
         reply: event.flags.contains(EventFlags::REPLY),
         protocol: protocol(event.protocol),
-        source: end(event.source, event.source_port.get(), event.source_identity),
-        destination: end(event.destination, event.destination_port.get(), event.destination_identity),
+        source: end(event.family, event.source, event.source_port.get(), event.source_identity),
+        destination: end(event.family, event.destination, event.destination_port.get(), event.destination_identity),
         policy: origin.map(policy),
     }
 }
