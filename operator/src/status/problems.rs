@@ -31,8 +31,8 @@ type Source = (ObjectKey, &'static str);
 pub(super) struct Problems {
     /// By object and who says it; each with when it is due.
     said: HashMap<Source, Vec<(Notice, Instant)>>,
-    /// By node and row.
-    failures: BTreeMap<(Arc<str>, i32, String), (Notice, Instant)>,
+    /// By node, table and key of a row, and the object that is told of it.
+    failures: BTreeMap<(Arc<str>, i32, String, ObjectKey), (Notice, Instant)>,
 }
 
 impl Problems {
@@ -108,11 +108,10 @@ impl Problems {
     /// A row that a node fails to apply, or applies again.
     pub(super) fn failed(&mut self, node: &Arc<str>, object: Option<&ObjectKey>, failure: &RowFailure, now: Instant) {
         let Some(key) = &failure.key else { return };
-        let id = (Arc::clone(node), key.table, key.key.clone());
         let code = failure.code();
         let (what, due) = match code {
             FailureCode::None => {
-                self.failures.remove(&id);
+                self.failures.retain(|(on, table, of, _), _| on != node || *table != key.table || *of != key.key);
                 return;
             }
             FailureCode::Capacity => ("a map of the kernel is full".to_owned(), now),
@@ -124,6 +123,7 @@ impl Problems {
         let about = object.cloned().unwrap_or_else(|| ObjectKey::cluster(Kind::Node, node));
         let message =
             format!("node {node} has not programmed {} {:?}: {what}: {}", key.scope, key.key, failure.message);
+        let id = (Arc::clone(node), key.table, key.key.clone(), about.clone());
         let notice = Notice { about: Regarding::Object(about), warning: true, reason: NOT_PROGRAMMED, message };
         let due = self.failures.get(&id).map_or(due, |(_, before)| due.min(*before));
         self.failures.insert(id, (notice, due));
