@@ -26,13 +26,16 @@ const UNMET: &str = "unmet";
 
 type Source = (ObjectKey, &'static str);
 
+/// Node, table and key of a row, and an object that it was made of.
+type Failure = (Arc<str>, i32, String, ObjectKey);
+
 /// Everything that is wrong now.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     /// By object and who says it; each with when it is due.
     said: HashMap<Source, Vec<(Notice, Instant)>>,
-    /// By node, table and key of a row, and the object that is told of it.
-    failures: BTreeMap<(Arc<str>, i32, String, ObjectKey), (Notice, Instant)>,
+    /// Of rows that nodes could not apply.
+    failures: BTreeMap<Failure, (Notice, Instant)>,
 }
 
 impl Problems {
