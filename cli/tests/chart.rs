@@ -98,6 +98,7 @@ fn values_that_make_no_sense_are_refused() {
         ("underlayProtocol=auto", "/underlayProtocol"),
         ("autoDirectNodeRoutes=true", "autoDirectNodeRoutes is true, which needs routingMode native"),
         ("routingMode=native,directRoutingSkipUnreachable=true", "directRoutingSkipUnreachable is true, which has no"),
+        ("hostFirewall.emergencyPorts={0}", "/hostFirewall/emergencyPorts/0"),
         ("ipv4NativeRoutingCIDR=10.0.0.0", "/ipv4NativeRoutingCIDR"),
         ("ipv6NativeRoutingCIDR=fd00::/64", "ipv6NativeRoutingCIDR is set although ipv6.enabled is false"),
         ("ipMasqAgent.enabled=true,enableIPv4Masquerade=false", "ipMasqAgent.enabled is true although nothing is"),

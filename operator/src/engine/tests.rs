@@ -25,6 +25,7 @@ use crate::publish::session::tests::TestNode;
 use crate::table::{EncodedRow, RowId};
 
 mod events;
+mod hosts;
 mod identities;
 
 use events::{Event, event, ipam};

@@ -38,3 +38,96 @@ impl Index {
         Some(Subject { identity: HOST, policies: std::iter::once(emergency).chain(selecting).collect() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::compile::policy::{Emergency, Owners};
+    use crate::object::{Kind, ObjectKey};
+    use crate::watch;
+
+    fn index() -> Index {
+        let mut index = Index::new(crate::index::Config {
+            cluster: "default".into(),
+            families: Default::default(),
+            ipam: Default::default(),
+            reserved: [].into(),
+            pre_allocation: Default::default(),
+            cidrs_of: Owners::World,
+            host_firewall: Some(Emergency { ports: [22].into(), nodesync: 4246 }),
+        });
+        node(&mut index, "n1", json!({"role": "edge"}));
+        node(&mut index, "n2", json!({}));
+        index.take_dirty();
+        index
+    }
+
+    fn upsert(index: &mut Index, manifest: &Value) {
+        index.upsert(watch::decode(manifest).unwrap().0.unwrap());
+    }
+
+    fn node(index: &mut Index, name: &str, labels: Value) {
+        upsert(index, &json!({"kind": "Node", "metadata": {"name": name, "uid": name, "labels": labels}}));
+    }
+
+    fn policy(index: &mut Index, name: &str, spec: Value) {
+        upsert(index, &json!({"kind": "CiliumClusterwideNetworkPolicy", "metadata": {"name": name}, "spec": spec}));
+    }
+
+    fn edge() -> Value {
+        json!({"nodeSelector": {"matchLabels": {"role": "edge"}}, "ingress": [{"fromEntities": ["cluster"]}]})
+    }
+
+    /// The nodes of which the row may differ since this was last asked.
+    fn hosts(index: &mut Index) -> Vec<String> {
+        index.take_dirty().hosts.iter().map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn only_the_nodes_that_a_policy_selects_compile_again() {
+        let mut index = index();
+        policy(&mut index, "edge", edge());
+        assert_eq!(hosts(&mut index), ["n1"]);
+        policy(&mut index, "edge", edge());
+        assert_eq!(hosts(&mut index), [""; 0], "it is the same");
+        index.delete(&ObjectKey::cluster(Kind::CiliumClusterwideNetworkPolicy, &"edge".into()));
+        assert_eq!(hosts(&mut index), ["n1"]);
+    }
+
+    #[test]
+    fn a_node_compiles_again_when_its_labels_change_who_selects_it() {
+        let mut index = index();
+        policy(&mut index, "edge", edge());
+        index.take_dirty();
+        node(&mut index, "n2", json!({"role": "core"}));
+        assert_eq!(hosts(&mut index), [""; 0]);
+        node(&mut index, "n2", json!({"role": "edge"}));
+        assert_eq!(hosts(&mut index), ["n2"]);
+        node(&mut index, "n2", json!({}));
+        assert_eq!(hosts(&mut index), ["n2"]);
+        node(&mut index, "n3", json!({"role": "edge"}));
+        assert_eq!(hosts(&mut index), ["n3"]);
+        index.delete(&ObjectKey::cluster(Kind::Node, &"n3".into()));
+        assert_eq!(hosts(&mut index), ["n3"]);
+        assert!(index.host_subject("n3").is_none());
+    }
+
+    #[test]
+    fn what_a_policy_of_nodes_names_compiles_its_nodes_again() {
+        let mut index = index();
+        policy(&mut index, "edge", edge());
+        let rack = json!({"nodeSelector": {"matchLabels": {"role": "edge"}}, "egressDeny": [{"toNodes": [{"matchLabels": {"rack": "1"}}]}]});
+        policy(&mut index, "rack", rack);
+        index.take_dirty();
+        node(&mut index, "n2", json!({"rack": "1"}));
+        assert_eq!(hosts(&mut index), ["n1"], "a peer of it has other labels");
+        let subject = index.host_subject("n1").unwrap();
+        let labels: Vec<_> = subject.policies.iter().map(|policy| policy.source.label()).collect();
+        let expected =
+            ["axoneme:emergency", "ciliumclusterwidenetworkpolicy:edge", "ciliumclusterwidenetworkpolicy:rack"];
+        assert_eq!(labels, expected);
+        assert!(index.host_subject("n2").is_none());
+    }
+}

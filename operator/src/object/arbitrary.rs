@@ -31,14 +31,15 @@ pub fn namespace(name: &'static str) -> impl Strategy<Value = Namespace> {
 }
 
 pub fn node(name: &'static str) -> impl Strategy<Value = Node> {
-    (1..250_u32, 0..2_u8, any::<bool>()).prop_map(move |(max_pods, generation, has_cidr)| {
+    let zone = of(select(vec!["a", "b"]).prop_map(|zone| ("zone", zone)));
+    (1..250_u32, 0..2_u8, any::<bool>(), zone).prop_map(move |(max_pods, generation, has_cidr, zone)| {
         let number: u8 = name.bytes().last().map_or(0, |b| b - b'0');
         Node {
             name: name.into(),
             uid: format!("{name}-{generation}").into(),
             internal_ips: [IpAddr::from([172, 18, 0, number])].into(),
             external_ips: [].into(),
-            labels: Labels::default(),
+            labels: zone.into_iter().collect(),
             max_pods,
             pod_cidrs: has_cidr.then(|| format!("10.0.{number}.0/24").parse().unwrap()).into_iter().collect(),
             resource_version: "1".into(),

@@ -26,13 +26,16 @@ const UNMET: &str = "unmet";
 
 type Source = (ObjectKey, &'static str);
 
+/// Node, table and key of a row, and an object that it was made of.
+type Failure = (Arc<str>, i32, String, ObjectKey);
+
 /// Everything that is wrong now.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     /// By object and who says it; each with when it is due.
     said: HashMap<Source, Vec<(Notice, Instant)>>,
-    /// By node and row.
-    failures: BTreeMap<(Arc<str>, i32, String), (Notice, Instant)>,
+    /// Of rows that nodes could not apply.
+    failures: BTreeMap<Failure, (Notice, Instant)>,
 }
 
 impl Problems {
@@ -108,11 +111,10 @@ impl Problems {
     /// A row that a node fails to apply, or applies again.
     pub(super) fn failed(&mut self, node: &Arc<str>, object: Option<&ObjectKey>, failure: &RowFailure, now: Instant) {
         let Some(key) = &failure.key else { return };
-        let id = (Arc::clone(node), key.table, key.key.clone());
         let code = failure.code();
         let (what, due) = match code {
             FailureCode::None => {
-                self.failures.remove(&id);
+                self.failures.retain(|(on, table, of, _), _| on != node || *table != key.table || *of != key.key);
                 return;
             }
             FailureCode::Capacity => ("a map of the kernel is full".to_owned(), now),
@@ -124,6 +126,7 @@ impl Problems {
         let about = object.cloned().unwrap_or_else(|| ObjectKey::cluster(Kind::Node, node));
         let message =
             format!("node {node} has not programmed {} {:?}: {what}: {}", key.scope, key.key, failure.message);
+        let id = (Arc::clone(node), key.table, key.key.clone(), about.clone());
         let notice = Notice { about: Regarding::Object(about), warning: true, reason: NOT_PROGRAMMED, message };
         let due = self.failures.get(&id).map_or(due, |(_, before)| due.min(*before));
         self.failures.insert(id, (notice, due));

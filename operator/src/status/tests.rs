@@ -204,6 +204,10 @@ async fn what_waits_is_said_only_if_it_lasts() {
     assert_eq!((count(&problems, 0), count(&problems, 10)), (0, 1));
     problems.failed(&node, None, &failure(FailureCode::Capacity), at(1));
     assert_eq!(count(&problems, 1), 1);
+    // Each of the objects that a row was made of is told, until it is applied.
+    let others = ["a", "b"].map(|name| ObjectKey::cluster(Kind::CiliumClusterwideNetworkPolicy, &name.into()));
+    others.iter().for_each(|object| problems.failed(&node, Some(object), &failure(FailureCode::Capacity), at(1)));
+    assert_eq!(count(&problems, 1), 3);
     problems.failed(&node, None, &failure(FailureCode::None), at(2));
     assert_eq!(count(&problems, 60), 0);
 }
