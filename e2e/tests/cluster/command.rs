@@ -30,7 +30,7 @@ pub(crate) fn run(lab: &Lab, line: &str) -> Output {
 
 /// What it says, when it succeeds.
 #[track_caller]
-fn good(lab: &Lab, line: &str) -> String {
+pub(crate) fn good(lab: &Lab, line: &str) -> String {
     let output = run(lab, line);
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     assert!(output.status.success(), "axoneme {line}\n{out}{err}");

@@ -123,16 +123,13 @@ impl Lab {
     /// Waits until every node follows an operator. Where one is known to be, a node looks every 15 s at the latest; on other nodes
     /// it looks every few seconds.
     pub(crate) fn nodes_follow(&self) {
-        within(Duration::from_secs(30), "every node follows an operator", || self.follows_everywhere());
-    }
-
-    /// Whether every node follows an operator now.
-    pub(crate) fn follows_everywhere(&self) -> bool {
         let follows = |node| {
             let metrics = self.cluster.node_metrics(node, Source::Daemon);
             metrics.is_ok_and(|metrics| metrics.sum("axoneme_nodesync_connected", "") >= 1.0)
         };
-        self.cluster.nodes().unwrap().into_iter().all(follows)
+        within(Duration::from_secs(30), "every node follows an operator", || {
+            self.cluster.nodes().unwrap().into_iter().all(follows)
+        });
     }
 
     /// Waits until no other pods are connected than `workload`'s and the system's. A pod of an earlier scenario is deleted without
