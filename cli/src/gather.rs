@@ -53,7 +53,10 @@ pub async fn gather(access: &Access, within: &[PathBuf]) -> Result<Gathered> {
         for path in within {
             apply(path, &mut state, &mut notes)?;
         }
-        settings(&ConfigFile::default())
+        // Nobody says how an operator is configured: who has policies of nodes there means them.
+        let mut config = ConfigFile::default();
+        config.host_firewall.enabled = true;
+        settings(&config)
     };
     Ok(Gathered { state, settings, notes })
 }

@@ -88,13 +88,16 @@ impl State {
         self.objects.remove(key).is_some()
     }
 
-    /// Gives a label of a namespace a value, or (none) takes it away; whether there is such a namespace.
-    pub fn label_namespace(&mut self, name: &str, key: &str, value: Option<&str>) -> bool {
-        let at = ObjectKey::cluster(Kind::Namespace, &name.into());
-        let Some(Object::Namespace(namespace)) = self.objects.get_mut(&at) else { return false };
-        let others = namespace.labels.iter().filter(|(have, _)| *have != key);
-        let labels: Labels = others.chain(value.map(|value| (key, value))).collect();
-        *namespace = Arc::new(Namespace { labels, ..Namespace::clone(namespace) });
+    /// Gives a label of a namespace or node a value, or (none) takes it away; whether there is such an object.
+    pub fn label(&mut self, object: &ObjectKey, key: &str, value: Option<&str>) -> bool {
+        let labels = match self.objects.get_mut(object) {
+            Some(Object::Namespace(namespace)) => &mut Arc::make_mut(namespace).labels,
+            Some(Object::Node(node)) => &mut Arc::make_mut(node).labels,
+            _ => return false,
+        };
+        let others = labels.iter().filter(|(have, _)| *have != key);
+        let changed: Labels = others.chain(value.map(|value| (key, value))).collect();
+        *labels = changed;
         true
     }
 
