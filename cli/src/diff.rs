@@ -60,6 +60,9 @@ pub async fn diff(access: &Access, options: &Options) -> Result<Report> {
     for text in &options.label_node {
         relabel(text, Kind::Node, &mut after).with_context(|| format!("--label-node {text}"))?;
     }
+    if before.lacks_nodes() || after.lacks_nodes() {
+        notes.push(gather::NO_NODES.to_owned());
+    }
     Ok(Report::new(axoneme_operator::diff::diff(&before, &after, &settings), notes))
 }
 
@@ -232,6 +235,8 @@ world             nodes n1, n2  {ports}  denied
                 "PORTS"
             )
         );
+        let text = told(&["-f", path.to_str().unwrap()], &path).await.unwrap();
+        assert!(text.contains("note: there are no nodes: nothing is said of policies of nodes\n"), "{text}");
         std::fs::rename(&path, within.join("policy.yaml")).unwrap();
         let text = told(&["--delete", "CiliumClusterwideNetworkPolicy/edge"], &within).await.unwrap();
         assert!(text.ends_with("3 flows would pass that are denied now\n"), "{text}");

@@ -27,6 +27,9 @@ const KINDS: [(&str, &str, &str, &str); 10] = [
     ("policy.networking.k8s.io", "v1alpha2", "ClusterNetworkPolicy", "clusternetworkpolicies"),
 ];
 
+/// What is told where policies are about nodes and there are none.
+pub const NO_NODES: &str = "there are no nodes: nothing is said of policies of nodes";
+
 /// What there is.
 #[derive(Debug)]
 pub struct Gathered {

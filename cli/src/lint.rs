@@ -79,6 +79,9 @@ pub async fn lint(access: &Access, options: &Options) -> Result<Report> {
     if state.pods() == 0 {
         notes.push("there are no pods, and nothing that makes some: nothing is said of whom policies mean".to_owned());
     }
+    if state.lacks_nodes() {
+        notes.push(gather::NO_NODES.to_owned());
+    }
     let told = |finding: &Finding| {
         wanted(&finding.policy) && !options.ignore.iter().any(|ignored| ignored == finding.code.as_str())
     };

@@ -97,8 +97,9 @@ pub fn diff(before: &State, after: &State, settings: &Settings) -> Difference {
             flips.extend(flips_of(&outside, one));
         }
     }
+    let own_nodes = OwnNodes::of(&nodes);
     for one in &parties {
-        flips.extend(to_own_nodes(&sides, one, &nodes));
+        flips.extend(own_nodes.flips_from(one, &sides[1].index));
     }
     let new = after.objects().filter(|(key, object)| before.get(key) != Some(*object));
     let told = new.filter_map(|(key, _)| Some((key, &sides[1].index.policy(key)?.diagnostics)));
@@ -157,36 +158,53 @@ impl Side {
     }
 }
 
-/// The flows from pods to their own nodes that flip: a node is told from others to its pods.
-fn to_own_nodes(sides: &[Side; 2], from: &Known<'_>, nodes: &[Known<'_>]) -> Vec<Flip> {
-    let Party::Pods { namespace, labels, pods } = &from.party else { return Vec::new() };
-    let node_of = |pod: &Name| sides[1].index.pod(pod)?.pod.node.clone();
-    let place = |pod: &Name| {
-        let own = node_of(pod)?;
-        nodes.iter().position(|node| matches!(&node.party, Party::Nodes(names) if names.contains(&own)))
-    };
-    let mut by_node: BTreeMap<Option<usize>, Vec<Name>> = BTreeMap::new();
-    pods.iter().for_each(|pod| by_node.entry(place(pod)).or_default().push(pod.clone()));
-    let mut found: BTreeMap<(bool, Ports), Vec<Name>> = BTreeMap::new();
-    for (place, pods) in by_node {
-        let node = place.and_then(|place| nodes.get(place));
-        let own = Known {
-            party: Party::OwnNode,
-            scope: AnyPeer::Node,
-            identity: [Some(HOST); 2],
-            address: node.and_then(|node| node.address),
-            rows: node.map_or([None; 2], |node| node.rows),
+/// Nodes, as pods that they run know them. What they send to these always passes.
+struct OwnNodes<'k> {
+    nodes: &'k [Known<'k>],
+    /// Where each stands among them.
+    places: HashMap<Arc<str>, usize>,
+}
+
+impl<'k> OwnNodes<'k> {
+    fn of(nodes: &'k [Known<'k>]) -> Self {
+        let names = |(place, node): (usize, &Known<'_>)| match &node.party {
+            Party::Nodes(names) => names.iter().map(|name| (Arc::clone(name), place)).collect(),
+            _ => Vec::new(),
         };
-        for flip in flips_of(from, &own).into_iter().filter(|_| from.differs() || own.differs()) {
-            found.entry((flip.allowed, flip.ports)).or_default().extend(pods.iter().cloned());
-        }
+        Self { nodes, places: nodes.iter().enumerate().flat_map(names).collect() }
     }
-    let flip = |((allowed, ports), mut pods): ((bool, Ports), Vec<Name>)| {
-        pods.sort();
-        let from = Party::Pods { namespace: Arc::clone(namespace), labels: labels.clone(), pods };
-        Flip { from, to: Party::OwnNode, allowed, ports }
-    };
-    found.into_iter().map(flip).collect()
+
+    /// The flows from pods to their own nodes that flip.
+    fn flips_from(&self, from: &Known<'_>, index: &Index) -> Vec<Flip> {
+        let Party::Pods { namespace, labels, pods } = &from.party else { return Vec::new() };
+        let mut by_place: BTreeMap<Option<usize>, Vec<Name>> = BTreeMap::new();
+        for pod in pods {
+            let node = index.pod(pod).and_then(|entry| entry.pod.node.as_ref());
+            by_place.entry(node.and_then(|node| self.places.get(node).copied())).or_default().push(pod.clone());
+        }
+        let mut found: BTreeMap<(bool, Ports), Vec<Name>> = BTreeMap::new();
+        for (place, pods) in by_place {
+            let node = place.and_then(|place| self.nodes.get(place));
+            let own = Known {
+                party: Party::OwnNode,
+                scope: AnyPeer::Node,
+                identity: [Some(HOST); 2],
+                address: node.and_then(|node| node.address),
+                rows: node.map_or([None; 2], |node| node.rows),
+            };
+            if from.differs() || own.differs() {
+                for flip in flips_of(from, &own) {
+                    found.entry((flip.allowed, flip.ports)).or_default().extend(pods.iter().cloned());
+                }
+            }
+        }
+        let flip = |((allowed, ports), mut pods): ((bool, Ports), Vec<Name>)| {
+            pods.sort();
+            let from = Party::Pods { namespace: Arc::clone(namespace), labels: labels.clone(), pods };
+            Flip { from, to: Party::OwnNode, allowed, ports }
+        };
+        found.into_iter().map(flip).collect()
+    }
 }
 
 /// The flows from one party to another that flip.

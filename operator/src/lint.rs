@@ -20,7 +20,7 @@ mod tests;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::compile::policy::{ParsedPolicy, Source, Subjects};
+use crate::compile::policy::{HOST, ParsedPeer, ParsedPolicy, Source, Subjects};
 use crate::diff::{Settings, State, indexed};
 use crate::index::{Index, PolicyPart};
 use crate::object::{Kind, ObjectKey};
@@ -28,6 +28,8 @@ use asked::{Asked, Needless, Rule};
 use peers::Inhabitants;
 use words::Said;
 
+/// The node that runs a pod; to a node itself.
+const OWN: ParsedPeer = ParsedPeer::Node(HOST);
 /// More rules are counted.
 const NAMED: usize = 3;
 
@@ -214,6 +216,9 @@ impl Linter<'_> {
         let reason = match (rule.parsed.peers.is_empty() || rule.parsed.ports == Default::default(), entities()) {
             (true, Some(entities)) => format!("nobody here is of the entities {entities}"),
             (true, None) => return,
+            _ if reasons.is_empty() && subjects.contains(&HOST) && rule.parsed.peers.contains(&OWN) => {
+                "to a node the host is itself, and what it sends itself is not judged".to_owned()
+            }
             _ if reasons.is_empty() => "nobody that it names has addresses of the family that it is about".to_owned(),
             _ => reasons.join("; "),
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axoneme_proto::tables::{AnyPeer, CidrClass, Policy};
+use axoneme_proto::tables::{AnyPeer, CidrClass, Policy, PolicyDirection};
 use ipnet::IpNet;
 
 use super::{Party, Side};
@@ -34,7 +34,7 @@ impl Known<'_> {
 
 /// Pods that are there before and after: those that are alike in both, also to rules about addresses, are one.
 pub(super) fn pods(sides: &[Side; 2]) -> Vec<Known<'_>> {
-    let nets = nets(all_rows(sides), |class| !class.if_pod.is_empty());
+    let nets = told_apart(all_rows(sides), |class| !class.if_pod.is_empty());
     let mut alike: BTreeMap<_, Vec<Name>> = BTreeMap::new();
     for id in sides[1].rows.keys() {
         for pod in sides[1].index.pods_of(*id) {
@@ -57,7 +57,7 @@ pub(super) fn pods(sides: &[Side; 2]) -> Vec<Known<'_>> {
 
 /// Nodes that are there before and after, in the same way.
 pub(super) fn nodes(sides: &[Side; 2]) -> Vec<Known<'_>> {
-    let nets = nets(all_rows(sides), |class| !class.if_node.is_empty());
+    let nets = told_apart(all_rows(sides), |class| !class.if_node.is_empty());
     let mut alike: Vec<(Option<IpNet>, Known<'_>)> = Vec::new();
     for node in sides[1].index.nodes().filter(|node| sides[0].index.node(&node.name).is_some()) {
         let address = node.internal_ips.first().copied();
@@ -113,10 +113,22 @@ pub(super) fn outside(one: &Known<'_>) -> Vec<Known<'static>> {
     std::iter::once(world(None, None)).chain(named).collect()
 }
 
+/// The prefixes by which rules tell addresses apart of those of whom some classes say something: exceptions among them, of which
+/// nothing is said.
+fn told_apart<'a>(rows: impl Iterator<Item = &'a Policy>, of: impl Fn(&CidrClass) -> bool) -> BTreeSet<IpNet> {
+    prefixes(directions(rows).filter(|direction| direction.classes.iter().any(&of)).flat_map(|row| &row.classes))
+}
+
 /// The prefixes of some classes.
 fn nets<'a>(rows: impl Iterator<Item = &'a Policy>, of: impl Fn(&CidrClass) -> bool) -> BTreeSet<IpNet> {
-    let classes = rows.flat_map(|row| row.ingress.iter().chain(&row.egress)).flat_map(|direction| &direction.classes);
-    let prefixes = classes.filter(|class| of(class)).flat_map(|class| &class.prefixes);
-    let parsed = prefixes.filter_map(|prefix| prefix.parse().ok());
+    prefixes(directions(rows).flat_map(|direction| &direction.classes).filter(|class| of(class)))
+}
+
+fn directions<'a>(rows: impl Iterator<Item = &'a Policy>) -> impl Iterator<Item = &'a PolicyDirection> {
+    rows.flat_map(|row| row.ingress.iter().chain(&row.egress))
+}
+
+fn prefixes<'a>(classes: impl Iterator<Item = &'a CidrClass>) -> BTreeSet<IpNet> {
+    let parsed = classes.flat_map(|class| &class.prefixes).filter_map(|prefix| prefix.parse().ok());
     parsed.filter_map(|(address, length)| IpNet::new(address, length).ok()).collect()
 }

@@ -129,6 +129,19 @@ impl State {
         self.objects.keys().filter(|key| key.kind == Kind::Pod).count()
     }
 
+    /// Whether some policy is about nodes, and there are none that it could be about.
+    #[must_use]
+    pub fn lacks_nodes(&self) -> bool {
+        let of_nodes = |object: &Object| match object {
+            Object::CiliumClusterwideNetworkPolicy(policy) => policy
+                .rules
+                .iter()
+                .any(|rule| rule.rule.endpoint_selector.is_none() && rule.rule.node_selector.is_some()),
+            _ => false,
+        };
+        !self.objects.keys().any(|key| key.kind == Kind::Node) && self.objects.values().any(of_nodes)
+    }
+
     /// A namespace that nothing else is said of.
     fn namespace(&mut self, name: &Arc<str>) {
         let labels = [("kubernetes.io/metadata.name", &**name)].into_iter().collect();

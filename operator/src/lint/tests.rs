@@ -393,8 +393,9 @@ fn rules_about_nodes_are_judged_as_those_about_pods() {
     assert_eq!(of_nodes(&[("", gone)]), ["p specs[0].ingress[0]: never-matches: is about nobody: no pod has app=gone"]);
     assert_eq!(
         of_nodes(&[("", "ingress: [{fromEntities: [host]}]")]),
-        ["p specs[0].ingress[0]: never-matches: is about nobody: nobody here is of the entities host"],
-        "a node sends itself nothing that is judged"
+        [
+            "p specs[0].ingress[0]: never-matches: is about nobody: to a node the host is itself, and what it sends itself is not judged"
+        ]
     );
     assert_eq!(of_nodes(&[("", "ingress: [{fromEntities: [remote-node]}]")]), [""; 0]);
     let pods = cilium("q", &format!("ingressDeny: [{web}]"));
