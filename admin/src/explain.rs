@@ -64,9 +64,9 @@ pub struct Way {
     pub port: u16,
     /// Both sides let it pass.
     pub allowed: bool,
-    /// What policies say of packets from `from`; none: it is no pod.
+    /// What policies say of packets from `from`; none: no policy is about it.
     pub egress: Option<Side>,
-    /// What policies say of packets to `to`; none: it is no pod.
+    /// What policies say of packets to `to`; none: no policy is about it.
     pub ingress: Option<Side>,
 }
 
@@ -96,7 +96,8 @@ pub struct Side {
     pub allowed: bool,
     /// Why, in words.
     pub because: String,
-    /// The policy that decides, or the first of those that isolate the pod, like `networkpolicy:shop/deny`; none: no policy does.
+    /// The policy that decides, or the first of those that isolate the pod or node, like `networkpolicy:shop/deny`; none: no policy
+    /// does.
     pub policy: Option<String>,
     /// The field of the rule that decides; none: no rule does.
     pub rule: Option<String>,
@@ -130,9 +131,9 @@ pub struct Rule {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Enforced {
-    /// The node that runs the pod.
+    /// The node that runs the pod, or the node itself.
     pub node: String,
-    /// The newest revision of what decides: the pod's policy, the pod itself and its peer.
+    /// The newest revision of what decides: the policy, the pod itself and its peer.
     pub revision: u64,
     /// The revision that the node's kernel has, all of it; none: it says nothing to this operator.
     pub applied: Option<u64>,

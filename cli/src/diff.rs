@@ -15,7 +15,7 @@ pub use render::{Report, render};
 
 /// A change, and what it is compared with.
 #[derive(Clone, Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("change").args(["files", "delete", "label_namespace"]).required(true).multiple(true))]
+#[command(group = clap::ArgGroup::new("change").args(["files", "delete", "label_namespace", "label_node"]).required(true).multiple(true))]
 pub struct Options {
     /// Manifests that would be applied: files and folders, - for standard input
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
@@ -26,7 +26,11 @@ pub struct Options {
     /// A label that a namespace would get, like shop:team=a, or lose, like shop:team-
     #[arg(long, value_name = "NAMESPACE:LABEL")]
     label_namespace: Vec<String>,
-    /// What there is now: files and folders of manifests in place of a cluster, which is not asked then
+    /// A label that a node would get, like n1:role=edge, or lose, like n1:role-
+    #[arg(long, value_name = "NODE:LABEL")]
+    label_node: Vec<String>,
+    /// What there is now: files and folders of manifests in place of a cluster, which is not asked then. Policies of nodes hold there,
+    /// but for the ways that hostFirewall.emergencyPorts keeps open by default
     #[arg(long = "in", value_name = "FOLDER")]
     within: Vec<PathBuf>,
 }
@@ -51,7 +55,13 @@ pub async fn diff(access: &Access, options: &Options) -> Result<Report> {
         }
     }
     for text in &options.label_namespace {
-        relabel(text, &mut after).with_context(|| format!("--label-namespace {text}"))?;
+        relabel(text, Kind::Namespace, &mut after).with_context(|| format!("--label-namespace {text}"))?;
+    }
+    for text in &options.label_node {
+        relabel(text, Kind::Node, &mut after).with_context(|| format!("--label-node {text}"))?;
+    }
+    if before.lacks_nodes() || after.lacks_nodes() {
+        notes.push(gather::NO_NODES.to_owned());
     }
     Ok(Report::new(axoneme_operator::diff::diff(&before, &after, &settings), notes))
 }
@@ -70,15 +80,16 @@ fn key(text: &str) -> Result<ObjectKey> {
 }
 
 /// Like `shop:team=a` or `shop:team-`.
-fn relabel(text: &str, state: &mut State) -> Result<()> {
-    let wrong = || anyhow!("write NAMESPACE:KEY=VALUE, or NAMESPACE:KEY- to take it away");
-    let (namespace, label) = text.split_once(':').ok_or_else(wrong)?;
+fn relabel(text: &str, kind: Kind, state: &mut State) -> Result<()> {
+    let what = kind.to_string();
+    let wrong = || anyhow!("write {what}:KEY=VALUE, or {what}:KEY- to take it away", what = what.to_uppercase());
+    let (name, label) = text.split_once(':').ok_or_else(wrong)?;
     let (key, value) = match label.split_once('=') {
         Some((key, value)) => (key, Some(value)),
         None => (label.strip_suffix('-').ok_or_else(wrong)?, None),
     };
-    if !state.label_namespace(namespace, key, value) {
-        bail!("there is no namespace {namespace}");
+    if !state.label(&ObjectKey { kind, name: Name::new("", name) }, key, value) {
+        bail!("there is no {} {name}", what.to_lowercase());
     }
     Ok(())
 }
@@ -181,6 +192,59 @@ spec: {podSelector: {matchLabels: {app: batch}}, policyTypes: [Egress], egress: 
         assert_eq!(text, "no flow would be judged otherwise than now\n");
         let refused = told(&["--delete", "NetworkPolicy/shop/other"], folder.path()).await.unwrap_err();
         assert!(refused.to_string().contains("there is no NetworkPolicy shop/other"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn policies_of_nodes_are_told_by_who_reaches_them_no_more() {
+        let node = |name: &str, role: &str| {
+            format!(
+                "---\n{{kind: Node, metadata: {{name: {name}, labels: {{role: {role}}}}}, status: {{addresses: [{{type: InternalIP, address: 172.18.0.{}}}]}}}}\n",
+                &name[1..]
+            )
+        };
+        let now = [&*node("n1", "edge"), &node("n2", "edge"), &node("n3", "core")].concat();
+        let pod = |app: &str, node: &str| {
+            format!(
+                "---\n{{kind: Pod, metadata: {{name: {app}, namespace: shop, labels: {{app: {app}}}}}, spec: {{nodeName: {node}}}}}\n"
+            )
+        };
+        let now = [&*now, &pod("web", "n1"), &pod("batch", "n3")].concat();
+        let policy = "
+kind: CiliumClusterwideNetworkPolicy
+metadata: {name: edge}
+spec:
+  nodeSelector: {matchLabels: {role: edge}}
+  ingress: [{fromEndpoints: [{matchLabels: {app: web}}]}]
+";
+        let folder = written(&[("now/now.yaml", &now), ("policy.yaml", policy)]);
+        let (path, within) = (folder.path().join("policy.yaml"), folder.path().join("now"));
+        let text = told(&["-f", path.to_str().unwrap()], &within).await.unwrap();
+        let ports = "all but 22/TCP, 4246/TCP, 6443/TCP, 10250/TCP, 68/UDP, 546/UDP";
+        let width = ports.len();
+        assert_eq!(
+            text,
+            format!(
+                "\
+FROM              TO            {:width$}  BECOMES
+shop: app=batch   nodes n1, n2  {ports}  denied
+nodes n1, n2, n3  nodes n1, n2  {ports}  denied
+world             nodes n1, n2  {ports}  denied
+
+3 flows would be denied that pass now
+",
+                "PORTS"
+            )
+        );
+        let text = told(&["-f", path.to_str().unwrap()], &path).await.unwrap();
+        assert!(text.contains("note: there are no nodes: nothing is said of policies of nodes\n"), "{text}");
+        std::fs::rename(&path, within.join("policy.yaml")).unwrap();
+        let text = told(&["--delete", "CiliumClusterwideNetworkPolicy/edge"], &within).await.unwrap();
+        assert!(text.ends_with("3 flows would pass that are denied now\n"), "{text}");
+        let text = told(&["--label-node", "n3:role=edge"], &within).await.unwrap();
+        assert!(text.contains("shop: app=batch  the pod's node  "), "{text}");
+        assert!(text.contains("nodes n1, n2     nodes n3        "), "{text}");
+        let refused = told(&["--label-node", "n4:role=edge"], &within).await.unwrap_err();
+        assert!(format!("{refused:#}").contains("--label-node n4:role=edge: there is no node n4"), "{refused:#}");
     }
 
     #[test]

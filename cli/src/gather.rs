@@ -27,6 +27,9 @@ const KINDS: [(&str, &str, &str, &str); 10] = [
     ("policy.networking.k8s.io", "v1alpha2", "ClusterNetworkPolicy", "clusternetworkpolicies"),
 ];
 
+/// What is told where policies are about nodes and there are none.
+pub const NO_NODES: &str = "there are no nodes: nothing is said of policies of nodes";
+
 /// What there is.
 #[derive(Debug)]
 pub struct Gathered {
@@ -53,7 +56,10 @@ pub async fn gather(access: &Access, within: &[PathBuf]) -> Result<Gathered> {
         for path in within {
             apply(path, &mut state, &mut notes)?;
         }
-        settings(&ConfigFile::default())
+        // Nobody says how an operator is configured: who has policies of nodes there means them.
+        let mut config = ConfigFile::default();
+        config.host_firewall.enabled = true;
+        settings(&config)
     };
     Ok(Gathered { state, settings, notes })
 }

@@ -24,7 +24,8 @@ pub struct Options {
     /// What is not told of
     #[arg(long, value_name = "FINDING", value_delimiter = ',', value_parser = PossibleValuesParser::new(Code::ALL.map(Code::as_str)))]
     ignore: Vec<String>,
-    /// What there is: files and folders of manifests in place of a cluster, which is not asked then
+    /// What there is: files and folders of manifests in place of a cluster, which is not asked then. Policies of nodes hold there,
+    /// but for the ways that hostFirewall.emergencyPorts keeps open by default
     #[arg(long = "in", value_name = "FOLDER")]
     within: Vec<PathBuf>,
 }
@@ -77,6 +78,9 @@ pub async fn lint(access: &Access, options: &Options) -> Result<Report> {
     }
     if state.pods() == 0 {
         notes.push("there are no pods, and nothing that makes some: nothing is said of whom policies mean".to_owned());
+    }
+    if state.lacks_nodes() {
+        notes.push(gather::NO_NODES.to_owned());
     }
     let told = |finding: &Finding| {
         wanted(&finding.policy) && !options.ignore.iter().any(|ignored| ignored == finding.code.as_str())
@@ -267,6 +271,29 @@ CiliumClusterwideNetworkPolicy old  spec.endpointSelector  selects-nothing      
             text.starts_with("note: there are no pods") && text.ends_with("nothing is found in 1 policy\n"),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn in_folders_policies_of_nodes_hold() {
+        let policy = "
+{kind: Node, metadata: {name: n1, labels: {role: edge}}}
+---
+kind: CiliumClusterwideNetworkPolicy
+metadata: {name: edge}
+specs:
+- {nodeSelector: {matchLabels: {role: egde}}, ingress: [{fromEntities: [all]}]}
+- {nodeSelector: {matchLabels: {role: edge}}, ingressDeny: [{fromEntities: [all], toPorts: [{ports: [{port: '22', protocol: TCP}]}]}]}
+";
+        let folder = written(policy);
+        let found: Vec<(String, &str)> = report(&[], folder.path())
+            .await
+            .unwrap()
+            .findings
+            .into_iter()
+            .map(|row| (row.field, row.finding))
+            .collect();
+        let wanted = [("specs[0].nodeSelector", "selects-nothing"), ("specs[1].ingressDeny[0]", "shadowed")];
+        assert_eq!(found, wanted.map(|(field, finding)| (field.to_owned(), finding)));
     }
 
     #[test]

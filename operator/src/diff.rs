@@ -1,22 +1,23 @@
 //! What a change would do to who reaches whom, before it is made: the rows of the cluster as it is and as it would be, judged as
 //! nodes judge them.
 
+mod parties;
 mod ports;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use axoneme_proto::tables::{AnyPeer, CidrClass, Policy, PolicyMode};
+use axoneme_proto::tables::{AnyPeer, Policy, PolicyMode};
 use ipnet::IpNet;
 use prost::Message;
 
-use crate::compile::policy::{Emergency, HOST, Owners, PacketPeer, REMOTE_NODE, Rows, Said, WORLD};
+use crate::compile::policy::{Emergency, HOST, Owners, PolicyRow, Rows, Said};
 use crate::engine::Diagnostic;
 use crate::index::Index;
-use crate::object::{CiliumIdentity, Direction, Labels, Name, Object, ObjectKey};
+use crate::object::{CiliumIdentity, Direction, Labels, Name, Node, Object, ObjectKey};
 
+use parties::{Known, nodes, outside, pods};
 pub use ports::Ports;
 pub(crate) use ports::{packets, protocol_name};
 pub use state::{NotApplied, State};
@@ -48,7 +49,7 @@ pub enum Party {
     },
     /// Nodes of which the same is said: names, sorted.
     Nodes(Vec<Arc<str>>),
-    /// The pods' own node, which always reaches them.
+    /// The pods' own node, which always reaches them. [`Party::Nodes`] are other nodes to pods.
     OwnNode,
     /// Addresses outside the cluster; none: all that no policy names.
     World(Option<IpNet>),
@@ -81,20 +82,24 @@ pub struct Difference {
 pub fn diff(before: &State, after: &State, settings: &Settings) -> Difference {
     let mut numbers = HashMap::new();
     let sides = [Side::new(before, settings, &mut numbers), Side::new(after, settings, &mut numbers)];
-    let parties = parties(&sides);
-    let differs = |party: &&Known| party.own_rows(&sides).is_some_and(|[before, after]| before != after);
+    let nodes = nodes(&sides);
+    let parties: Vec<Known<'_>> = pods(&sides).into_iter().chain(nodes.iter().cloned()).collect();
     let mut flips = BTreeSet::new();
-    for one in parties.iter().filter(differs) {
+    for one in parties.iter().filter(|party| party.differs()) {
         for other in &parties {
-            flips.extend(flips_of(&sides, one, other));
+            flips.extend(flips_of(one, other));
             if one.party != other.party {
-                flips.extend(flips_of(&sides, other, one));
+                flips.extend(flips_of(other, one));
             }
         }
-        for outside in outside(&sides, one) {
-            flips.extend(flips_of(&sides, one, &outside));
-            flips.extend(flips_of(&sides, &outside, one));
+        for outside in outside(one) {
+            flips.extend(flips_of(one, &outside));
+            flips.extend(flips_of(&outside, one));
         }
+    }
+    let own_nodes = OwnNodes::of(&nodes);
+    for one in &parties {
+        flips.extend(own_nodes.flips_from(one, &sides[1].index));
     }
     let new = after.objects().filter(|(key, object)| before.get(key) != Some(*object));
     let told = new.filter_map(|(key, _)| Some((key, &sides[1].index.policy(key)?.diagnostics)));
@@ -129,6 +134,8 @@ pub(crate) fn indexed(state: &State, settings: &Settings, numbers: &mut HashMap<
 struct Side {
     index: Index,
     rows: BTreeMap<u32, Policy>,
+    /// Those of nodes that policies select.
+    rows_of_nodes: BTreeMap<Arc<str>, Policy>,
 }
 
 impl Side {
@@ -136,12 +143,14 @@ impl Side {
         let index = indexed(state, settings, numbers);
         let mut compiler = Rows::default();
         let numbers: Vec<u32> = index.identities().map(|identity| identity.id).collect();
-        let row = |id: u32| {
-            let row = compiler.row(&index, id, settings.mode)?;
-            Some((id, Policy::decode(row.output.1.payload()).ok()?))
-        };
+        let decoded = |row: PolicyRow| Policy::decode(row.output.1.payload()).ok();
+        let row = |id: u32| Some((id, decoded(compiler.row(&index, id, settings.mode)?)?));
         let rows = numbers.into_iter().filter_map(row).collect();
-        Self { index, rows }
+        let row = |node: &Arc<Node>| {
+            Some((Arc::clone(&node.name), decoded(compiler.host_row(&index, &node.name, settings.mode)?)?))
+        };
+        let rows_of_nodes = index.nodes().filter_map(row).collect();
+        Self { index, rows, rows_of_nodes }
     }
 
     fn identity(&self, pod: &Name) -> Option<u32> {
@@ -149,102 +158,69 @@ impl Side {
     }
 }
 
-/// A party, as the kernel knows it on both sides.
-struct Known {
-    party: Party,
-    scope: AnyPeer,
-    identity: [Option<u32>; 2],
-    address: Option<IpAddr>,
+/// Nodes, as pods that they run know them. What they send to these always passes.
+struct OwnNodes<'k> {
+    nodes: &'k [Known<'k>],
+    /// Where each stands among them.
+    places: HashMap<Arc<str>, usize>,
 }
 
-impl Known {
-    fn peer(&self, side: usize) -> PacketPeer {
-        PacketPeer { scope: self.scope, identity: self.identity[side], address: self.address }
-    }
-
-    /// The rows of pods, before and after.
-    fn own_rows<'a>(&self, sides: &'a [Side; 2]) -> Option<[Option<&'a Policy>; 2]> {
-        let row = |side: usize| self.identity[side].and_then(|id| sides[side].rows.get(&id));
-        matches!(self.party, Party::Pods { .. }).then(|| [row(0), row(1)])
-    }
-}
-
-/// Pods that are there before and after: those that are alike in both, also to rules about addresses, are one.
-fn parties(sides: &[Side; 2]) -> Vec<Known> {
-    let rows = sides.iter().flat_map(|side| side.rows.values());
-    let nets = nets(rows, |class| !class.if_pod.is_empty());
-    let mut alike: BTreeMap<_, Vec<Name>> = BTreeMap::new();
-    for id in sides[1].rows.keys() {
-        for pod in sides[1].index.pods_of(*id) {
-            let Some(before) = sides[0].identity(pod) else { continue };
-            let address = sides[1].index.pod(pod).and_then(|pod| sides[1].index.addresses_of(pod).first().copied());
-            let within = address.and_then(|address| {
-                nets.iter().filter(|net| net.contains(&address)).max_by_key(|net| net.prefix_len()).copied()
-            });
-            alike.entry(([before, *id], within)).or_default().push(pod.clone());
-        }
-    }
-    let known = |(([before, after], _), pods): (([u32; 2], _), Vec<Name>)| {
-        let first = pods.first()?;
-        let entry = sides[1].index.pod(first)?;
-        let party =
-            Party::Pods { namespace: Arc::clone(&first.namespace), labels: own_labels(&entry.pod.labels), pods };
-        let address = sides[1].index.addresses_of(entry).first().copied();
-        Some(Known { party, scope: AnyPeer::Pod, identity: [Some(before), Some(after)], address })
-    };
-    alike.into_iter().filter_map(known).collect()
-}
-
-/// A pod's own labels that are part of its identity.
-fn own_labels(labels: &Labels) -> String {
-    let own = labels.iter().filter(|(key, _)| crate::index::labels::is_relevant(key));
-    own.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
-}
-
-/// Who is no pod, as far as policies of `one` tell them apart.
-fn outside(sides: &[Side; 2], one: &Known) -> Vec<Known> {
-    let world = |net: Option<IpNet>, address| Known {
-        party: Party::World(net),
-        scope: AnyPeer::World,
-        identity: [Some(WORLD); 2],
-        address,
-    };
-    let nodes = sides[1].index.nodes().filter_map(|node| {
-        let address = node.internal_ips.first().copied();
-        let party = Party::Nodes(vec![Arc::clone(&node.name)]);
-        Some(Known { party, scope: AnyPeer::Node, identity: [Some(REMOTE_NODE); 2], address: Some(address?) })
-    });
-    let own_node = Known { party: Party::OwnNode, scope: AnyPeer::Node, identity: [Some(HOST); 2], address: None };
-    let nets = nets(one.own_rows(sides).into_iter().flatten().flatten(), |class| !class.if_world.is_empty());
-    let own = |net: &IpNet| {
-        let inner = |address: &IpAddr| {
-            nets.iter().any(|other| other.prefix_len() > net.prefix_len() && other.contains(address))
+impl<'k> OwnNodes<'k> {
+    fn of(nodes: &'k [Known<'k>]) -> Self {
+        let names = |(place, node): (usize, &Known<'_>)| match &node.party {
+            Party::Nodes(names) => names.iter().map(|name| (Arc::clone(name), place)).collect(),
+            _ => Vec::new(),
         };
-        [net.addr(), net.broadcast()].into_iter().find(|address| !inner(address))
-    };
-    let named = nets.iter().filter_map(|net| Some(world(Some(*net), Some(own(net)?))));
-    [world(None, None), own_node].into_iter().chain(nodes).chain(named).collect()
-}
+        Self { nodes, places: nodes.iter().enumerate().flat_map(names).collect() }
+    }
 
-/// The prefixes of some classes.
-fn nets<'a>(rows: impl Iterator<Item = &'a Policy>, of: impl Fn(&CidrClass) -> bool) -> BTreeSet<IpNet> {
-    let classes = rows.flat_map(|row| row.ingress.iter().chain(&row.egress)).flat_map(|direction| &direction.classes);
-    let prefixes = classes.filter(|class| of(class)).flat_map(|class| &class.prefixes);
-    let parsed = prefixes.filter_map(|prefix| prefix.parse().ok());
-    parsed.filter_map(|(address, length)| IpNet::new(address, length).ok()).collect()
+    /// The flows from pods to their own nodes that flip.
+    fn flips_from(&self, from: &Known<'_>, index: &Index) -> Vec<Flip> {
+        let Party::Pods { namespace, labels, pods } = &from.party else { return Vec::new() };
+        let mut by_place: BTreeMap<Option<usize>, Vec<Name>> = BTreeMap::new();
+        for pod in pods {
+            let node = index.pod(pod).and_then(|entry| entry.pod.node.as_ref());
+            by_place.entry(node.and_then(|node| self.places.get(node).copied())).or_default().push(pod.clone());
+        }
+        let mut found: BTreeMap<(bool, Ports), Vec<Name>> = BTreeMap::new();
+        for (place, pods) in by_place {
+            let node = place.and_then(|place| self.nodes.get(place));
+            let own = Known {
+                party: Party::OwnNode,
+                scope: AnyPeer::Node,
+                identity: [Some(HOST); 2],
+                address: node.and_then(|node| node.address),
+                rows: node.map_or([None; 2], |node| node.rows),
+            };
+            if from.differs() || own.differs() {
+                for flip in flips_of(from, &own) {
+                    found.entry((flip.allowed, flip.ports)).or_default().extend(pods.iter().cloned());
+                }
+            }
+        }
+        let flip = |((allowed, ports), mut pods): ((bool, Ports), Vec<Name>)| {
+            pods.sort();
+            let from = Party::Pods { namespace: Arc::clone(namespace), labels: labels.clone(), pods };
+            Flip { from, to: Party::OwnNode, allowed, ports }
+        };
+        found.into_iter().map(flip).collect()
+    }
 }
 
 /// The flows from one party to another that flip.
-fn flips_of(sides: &[Side; 2], from: &Known, to: &Known) -> Vec<Flip> {
-    // Policies have no say in what a node sends to its own pods, or a pod to itself.
-    let alone = |party: &Party| matches!(party, Party::Pods { pods, .. } if pods.len() == 1);
-    if from.party == Party::OwnNode || (from.party == to.party && alone(&from.party)) {
+fn flips_of(from: &Known<'_>, to: &Known<'_>) -> Vec<Flip> {
+    // Policies have no say in what a pod or node sends to itself.
+    let alone = match &from.party {
+        Party::Pods { pods, .. } => pods.len() == 1,
+        Party::Nodes(names) => names.len() == 1,
+        _ => true,
+    };
+    if alone && from.party == to.party {
         return Vec::new();
     }
     let side = |side: usize| -> Vec<Said<'_>> {
-        let row = |known: &Known| known.own_rows(sides).and_then(|rows| rows[side]);
-        let egress = row(from).map(|row| Said::of(row, Direction::Egress, to.peer(side)));
-        let ingress = row(to).map(|row| Said::of(row, Direction::Ingress, from.peer(side)));
+        let egress = from.rows[side].map(|row| Said::of(row, Direction::Egress, to.peer(side)));
+        let ingress = to.rows[side].map(|row| Said::of(row, Direction::Ingress, from.peer(side)));
         egress.into_iter().chain(ingress).collect()
     };
     let (before, after) = (side(0), side(1));
@@ -261,23 +237,23 @@ fn flips_of(sides: &[Side; 2], from: &Known, to: &Known) -> Vec<Flip> {
 
 /// Nodes of which the same is said become one party.
 fn joined(flips: BTreeSet<Flip>) -> Vec<Flip> {
-    let mut kept = BTreeSet::new();
-    let mut nodes: BTreeMap<(Party, bool, Ports, bool), Vec<Arc<str>>> = BTreeMap::new();
-    for flip in flips {
-        match (&flip.from, &flip.to) {
-            (Party::Nodes(names), pods) | (pods, Party::Nodes(names)) => {
-                let opened = matches!(flip.from, Party::Nodes(_));
-                let key = (pods.clone(), flip.allowed, flip.ports.clone(), opened);
-                nodes.entry(key).or_default().extend(names.iter().cloned());
-            }
-            _ => drop(kept.insert(flip)),
+    let by_source = joined_at(flips, |flip| &mut flip.from);
+    joined_at(by_source, |flip| &mut flip.to).into_iter().collect()
+}
+
+/// The same at one end.
+fn joined_at(flips: BTreeSet<Flip>, end: impl Fn(&mut Flip) -> &mut Party) -> BTreeSet<Flip> {
+    let mut nodes: BTreeMap<Flip, Vec<Arc<str>>> = BTreeMap::new();
+    for mut flip in flips {
+        let names = if let Party::Nodes(names) = end(&mut flip) { std::mem::take(names) } else { Vec::new() };
+        nodes.entry(flip).or_default().extend(names);
+    }
+    let whole = |(mut flip, mut names): (Flip, Vec<Arc<str>>)| {
+        if let Party::Nodes(own) = end(&mut flip) {
+            names.sort();
+            *own = names;
         }
-    }
-    for ((pods, allowed, ports, opened), mut names) in nodes {
-        names.sort();
-        let nodes = Party::Nodes(names);
-        let (from, to) = if opened { (nodes, pods) } else { (pods, nodes) };
-        kept.insert(Flip { from, to, allowed, ports });
-    }
-    kept.into_iter().collect()
+        flip
+    };
+    nodes.into_iter().map(whole).collect()
 }

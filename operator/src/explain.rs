@@ -11,7 +11,8 @@ use axoneme_admin::explain::{Enforced, Explanation, Flow, Rule, Side, Way};
 use axoneme_proto::tables::{Action, AnyPeer, PolicyMode, Tier};
 
 use crate::compile::policy::{
-    Because, Dealings, Decision, HOST, PacketPeer, REMOTE_NODE, Reading, RuleAsked, WORLD, policy_label, row_id,
+    Because, Dealings, Decision, HOST, PacketPeer, REMOTE_NODE, Reading, RuleAsked, Subject, WORLD, host_row_id,
+    policy_label, row_id,
 };
 use crate::index::Index;
 use crate::object::{Direction, Name};
@@ -21,7 +22,7 @@ use crate::table::RowId;
 use ends::{End, Named};
 use port::Port;
 
-/// More policies that isolate a pod are counted.
+/// More policies that isolate a pod or node are counted.
 const ISOLATING: usize = 3;
 
 /// A question that cannot be answered, and why.
@@ -106,8 +107,9 @@ impl Known<'_> {
                            asked about an end without an address: give one to ask them";
             notes.push(message.to_owned());
         }
-        let (egress, ingress) = if from.pod.is_some() && from.pod == to.pod {
-            notes.push("policies have no say in what a pod sends to itself".to_owned());
+        let (egress, ingress) = if from.is(to) {
+            let what = if from.pod.is_some() { "pod" } else { "node" };
+            notes.push(format!("policies have no say in what a {what} sends to itself"));
             (None, None)
         } else {
             (
@@ -121,7 +123,7 @@ impl Known<'_> {
         Ok(Way { from, to, protocol, port: port.number, allowed, egress, ingress })
     }
 
-    /// What the policies of `subject` say of a packet between it and `other`; none: it is no pod.
+    /// What the policies of `subject` say of a packet between it and `other`; none: no policy is about it.
     fn side(
         &self,
         subject: &End,
@@ -130,7 +132,7 @@ impl Known<'_> {
         direction: Direction,
         port: Port,
     ) -> Option<Side> {
-        let identity = subject.pod.as_ref().and(subject.identity)?;
+        let (policies, row) = self.policies(subject)?;
         let identity_of_other = match other.scope {
             AnyPeer::Node if other.node.is_some() && other.node == subject.node => Some(HOST),
             AnyPeer::Node => Some(REMOTE_NODE),
@@ -138,9 +140,13 @@ impl Known<'_> {
             _ => other.identity,
         };
         let peer = PacketPeer { scope: other.scope, identity: identity_of_other, address };
-        let policies = self.index.subject(identity)?;
         let decide = |reading| {
-            Dealings::of(&policies, self.index, self.mode, direction, peer, reading).decide(port.protocol, port.number)
+            let dealings = if direction == Direction::Egress && subject.runs(other) {
+                Dealings::of_own_node()
+            } else {
+                Dealings::of(&policies, self.index, self.mode, direction, peer, reading)
+            };
+            dealings.decide(port.protocol, port.number)
         };
         let decision = decide(Reading::Enforced);
         let audits = policies.policies.iter().any(|policy| policy.parsed.audits);
@@ -152,18 +158,29 @@ impl Known<'_> {
         };
         Some(Side {
             allowed: decision.allowed,
-            because: because(&decision),
+            because: because(&decision, subject),
             policy,
             rule: decisive.map(|asked| asked.rule.field.to_string()),
             rules: decision.rules.iter().map(shown).collect(),
-            audited: audited.as_ref().map(because),
-            enforced: self.enforced(subject, other, identity),
+            audited: audited.as_ref().map(|audited| because(audited, subject)),
+            enforced: self.enforced(subject, other, row),
         })
     }
 
-    fn enforced(&self, subject: &End, other: &End, identity: u32) -> Enforced {
+    /// The policies of a pod or of a named node, and the row that they make.
+    fn policies(&self, subject: &End) -> Option<(Subject<'_>, RowId)> {
+        match (&subject.pod, subject.identity, &subject.node) {
+            (Some(_), Some(identity), _) => Some((self.index.subject(identity)?, row_id(identity))),
+            (None, _, Some(node)) if self.mode != PolicyMode::Never => {
+                Some((self.index.host_subject(node)?, host_row_id(node)))
+            }
+            _ => None,
+        }
+    }
+
+    fn enforced(&self, subject: &End, other: &End, policy: RowId) -> Enforced {
         let row = |end: &End, row: usize| self.published.get(end.pod.as_ref()?)?[row].clone();
-        let rows = [Some(row_id(identity)), row(subject, 0), row(other, 1)];
+        let rows = [Some(policy), row(subject, 0), row(other, 1)];
         let revision = rows.iter().flatten().filter_map(|id| self.journal.revision_of(id)).max().unwrap_or(0);
         let node = subject.node.as_deref().unwrap_or_default();
         let follower = self.acks.followers(Instant::now()).into_iter().find(|follower| follower.node == node);
@@ -191,7 +208,8 @@ fn addresses(from: &End, to: &End, port: Port) -> Result<(Option<IpAddr>, Option
     }
 }
 
-fn because(decision: &Decision<'_>) -> String {
+fn because(decision: &Decision<'_>, subject: &End) -> String {
+    let what = if subject.pod.is_some() { "pod" } else { "node" };
     match decision.because {
         Because::Rule => {
             let said = |asked: &RuleAsked<'_>| {
@@ -207,10 +225,10 @@ fn because(decision: &Decision<'_>) -> String {
                 (names.len().saturating_sub(ISOLATING), if names.len() == 1 { "isolates" } else { "isolate" });
             names.truncate(ISOLATING);
             names.extend((more > 0).then(|| format!("{more} more")));
-            format!("{} {verb} the pod, and no rule allows it", names.join(" and "))
+            format!("{} {verb} the {what}, and no rule allows it", names.join(" and "))
         }
         Because::Always => "policyEnforcementMode is always, and no rule allows it".to_owned(),
-        Because::NotIsolated => "no policy isolates the pod".to_owned(),
+        Because::NotIsolated => format!("no policy isolates the {what}"),
         Because::Never => "policyEnforcementMode is never".to_owned(),
         Because::OwnNode => "a node always reaches the pods that it runs".to_owned(),
     }

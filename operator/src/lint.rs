@@ -20,7 +20,7 @@ mod tests;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::compile::policy::{ParsedPolicy, Subjects};
+use crate::compile::policy::{HOST, ParsedPeer, ParsedPolicy, Source, Subjects};
 use crate::diff::{Settings, State, indexed};
 use crate::index::{Index, PolicyPart};
 use crate::object::{Kind, ObjectKey};
@@ -28,6 +28,8 @@ use asked::{Asked, Needless, Rule};
 use peers::Inhabitants;
 use words::Said;
 
+/// The node that runs a pod; to a node itself.
+const OWN: ParsedPeer = ParsedPeer::Node(HOST);
 /// More rules are counted.
 const NAMED: usize = 3;
 
@@ -36,7 +38,7 @@ const NAMED: usize = 3;
 pub enum Code {
     /// A field is not enforced as it is written.
     NotEnforced,
-    /// A policy selects no pod.
+    /// A policy selects no pod, or no node.
     SelectsNothing,
     /// A rule is about nobody and nothing.
     NeverMatches,
@@ -110,8 +112,6 @@ pub fn lint(state: &State, settings: &Settings) -> Vec<Finding> {
             let part = move |index| PolicyPart { policy: key.clone(), index };
             (0..).zip(&entry.parts).map(move |(index, parsed)| (part(index), parsed))
         })
-        // Nodes are not judged yet.
-        .filter(|(_, parsed)| !parsed.is_about_nodes())
         .collect();
     let inhabitants = Inhabitants::of(&index);
     let parts = || parts.iter().map(|(part, parsed)| (part, *parsed));
@@ -121,9 +121,9 @@ pub fn lint(state: &State, settings: &Settings) -> Vec<Finding> {
     for (key, _) in state.objects() {
         linter.policy(key, &mut findings);
     }
+    parts().for_each(|(part, parsed)| linter.part(part, parsed, &mut findings));
     // Where there are no pods, nothing can be said of whom policies mean.
     if !inhabitants.identities.is_empty() {
-        parts().for_each(|(part, parsed)| linter.part(part, parsed, &mut findings));
         asked.rules.iter().enumerate().for_each(|(number, rule)| linter.rule(number, rule, &mut findings));
         findings.extend(asked.needless().iter().map(|needless| linter.needless(needless)));
     }
@@ -169,10 +169,20 @@ impl Linter<'_> {
     }
 
     fn part(&self, part: &PolicyPart, parsed: &ParsedPolicy, findings: &mut Vec<Finding>) {
-        if !self.asked.subjects.contains_key(part) {
-            let Subjects::Pods(pods) = &parsed.subjects else { return };
-            let message = format!("no pod {}", nobody::pods(pods));
-            let advice = "correct the labels, or delete the policy if its pods are gone";
+        // Where nobody is told of, nothing is known of them.
+        let (known, message, advice) = match &parsed.subjects {
+            Subjects::Pods(pods) => (
+                !self.inhabitants.identities.is_empty(),
+                format!("no pod {}", nobody::pods(pods)),
+                "correct the labels, or delete the policy if its pods are gone",
+            ),
+            Subjects::Nodes(nodes) => (
+                self.index.nodes().next().is_some(),
+                nobody::nodes(nodes),
+                "correct the labels, or delete the policy if its nodes are gone",
+            ),
+        };
+        if known && !self.asked.subjects.contains_key(part) {
             let (policy, field) = (part.policy.clone(), parsed.field.to_string());
             findings.push(Finding { policy, field, code: Code::SelectsNothing, message, advice });
         }
@@ -206,6 +216,9 @@ impl Linter<'_> {
         let reason = match (rule.parsed.peers.is_empty() || rule.parsed.ports == Default::default(), entities()) {
             (true, Some(entities)) => format!("nobody here is of the entities {entities}"),
             (true, None) => return,
+            _ if reasons.is_empty() && subjects.contains(&HOST) && rule.parsed.peers.contains(&OWN) => {
+                "to a node the host is itself, and what it sends itself is not judged".to_owned()
+            }
             _ if reasons.is_empty() => "nobody that it names has addresses of the family that it is about".to_owned(),
             _ => reasons.join("; "),
         };
@@ -216,10 +229,20 @@ impl Linter<'_> {
 
     fn needless(&self, needless: &Needless) -> Finding {
         let rule = &self.asked.rules[needless.rule];
-        let of = |other: &usize| {
-            let other = &self.asked.rules[*other];
-            let (field, policy) = (&other.parsed.field, &other.part.policy);
-            if *policy == rule.part.policy { field.to_string() } else { format!("{field} of {policy}") }
+        let found = |code, message, advice| {
+            let (policy, field) = (rule.part.policy.clone(), rule.parsed.field.to_string());
+            Finding { policy, field, code, message, advice }
+        };
+        if needless.by.iter().all(|other| self.asked.is_emergency(*other)) {
+            let ways: BTreeSet<&str> = needless.by.iter().map(|other| &*self.asked.parsed(*other).field).collect();
+            let ways = ways.into_iter().collect::<Vec<_>>().join(", ");
+            let message = format!("has no effect: what it is about stays open whatever policies say ({ways})");
+            return found(Code::Shadowed, message, OPEN);
+        }
+        let of = |other: &usize| match self.asked.rules.get(*other) {
+            Some(other) if other.part.policy == rule.part.policy => other.parsed.field.to_string(),
+            Some(other) => format!("{} of {}", other.parsed.field, other.part.policy),
+            None => format!("{} of {}", self.asked.parsed(*other).field, Source::Emergency.label()),
         };
         let mut others: Vec<String> = needless.by.iter().map(of).collect();
         let (more, one) = (others.len().saturating_sub(NAMED), others.len() == 1);
@@ -232,7 +255,7 @@ impl Linter<'_> {
             (false, true) => (Code::Redundant, format!("{others} says the same of all that it is about"), REDUNDANT),
             (false, false) => (Code::Redundant, format!("{others} say the same of all that it is about"), REDUNDANT),
         };
-        Finding { policy: rule.part.policy.clone(), field: rule.parsed.field.to_string(), code, message, advice }
+        found(code, message, advice)
     }
 
     fn descriptions(&self, findings: &mut Vec<Finding>) {
@@ -268,5 +291,6 @@ impl Linter<'_> {
     }
 }
 
+const OPEN: &str = "delete it; of the ways that stay open to nodes hostFirewall.emergencyPorts names some";
 const SHADOWED: &str = "delete it, or have it go first";
 const REDUNDANT: &str = "delete it, as long as a rule is left to isolate the pods";

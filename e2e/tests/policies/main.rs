@@ -1,5 +1,5 @@
 //! Whoever judges a packet says the same: the reference evaluator, compiled rows under the kernel's lookup in Rust, explanations,
-//! and the node's programs in this kernel, which have the rows as the node translates them.
+//! and for pods the node's programs in this kernel, which have the rows as the node translates them.
 //!
 //! `PROPTEST_CASES` says in how many random worlds, `PROPTEST_RNG_SEED` in which.
 
@@ -17,7 +17,7 @@ use axoneme_bpf::inet::Direction as Way;
 use axoneme_bpf::metrics::Reason;
 use axoneme_operator::compile::policy::Because;
 use axoneme_operator::compile::policy::agreement::{self, Compiled, Pair, Verdict};
-use axoneme_operator::compile::policy::oracle::{Peer, World};
+use axoneme_operator::compile::policy::oracle::{Peer, Subject, World};
 use axoneme_operator::compile::policy::worlds;
 use axoneme_operator::object::Direction;
 use proptest::prelude::*;
@@ -74,7 +74,7 @@ fn check(node: &mut Node, world: &World, counts: &Counts) -> Result<(), TestCase
             }
             let verdict = pair.verdict(protocol, port)?;
             verdicts += 1;
-            if !number.is_multiple_of(SENT) || !is_here(pair.subject) {
+            if !number.is_multiple_of(SENT) || !pair.subject.pod().is_some_and(is_here) {
                 continue;
             }
             if let Some(outcome) = judge(node, &compiled, &pair, (protocol, port), verdict)? {
@@ -98,7 +98,7 @@ fn judge(
     verdict: Verdict,
 ) -> Result<Option<Outcome>, TestCaseError> {
     let other = pair.peer.address.unwrap();
-    let own = *pair.subject.ips.iter().find(|ip| ip.is_ipv4() == other.is_ipv4()).unwrap();
+    let own = *pair.subject.addresses().iter().find(|ip| ip.is_ipv4() == other.is_ipv4()).unwrap();
     let (source, destination) = match pair.direction {
         Direction::Ingress => (other, own),
         Direction::Egress => (own, other),
@@ -112,13 +112,13 @@ fn judge(
         (Direction::Ingress, who) => (node.receive(flow, who), judged(Way::INGRESS, verdict)),
         // What reaches a pod of this node is judged for that one, too.
         (Direction::Egress, Peer::Pod(receiver)) if is_here(receiver) && verdict.allowed => {
-            let received = compiled.pair(receiver, Direction::Ingress, own).verdict(protocol, port)?;
+            let received = compiled.pair(Subject::Pod(receiver), Direction::Ingress, own).verdict(protocol, port)?;
             let (outcome, audits) = judged(Way::INGRESS, received);
             (node.send(flow), (outcome, [audit(verdict, Way::EGRESS), audits].concat()))
         }
         (Direction::Egress, _) => (node.send(flow), judged(Way::EGRESS, verdict)),
     };
-    prop_assert_eq!(&got, &expected, "{:?} of {}: {:?}", pair.direction, pair.subject.name, flow);
+    prop_assert_eq!(&got, &expected, "{:?} of {}: {:?}", pair.direction, pair.subject.name(), flow);
     Ok(Some(got.0))
 }
 

@@ -88,13 +88,16 @@ impl State {
         self.objects.remove(key).is_some()
     }
 
-    /// Gives a label of a namespace a value, or (none) takes it away; whether there is such a namespace.
-    pub fn label_namespace(&mut self, name: &str, key: &str, value: Option<&str>) -> bool {
-        let at = ObjectKey::cluster(Kind::Namespace, &name.into());
-        let Some(Object::Namespace(namespace)) = self.objects.get_mut(&at) else { return false };
-        let others = namespace.labels.iter().filter(|(have, _)| *have != key);
-        let labels: Labels = others.chain(value.map(|value| (key, value))).collect();
-        *namespace = Arc::new(Namespace { labels, ..Namespace::clone(namespace) });
+    /// Gives a label of a namespace or node a value, or (none) takes it away; whether there is such an object.
+    pub fn label(&mut self, object: &ObjectKey, key: &str, value: Option<&str>) -> bool {
+        let labels = match self.objects.get_mut(object) {
+            Some(Object::Namespace(namespace)) => &mut Arc::make_mut(namespace).labels,
+            Some(Object::Node(node)) => &mut Arc::make_mut(node).labels,
+            _ => return false,
+        };
+        let others = labels.iter().filter(|(have, _)| *have != key);
+        let changed: Labels = others.chain(value.map(|value| (key, value))).collect();
+        *labels = changed;
         true
     }
 
@@ -124,6 +127,19 @@ impl State {
     #[must_use]
     pub fn pods(&self) -> usize {
         self.objects.keys().filter(|key| key.kind == Kind::Pod).count()
+    }
+
+    /// Whether some policy is about nodes, and there are none that it could be about.
+    #[must_use]
+    pub fn lacks_nodes(&self) -> bool {
+        let of_nodes = |object: &Object| match object {
+            Object::CiliumClusterwideNetworkPolicy(policy) => policy
+                .rules
+                .iter()
+                .any(|rule| rule.rule.endpoint_selector.is_none() && rule.rule.node_selector.is_some()),
+            _ => false,
+        };
+        !self.objects.keys().any(|key| key.kind == Kind::Node) && self.objects.values().any(of_nodes)
     }
 
     /// A namespace that nothing else is said of.

@@ -44,6 +44,17 @@ impl End {
         Self { scope, name: name.to_owned(), addresses: Vec::new(), identity: None, node: None, pod: None }
     }
 
+    /// Whether it is the same pod, or the same node.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        let place = |end: &Self| (end.scope, end.pod.clone(), end.node.clone());
+        self.node.is_some() && place(self) == place(other)
+    }
+
+    /// Whether it is a node, and the other a pod that it runs.
+    pub(super) fn runs(&self, other: &Self) -> bool {
+        self.scope == AnyPeer::Node && self.node.is_some() && other.pod.is_some() && self.node == other.node
+    }
+
     /// As it is told, with the address that it has in the flow.
     pub(super) fn show(&self, index: &Index, address: Option<IpAddr>) -> explain::End {
         let kind = match self.scope {

@@ -6,7 +6,9 @@ use std::ptr::from_ref;
 use axoneme_proto::tables::{Action, PolicyMode, Tier};
 
 use super::peers::Inhabitants;
-use crate::compile::policy::{Dealings, HOST, ParsedPeer, ParsedPolicy, ParsedRule, PeerView, Reading, Subject};
+use crate::compile::policy::{
+    Dealings, HOST, ParsedPeer, ParsedPolicy, ParsedRule, PeerView, Reading, Source, Subject, Verdict,
+};
 use crate::diff::packets;
 use crate::index::{Index, PolicyPart};
 use crate::object::Direction;
@@ -35,7 +37,9 @@ pub(super) struct Needless {
 pub(super) struct Asked<'a> {
     /// All of them, in the order of their policies.
     pub(super) rules: Vec<Rule<'a>>,
-    /// Identities that each part of a policy selects.
+    /// Nobody's, whose numbers follow: by them some ways of nodes stay open.
+    emergency: Vec<&'a ParsedRule>,
+    /// Identities that each part of a policy selects; of nodes theirs.
     pub(super) subjects: BTreeMap<&'a PolicyPart, Vec<u32>>,
     /// For some packets the numbers of all rules that are about them, in the order in which they count. Packets about which are
     /// the same rules stand here once.
@@ -59,13 +63,15 @@ impl<'a> Asked<'a> {
                 rules.extend(said.iter().map(|parsed| Rule { part, direction, parsed }));
             }
         }
+        let nodes: Vec<Subject<'a>> = index.nodes().filter_map(|node| index.host_subject(&node.name)).collect();
+        let emergency: Vec<&ParsedRule> = nodes.first().into_iter().flat_map(emergency).collect();
         // Rules are told apart by where they stand in memory: the index lends the same ones to whoever asks.
-        let numbers: HashMap<*const ParsedRule, usize> =
-            rules.iter().enumerate().map(|(number, rule)| (from_ref(rule.parsed), number)).collect();
+        let all = rules.iter().map(|rule| rule.parsed).chain(emergency.iter().copied());
+        let numbers: HashMap<*const ParsedRule, usize> = all.map(from_ref).zip(0..).collect();
         let mut subjects: BTreeMap<&PolicyPart, Vec<u32>> = BTreeMap::new();
         // Those that the same policies select are treated alike, if the names of their own ports mean the same numbers, too.
         let mut alike: BTreeMap<(Vec<&PolicyPart>, Vec<Vec<u16>>), Subject<'a>> = BTreeMap::new();
-        for subject in inhabitants.identities.iter().filter_map(|id| index.subject(*id)) {
+        for subject in inhabitants.identities.iter().filter_map(|id| index.subject(*id)).chain(nodes) {
             let parts: Vec<_> = subject.policies.iter().filter_map(|policy| policy.source.part()).collect();
             parts.iter().for_each(|part| subjects.entry(part).or_default().push(subject.identity));
             let rules = subject.policies.iter().flat_map(|policy| &policy.parsed.ingress.rules);
@@ -81,11 +87,11 @@ impl<'a> Asked<'a> {
             }
         }
         let lists: Vec<Vec<usize>> = lists.into_iter().collect();
-        let mut lists_of = vec![Vec::new(); rules.len()];
+        let mut lists_of = vec![Vec::new(); numbers.len()];
         for (number, list) in lists.iter().enumerate() {
             list.iter().for_each(|rule| lists_of[*rule].push(number));
         }
-        Self { rules, subjects, lists, lists_of, spared }
+        Self { rules, emergency, subjects, lists, lists_of, spared }
     }
 
     /// Whether a rule is about no packet of its policy's pods.
@@ -94,7 +100,7 @@ impl<'a> Asked<'a> {
     }
 
     /// Rules that could be left out, all together, and no packet would be treated otherwise. Of two that say the same it is the
-    /// later one.
+    /// later one. Who allows what stays open anyway is not told: it may not always be.
     pub(super) fn needless(&self) -> Vec<Needless> {
         let mut candidates: Vec<usize> = (0..self.rules.len())
             .filter(|rule| !self.spared.contains(rule) && !self.lists_of[*rule].is_empty())
@@ -102,16 +108,34 @@ impl<'a> Asked<'a> {
             .collect();
         // What is about less goes first, so that what contains it is what says it.
         candidates.sort_by_key(|rule| (self.lists_of[*rule].len(), std::cmp::Reverse(*rule)));
-        let weight = |rule: usize| self.rules[rule].parsed.verdict.weight();
+        let weight = |rule: usize| self.verdict(rule).weight();
         let (mut gone, mut found) = (BTreeSet::new(), Vec::new());
         for rule in candidates {
             let Some(by) = self.instead(rule, &gone) else { continue };
+            let open = by.iter().all(|other| self.is_emergency(*other));
+            if open && self.verdict(rule).action == Action::Allow {
+                continue;
+            }
             gone.insert(rule);
             let shadowed = by.iter().all(|other| weight(*other) < weight(rule));
             found.push(Needless { rule, by, shadowed });
         }
         found.sort_by_key(|needless| needless.rule);
         found
+    }
+
+    /// Whether it is nobody's.
+    pub(super) fn is_emergency(&self, rule: usize) -> bool {
+        rule >= self.rules.len()
+    }
+
+    /// A rule by its number.
+    pub(super) fn parsed(&self, rule: usize) -> &'a ParsedRule {
+        self.rules.get(rule).map_or_else(|| self.emergency[rule - self.rules.len()], |rule| rule.parsed)
+    }
+
+    fn verdict(&self, rule: usize) -> Verdict {
+        self.parsed(rule).verdict
     }
 
     /// The rules that say, for each packet that `rule` is about, what makes it needless. None: it is needed for some.
@@ -122,7 +146,7 @@ impl<'a> Asked<'a> {
     /// What in an earlier tier decides, what in its own goes before it, or what comes next there and says the same. That no rule
     /// says otherwise, or one of a later tier says the same, is not enough: a rule may be there for what others will say.
     fn instead_in(&self, list: &[usize], rule: usize, gone: &BTreeSet<usize>) -> Option<usize> {
-        let verdict = |rule: usize| self.rules[rule].parsed.verdict;
+        let verdict = |rule: usize| self.verdict(rule);
         let own = verdict(rule);
         let mut others = list.iter().copied().filter(|other| !gone.contains(other)).peekable();
         let mut tier = None;
@@ -140,6 +164,12 @@ impl<'a> Asked<'a> {
         }
         None
     }
+}
+
+/// The rules by which some ways of a node stay open.
+fn emergency<'a>(node: &Subject<'a>) -> impl Iterator<Item = &'a ParsedRule> + use<'a> {
+    let nobodys = node.policies.iter().find(|policy| policy.source == Source::Emergency).map(|policy| policy.parsed);
+    nobodys.into_iter().flat_map(|parsed| parsed.ingress.rules.iter().chain(&parsed.egress.rules))
 }
 
 /// For all packets that rules of a subject tell apart, the rules that are about them.
@@ -174,12 +204,12 @@ fn lists_of(
 }
 
 /// Rules that are about whom nothing is known of: the node that runs the pod, which always reaches it; nodes and an API server
-/// that nobody has told of; and of the last tier, where it does not come to it.
+/// that nobody has told of; and of the last tier, where it does not come to it. To a node it is itself, which sends itself nothing.
 fn spared_of<'a>(subject: &Subject<'a>, direction: Direction, index: &Index) -> impl Iterator<Item = &'a ParsedRule> {
     let isolated = subject.policies.iter().any(|policy| policy.parsed.direction(direction).isolates);
     let (nodes, api_server) = (index.nodes().next().is_some(), !index.api_server().is_empty());
     let unknown = move |peer: &ParsedPeer| match peer {
-        ParsedPeer::Node(HOST) => direction == Direction::Ingress,
+        ParsedPeer::Node(HOST) => direction == Direction::Ingress && subject.identity != HOST,
         ParsedPeer::Nodes(_) => !nodes,
         ParsedPeer::ApiServer => !api_server,
         _ => false,

@@ -26,7 +26,7 @@ fn nobody(peer: &ParsedPeer, index: &Index) -> Option<String> {
         // Where no node is told of, nothing is known of them.
         ParsedPeer::Nodes(selector) => {
             let none = index.nodes().next().is_some() && PeerView::nodes(index, selector).is_empty();
-            none.then(|| format!("no node has {}", requirements(&selector.requirements.iter().collect::<Vec<_>>())))
+            none.then(|| nodes(selector))
         }
         ParsedPeer::Services(services) => {
             let none = index.behind(services).is_empty() && index.endpoints(services).is_empty();
@@ -92,6 +92,11 @@ fn peers_with_ports(peers: &[ParsedPeer], index: &Index) -> Option<BTreeSet<u32>
         }
     }
     Some(all)
+}
+
+/// That no node has what a selector asks for.
+pub(super) fn nodes(selector: &Selector) -> String {
+    format!("no node has {}", requirements(&selector.requirements.iter().collect::<Vec<_>>()))
 }
 
 /// Like `of namespace shop has the label app=web`.

@@ -64,11 +64,13 @@ impl Inhabitants {
                 pods.entry((marks, classes.class_of(*address))).or_insert(peer(Some(*address)));
             }
         }
+        // To a node all nodes are others.
+        let numbers: &[u32] = if subject.identity == HOST { &[REMOTE_NODE] } else { &[HOST, REMOTE_NODE] };
         let node =
-            |address| [HOST, REMOTE_NODE].map(|id| PacketPeer { scope: AnyPeer::Node, identity: Some(id), address });
+            |address| numbers.iter().map(move |id| PacketPeer { scope: AnyPeer::Node, identity: Some(*id), address });
         let of_class: BTreeMap<_, _> =
             self.nodes.iter().map(|address| (classes.class_of(*address), *address)).collect();
-        let nodes = node(None).into_iter().chain(of_class.into_values().flat_map(|address| node(Some(address))));
+        let nodes = node(None).chain(of_class.into_values().flat_map(|address| node(Some(address))));
         let world =
             |address: &IpAddr| PacketPeer { scope: AnyPeer::World, identity: Some(WORLD), address: Some(*address) };
         pods.into_values().chain(nodes).chain(classes.representatives.iter().map(world)).collect()

@@ -4,8 +4,8 @@ use axoneme_proto::tables::PolicyMode;
 use proptest::prelude::*;
 
 use super::{Code, lint};
-use crate::compile::policy::oracle::{Packet, Peer, World};
-use crate::compile::policy::worlds::{self, world};
+use crate::compile::policy::oracle::{Packet, Peer, Subject, World};
+use crate::compile::policy::worlds::{self, HERE, world};
 use crate::diff::{Settings, State};
 use crate::object::{Direction, Kind, ObjectKey, PolicyType};
 
@@ -13,7 +13,7 @@ use crate::object::{Direction, Kind, ObjectKey, PolicyType};
 fn check_lint(mut world: World) -> Result<(), TestCaseError> {
     for pod in &mut world.pods {
         pod.ips = [pod.ips[0]].into();
-        pod.node = Some("node-1".into());
+        pod.node = Some(HERE.into());
     }
     for policy in &mut world.cilium {
         (0..).zip(&mut policy.rules).for_each(|(i, rule): (u8, _)| rule.field = format!("specs[{i}]").into());
@@ -21,7 +21,8 @@ fn check_lint(mut world: World) -> Result<(), TestCaseError> {
     let mut state = State::default();
     worlds::objects(&world).into_iter().for_each(|object| state.insert(object));
     let cidrs_of = worlds::config(&world).cidrs_of;
-    let settings = Settings { cluster: "default".into(), mode: PolicyMode::Default, cidrs_of, host_firewall: None };
+    let host_firewall = world.host_firewall.clone();
+    let settings = Settings { cluster: "default".into(), mode: PolicyMode::Default, cidrs_of, host_firewall };
     let mut rules: Vec<(ObjectKey, String)> = lint(&state, &settings)
         .into_iter()
         .filter(|finding| matches!(finding.code, Code::Shadowed | Code::Redundant | Code::NeverMatches))
@@ -32,10 +33,16 @@ fn check_lint(mut world: World) -> Result<(), TestCaseError> {
     let mut left = world.clone();
     rules.iter().for_each(|(policy, field)| take_away(&mut left, policy, field));
     let (enforcing_all, left_enforcing_all) = (world.enforcing_all(), left.enforcing_all());
-    for subject in &world.pods {
-        let another = |peer: &Peer<'_>| !matches!(peer, Peer::Pod(pod) if pod.name == subject.name);
+    for subject in world.pods.iter().map(Subject::Pod).chain(world.nodes.iter().map(Subject::Node)) {
+        let another = |peer: &Peer<'_>| match (subject, peer) {
+            (Subject::Pod(subject), Peer::Pod(pod)) => pod.name != subject.name,
+            (Subject::Node(_), Peer::Host) => false,
+            _ => true,
+        };
+        let here = if let Subject::Node(node) = subject { &node.name } else { HERE };
         let identities = vec![0; world.pods.len()];
-        let peers = worlds::peers(&world, &identities).into_iter().map(|(who, peer)| (who, peer.address.unwrap()));
+        let peers =
+            worlds::peers(&world, &identities, here).into_iter().map(|(who, peer)| (who, peer.address.unwrap()));
         for (peer, address) in peers.filter(|(who, _)| another(who)) {
             for direction in [Direction::Ingress, Direction::Egress] {
                 // A node always reaches the pods that it runs.
@@ -49,7 +56,7 @@ fn check_lint(mut world: World) -> Result<(), TestCaseError> {
                     let packet = Packet { direction, peer, address, protocol, port };
                     for (before, after) in [(&world, &left), (&enforcing_all, &left_enforcing_all)] {
                         let (before, after) = (before.allows(subject, &packet), after.allows(subject, &packet));
-                        prop_assert_eq!(before, after, "{} {:?} without {:?}", subject.name, packet, rules);
+                        prop_assert_eq!(before, after, "{} {:?} without {:?}", subject.name(), packet, rules);
                     }
                 }
             }

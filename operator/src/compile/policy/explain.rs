@@ -73,6 +73,12 @@ pub struct Dealings<'a> {
 }
 
 impl<'a> Dealings<'a> {
+    /// Of a node with a pod that it runs, as far as the node opens the flow.
+    #[must_use]
+    pub const fn of_own_node() -> Self {
+        Self { rules: Vec::new(), isolating: Vec::new(), otherwise: Because::OwnNode }
+    }
+
     /// Between `subject` and `peer`.
     #[must_use]
     pub fn of(
@@ -84,7 +90,7 @@ impl<'a> Dealings<'a> {
         reading: Reading,
     ) -> Self {
         if direction == Direction::Ingress && peer.identity == Some(HOST) {
-            return Self { rules: Vec::new(), isolating: Vec::new(), otherwise: Because::OwnNode };
+            return Self::of_own_node();
         }
         if mode == PolicyMode::Never {
             return Self { rules: Vec::new(), isolating: Vec::new(), otherwise: Because::Never };
@@ -95,7 +101,8 @@ impl<'a> Dealings<'a> {
             subject.policies.iter().filter(isolates).filter_map(|policy| policy.source.part()).collect();
         let otherwise = match mode {
             _ if !isolating.is_empty() => Because::Isolated,
-            PolicyMode::Always => Because::Always,
+            // This mode is about pods.
+            PolicyMode::Always if subject.identity != HOST => Because::Always,
             _ => Because::NotIsolated,
         };
         let asking = Asking { subject: subject.identity, view, direction, peer };

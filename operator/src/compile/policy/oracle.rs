@@ -1,4 +1,5 @@
-//! The reference evaluator: policies as their APIs describe them, on whole objects, one packet at a time. This is NetworkPolicy.
+//! The reference evaluator: policies as their APIs describe them, on whole objects, one packet at a time. This is NetworkPolicy, and
+//! what stays open to nodes.
 //!
 //! It knows no identities, rows or classes. In two points the API leaves room, and this is what the project does:
 //! a port by name means every number that it has in pods with the same namespace, service account and labels (pods of one
@@ -16,6 +17,8 @@ use crate::object::{
     PolicyPort, PolicyRule, PolicyType, PortRef, Protocol, Service, TieredPeer, TieredRule,
 };
 
+use super::Emergency;
+
 /// All objects that matter.
 #[derive(Clone, Debug, Default)]
 pub struct World {
@@ -32,6 +35,39 @@ pub struct World {
     pub api_server: Vec<IpAddr>,
     /// CIDRs in Cilium's policies mean nodes, too.
     pub cidrs_mean_nodes: bool,
+    /// What stays open where policies of nodes hold; none: they do not.
+    pub host_firewall: Option<Emergency>,
+}
+
+/// Whose policies are asked.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject<'a> {
+    Pod(&'a Pod),
+    Node(&'a Node),
+}
+
+impl<'a> Subject<'a> {
+    /// It, if it is a pod.
+    pub const fn pod(self) -> Option<&'a Pod> {
+        match self {
+            Self::Pod(pod) => Some(pod),
+            Self::Node(_) => None,
+        }
+    }
+
+    pub fn addresses(self) -> &'a [IpAddr] {
+        match self {
+            Self::Pod(pod) => &pod.ips,
+            Self::Node(node) => &node.internal_ips,
+        }
+    }
+
+    pub fn name(self) -> String {
+        match self {
+            Self::Pod(pod) => pod.name.to_string(),
+            Self::Node(node) => node.name.to_string(),
+        }
+    }
 }
 
 /// Whose address the other end has.
@@ -66,26 +102,38 @@ impl World {
     }
 
     /// Whether the policies that select `subject` let the packet pass.
-    pub fn allows(&self, subject: &Pod, packet: &Packet<'_>) -> bool {
-        let tier = |tier| self.tier(tier, subject, packet);
-        tier("Admin").or_else(|| self.normal(subject, packet)).or_else(|| tier("Baseline")).unwrap_or(true)
+    pub fn allows(&self, subject: Subject<'_>, packet: &Packet<'_>) -> bool {
+        let tier = |tier| subject.pod().and_then(|pod| self.tier(tier, pod, packet));
+        let open = subject.pod().is_none() && self.stays_open(packet);
+        open || tier("Admin").or_else(|| self.normal(subject, packet)).or_else(|| tier("Baseline")).unwrap_or(true)
+    }
+
+    /// Whether no policy of nodes closes the way of a packet to or from one.
+    fn stays_open(&self, packet: &Packet<'_>) -> bool {
+        let Some(open) = &self.host_firewall else { return true };
+        let nodesync = packet.port == open.nodesync;
+        match (packet.direction, packet.protocol) {
+            (Direction::Ingress, 6) => nodesync || open.ports.contains(&packet.port),
+            (Direction::Egress, 6) => nodesync || self.api_server.contains(&packet.address),
+            (Direction::Ingress, 17) => matches!(packet.port, 68 | 546),
+            (Direction::Egress, 17) => matches!(packet.port, 67 | 547),
+            _ => false,
+        }
     }
 
     /// What the policies of namespaces and Cilium's decide, if they do.
-    fn normal(&self, subject: &Pod, packet: &Packet<'_>) -> Option<bool> {
-        let selects = |policy: &&NetworkPolicy| {
-            policy.name.namespace == subject.name.namespace
-                && policy.pod_selector.matches(&subject.labels)
-                && isolates(policy, packet.direction)
+    fn normal(&self, subject: Subject<'_>, packet: &Packet<'_>) -> Option<bool> {
+        let saying: Vec<_> = match subject {
+            Subject::Pod(pod) => self.policies.iter().filter(|policy| selects(policy, pod, packet.direction)).collect(),
+            Subject::Node(_) => Vec::new(),
         };
         let allows = |policy: &&NetworkPolicy| {
             let rules = match packet.direction {
                 Direction::Ingress => &policy.ingress,
                 Direction::Egress => &policy.egress,
             };
-            rules.iter().any(|rule| self.rule_allows(policy, subject, rule, packet))
+            rules.iter().any(|rule| subject.pod().is_some_and(|pod| self.rule_allows(policy, pod, rule, packet)))
         };
-        let saying: Vec<_> = self.policies.iter().filter(selects).collect();
         let cilium: Vec<_> = self.cilium.iter().map(|policy| self.cilium(policy, subject, packet)).collect();
         if cilium.iter().any(|said| said.denies) {
             return Some(false);
@@ -214,6 +262,12 @@ impl World {
     fn namespace(&self, pod: &Pod) -> Option<&Namespace> {
         self.namespaces.iter().find(|namespace| namespace.name == pod.name.namespace)
     }
+}
+
+fn selects(policy: &NetworkPolicy, pod: &Pod, direction: Direction) -> bool {
+    policy.name.namespace == pod.name.namespace
+        && policy.pod_selector.matches(&pod.labels)
+        && isolates(policy, direction)
 }
 
 fn isolates(policy: &NetworkPolicy, direction: Direction) -> bool {

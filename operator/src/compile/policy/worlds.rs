@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use axoneme_proto::tables::AnyPeer;
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::select;
 
+use super::Emergency;
 use super::explain::PacketPeer;
 use super::oracle::{Peer, World};
 use super::parsed::{HOST, Owners, REMOTE_NODE, WORLD};
@@ -16,7 +19,10 @@ use crate::engine::Families;
 use crate::index::{Config, Index, labels};
 use crate::object::{CiliumIdentity, Endpoint, EndpointSlice, Name, Node, Object, Pod, Protocol, arbitrary};
 
-/// Pods with addresses of both families, on three nodes and on none, policies of all kinds, and what they name.
+/// The node from which pods see whom they have to do with.
+pub const HERE: &str = "node-1";
+
+/// Pods with addresses of both families, on three nodes and on none, policies of all kinds, of nodes too, and what they name.
 pub fn world() -> impl Strategy<Value = World> {
     let namespaces = arbitrary::NAMESPACES.map(arbitrary::namespace);
     let policies = (
@@ -26,8 +32,12 @@ pub fn world() -> impl Strategy<Value = World> {
         vec(arbitrary::cluster_network_policy(), 0..4),
         vec(arbitrary::service(), 0..4),
     );
-    (namespaces, vec(arbitrary::pod(), 1..8), policies, any::<bool>()).prop_map(
-        |(namespaces, pods, (policies, cilium, groups, tiered, services), cidrs_mean_nodes)| {
+    let nodes = (node(HERE, &["172.18.0.1"]), node("node-2", &["172.18.0.2", "fd00::1"]));
+    // One that no policy names, others that policies name often.
+    let emergency = Emergency { ports: [1, 443, 8080].into(), nodesync: 8081 };
+    let settings = (any::<bool>(), option::weighted(0.9, Just(emergency)));
+    (namespaces, vec(arbitrary::pod(), 1..8), policies, nodes, settings).prop_map(
+        |(namespaces, pods, (policies, cilium, groups, tiered, services), nodes, (cidrs_mean_nodes, host_firewall))| {
             // Pods without what has nothing to do with policy.
             let plain = |(number, pod): (u8, Pod)| {
                 let ips = addresses(number).into();
@@ -41,13 +51,14 @@ pub fn world() -> impl Strategy<Value = World> {
                 policies: by_name(policies, |policy| policy.name.clone()),
                 cilium: by_name(cilium, |policy| policy.name.clone()),
                 tiered: by_name(tiered, |policy| policy.name.clone()),
-                nodes: vec![node("node-1", "a", &["172.18.0.1"]), node("node-2", "b", &["172.18.0.2", "fd00::1"])],
+                nodes: vec![nodes.0, nodes.1],
                 groups: by_name(groups, |group| group.name.clone()),
                 services: by_name(services, |service| service.name.clone())
                     .into_iter()
                     .map(|service| (service, endpoints()))
                     .collect(),
                 cidrs_mean_nodes,
+                host_firewall,
                 api_server: ["10.0.1.0", "172.18.0.2", "8.8.8.8"].map(|ip| ip.parse().unwrap()).into(),
             }
         },
@@ -66,17 +77,17 @@ fn addresses(pod: u8) -> [IpAddr; 2] {
     [IpAddr::from([10, 0, net, pod]), IpAddr::from([0xfd00, 0, net.into(), 0, 0, 0, 0, pod.into()])]
 }
 
-fn node(name: &str, zone: &str, addresses: &[&str]) -> Node {
-    Node {
+fn node(name: &'static str, addresses: &'static [&'static str]) -> impl Strategy<Value = Node> {
+    (select(vec!["a", "b"]), option::of(select(vec!["a", "b"]))).prop_map(move |(zone, role)| Node {
         name: name.into(),
         uid: name.into(),
         internal_ips: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
         external_ips: [].into(),
-        labels: [("zone", zone)].into_iter().collect(),
+        labels: role.map(|role| ("role", role)).into_iter().chain([("zone", zone)]).collect(),
         max_pods: 110,
         pod_cidrs: [].into(),
         resource_version: "1".into(),
-    }
+    })
 }
 
 /// How the operator of a world is set up.
@@ -89,7 +100,7 @@ pub fn config(world: &World) -> Config {
         reserved: [].into(),
         pre_allocation: Default::default(),
         cidrs_of: if world.cidrs_mean_nodes { Owners::WorldAndNodes } else { Owners::World },
-        host_firewall: None,
+        host_firewall: world.host_firewall.clone(),
     }
 }
 
@@ -149,7 +160,7 @@ pub fn identity(world: &World, index: &Index, pod: &Pod) -> u32 {
     index.identities().find(|object| object.labels == labels).unwrap().id
 }
 
-const PORTS: [u16; 12] = [1, 2, 53, 79, 80, 81, 443, 8000, 8079, 8080, 8081, 65_535];
+const PORTS: [u16; 14] = [1, 2, 53, 67, 68, 79, 80, 81, 443, 8000, 8079, 8080, 8081, 65_535];
 
 /// Protocols by IANA number, with ports or types of ICMP messages.
 pub fn packets() -> impl Iterator<Item = (u8, u16)> {
@@ -157,17 +168,16 @@ pub fn packets() -> impl Iterator<Item = (u8, u16)> {
     ports.chain([(1, 0), (1, 8), (58, 128), (58, 8), (112, 0)])
 }
 
-/// Whom pods have to do with: the pods by each of their addresses, nodes and the world.
-pub fn peers<'w>(world: &'w World, identities: &[u32]) -> Vec<(Peer<'w>, PacketPeer)> {
+/// Whom the node `here` and its pods have to do with: the pods by each of their addresses, nodes and the world.
+pub fn peers<'w>(world: &'w World, identities: &[u32], here: &str) -> Vec<(Peer<'w>, PacketPeer)> {
     let peer =
         |who, identity, scope, address| (who, PacketPeer { scope, identity: Some(identity), address: Some(address) });
-    let node = |who, identity, text: &str| peer(who, identity, AnyPeer::Node, text.parse().unwrap());
     let world_at = |text: &str| peer(Peer::World, WORLD, AnyPeer::World, text.parse().unwrap());
-    let mut peers = vec![
-        node(Peer::Host, HOST, "172.18.0.1"),
-        node(Peer::RemoteNode, REMOTE_NODE, "172.18.0.2"),
-        node(Peer::RemoteNode, REMOTE_NODE, "fd00::1"),
-    ];
+    let mut peers = Vec::new();
+    for node in &world.nodes {
+        let (who, identity) = if *node.name == *here { (Peer::Host, HOST) } else { (Peer::RemoteNode, REMOTE_NODE) };
+        peers.extend(node.internal_ips.iter().map(|ip| peer(who, identity, AnyPeer::Node, *ip)));
+    }
     let outside = ["192.0.2.1", "192.0.2.200", "10.0.1.200", "8.8.8.8", "2001:db8::1", "2002::1"];
     peers.extend(outside.map(world_at));
     for (pod, identity) in world.pods.iter().zip(identities) {

@@ -14,21 +14,23 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{CIDRS, requirement};
-use crate::object::{CidrGroup, CiliumPolicy, CiliumRule, Name, Service, ServiceKind};
+use crate::object::{CidrGroup, CiliumPolicy, CiliumRule, Name, Requirement, Service, ServiceKind};
 
 fn label_selector() -> impl Strategy<Value = LabelSelector> {
     let pods = requirement(&["app", "k8s:tier", "any:app"], &["a", "b", "x"]);
     let namespace = requirement(&["k8s:io.kubernetes.pod.namespace"], &["red", "green"]);
     let team = requirement(&["k8s:io.cilium.k8s.namespace.labels.team"], &["a", "b"]);
     let requirement = prop_oneof![4 => pods, 1 => namespace, 1 => team];
-    vec(requirement, 0..3).prop_map(|requirements| {
-        let expressions = requirements.into_iter().map(|requirement| LabelRequirement {
-            key: requirement.key.into(),
-            operator: format!("{:?}", requirement.operator),
-            values: Some(requirement.values.iter().map(ToString::to_string).collect()),
-        });
-        LabelSelector { match_labels: None, match_expressions: Some(expressions.collect()) }
-    })
+    vec(requirement, 0..3).prop_map(selector)
+}
+
+fn selector(requirements: Vec<Requirement>) -> LabelSelector {
+    let expressions = requirements.into_iter().map(|requirement| LabelRequirement {
+        key: requirement.key.into(),
+        operator: format!("{:?}", requirement.operator),
+        values: Some(requirement.values.iter().map(ToString::to_string).collect()),
+    });
+    LabelSelector { match_labels: None, match_expressions: Some(expressions.collect()) }
 }
 
 /// A selector of subjects: of no other namespace than the policy's.
@@ -37,6 +39,11 @@ fn subjects() -> impl Strategy<Value = LabelSelector> {
     label_selector().prop_filter("its own namespace", move |selector| {
         !selector.match_expressions.iter().flatten().any(of_namespaces)
     })
+}
+
+/// A selector of nodes.
+fn nodes() -> impl Strategy<Value = LabelSelector> {
+    vec(requirement(&["zone", "k8s:zone", "any:role"], &["a", "b"]), 0..3).prop_map(selector)
 }
 
 /// The peers of a rule: at most one of the lists.
@@ -162,6 +169,16 @@ fn cilium_rule() -> impl Strategy<Value = Rule> {
     )
 }
 
+/// Makes a rule one about nodes, which have no ports with names.
+fn about_nodes(rule: &mut Rule, nodes: LabelSelector) {
+    (rule.endpoint_selector, rule.node_selector) = (None, Some(nodes));
+    let allowed = rule.ingress.iter_mut().flatten().flat_map(|rule| rule.to_ports.iter_mut().flatten());
+    let denied = rule.ingress_deny.iter_mut().flatten().flat_map(|rule| rule.to_ports.iter_mut().flatten());
+    for ports in allowed.map(|rule| &mut rule.ports).chain(denied.map(|rule| &mut rule.ports)).flatten() {
+        ports.retain(|port| port.port.as_ref().is_none_or(|port| port.parse::<u16>().is_ok()));
+    }
+}
+
 /// Now and then services, by name or by labels.
 fn services() -> impl Strategy<Value = Option<Vec<ServiceSelector>>> {
     let namespace = || of(select(vec!["red", "green"]).prop_map(str::to_owned));
@@ -210,12 +227,22 @@ pub fn cidr_group() -> impl Strategy<Value = CidrGroup> {
 
 /// A CiliumNetworkPolicy, or a clusterwide one, in which everything has a meaning.
 pub fn cilium_policy() -> impl Strategy<Value = CiliumPolicy> {
-    let name = (select(vec!["", "red", "green", "blue"]), 0..3_u8);
-    (name, vec(cilium_rule(), 1..3), super::audits()).prop_map(|((namespace, number), rules, audits)| CiliumPolicy {
-        name: Name::new(namespace, format!("cilium-{number}")),
-        resource_version: "1".into(),
-        audits,
-        rules: rules.into_iter().map(|rule| CiliumRule { field: "spec".into(), rule, unreadable: None }).collect(),
-        valid: None,
+    let name = (select(vec!["", "", "red", "green", "blue"]), 0..3_u8);
+    let rules = vec((cilium_rule(), of(nodes())), 1..3);
+    (name, rules, super::audits()).prop_map(|((namespace, number), rules, audits)| {
+        let rule = |(mut rule, nodes): (Rule, Option<LabelSelector>)| {
+            // Only clusterwide ones are about nodes.
+            if let Some(nodes) = nodes.filter(|_| namespace.is_empty()) {
+                about_nodes(&mut rule, nodes);
+            }
+            CiliumRule { field: "spec".into(), rule, unreadable: None }
+        };
+        CiliumPolicy {
+            name: Name::new(namespace, format!("cilium-{number}")),
+            resource_version: "1".into(),
+            audits,
+            rules: rules.into_iter().map(rule).collect(),
+            valid: None,
+        }
     })
 }

@@ -10,9 +10,9 @@ use axoneme_crds::v2::policy::{CidrRule, IcmpRule, PortProtocol, Rule, ServiceSe
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Packet, Peer, World};
+use super::{Packet, Peer, Subject, World};
 use crate::compile::policy::icmp;
-use crate::object::{CiliumPolicy, Direction, Pod, Protocol, Service};
+use crate::object::{CiliumPolicy, Direction, Node, Pod, Protocol, Service};
 
 /// What a policy says of a packet from or to a subject.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,7 +57,7 @@ enum Known {
 }
 
 impl World {
-    pub(super) fn cilium(&self, policy: &CiliumPolicy, subject: &Pod, packet: &Packet<'_>) -> Said {
+    pub(super) fn cilium(&self, policy: &CiliumPolicy, subject: Subject<'_>, packet: &Packet<'_>) -> Said {
         let mut all = Said::default();
         for rule in policy.rules.iter().map(|rule| &rule.rule) {
             if self.is_about(policy, rule, subject) {
@@ -70,12 +70,21 @@ impl World {
         all
     }
 
-    fn is_about(&self, policy: &CiliumPolicy, rule: &Rule, subject: &Pod) -> bool {
-        let own = policy.name.namespace.is_empty() || policy.name.namespace == subject.name.namespace;
-        own && rule.endpoint_selector.as_ref().is_some_and(|selector| self.matches(selector, subject))
+    /// A rule with a selector of pods is about pods only, and one of a namespace is about no node.
+    fn is_about(&self, policy: &CiliumPolicy, rule: &Rule, subject: Subject<'_>) -> bool {
+        let clusterwide = policy.name.namespace.is_empty();
+        match (subject, &rule.endpoint_selector, &rule.node_selector) {
+            (Subject::Pod(pod), Some(selector), _) => {
+                (clusterwide || policy.name.namespace == pod.name.namespace) && self.matches(selector, pod)
+            }
+            (Subject::Node(node), None, Some(selector)) => {
+                clusterwide && self.host_firewall.is_some() && is_of(selector, node)
+            }
+            _ => false,
+        }
     }
 
-    fn rule(&self, policy: &CiliumPolicy, rule: &Rule, subject: &Pod, packet: &Packet<'_>) -> Said {
+    fn rule(&self, policy: &CiliumPolicy, rule: &Rule, subject: Subject<'_>, packet: &Packet<'_>) -> Said {
         let wanted = rule.enable_default_deny.clone().unwrap_or_default();
         let (allowing, denying, wanted): (Vec<Clause<'_>>, Vec<Clause<'_>>, _) = match packet.direction {
             Direction::Ingress => (
@@ -202,7 +211,7 @@ impl World {
         })
     }
 
-    fn port_is_named(&self, clause: &Clause<'_>, subject: &Pod, packet: &Packet<'_>, known: Known) -> bool {
+    fn port_is_named(&self, clause: &Clause<'_>, subject: Subject<'_>, packet: &Packet<'_>, known: Known) -> bool {
         if clause.ports.is_empty() && clause.icmps.is_empty() {
             return true;
         }
@@ -220,8 +229,8 @@ impl World {
         message || clause.ports.iter().any(port)
     }
 
-    /// A port by name means nothing towards an address, also where a pod has that.
-    fn port(&self, port: &PortProtocol, subject: &Pod, packet: &Packet<'_>, known: Known) -> bool {
+    /// A port by name means nothing towards an address, also where a pod has that, and no port of a node.
+    fn port(&self, port: &PortProtocol, subject: Subject<'_>, packet: &Packet<'_>, known: Known) -> bool {
         let wanted = port.protocol.as_deref().filter(|text| *text != "ANY");
         let number = match wanted {
             Some("VRRP") => Some(112),
@@ -242,7 +251,7 @@ impl World {
                 }
                 Err(_) => {
                     let pod = match (packet.direction, packet.peer) {
-                        (Direction::Ingress, _) => Some(subject),
+                        (Direction::Ingress, _) => subject.pod(),
                         (Direction::Egress, Peer::Pod(pod)) if known == Known::ByWhatItIs => Some(pod),
                         (Direction::Egress, _) => None,
                     };
@@ -263,19 +272,32 @@ impl World {
                 None => pod.labels.get(key).map(str::to_owned),
             }
         };
-        let labels = selector.match_labels.iter().flatten().all(|(key, wanted)| value(key).as_ref() == Some(wanted));
-        labels
-            && selector.match_expressions.iter().flatten().all(|expression| {
-                let have = value(&expression.key);
-                let listed = have.as_ref().is_some_and(|have| expression.values.iter().flatten().any(|v| v == have));
-                match expression.operator.as_str() {
-                    "In" => listed,
-                    "NotIn" => !listed,
-                    "Exists" => have.is_some(),
-                    _ => have.is_none(),
-                }
-            })
+        holds(selector, value)
     }
+}
+
+/// Whether a selector means a node, by its own labels.
+fn is_of(selector: &LabelSelector, node: &Node) -> bool {
+    holds(selector, |key| {
+        let key = key.strip_prefix("k8s:").or(key.strip_prefix("any:")).unwrap_or(key);
+        node.labels.get(key).map(str::to_owned)
+    })
+}
+
+/// Whether a selector holds where labels have these values.
+fn holds(selector: &LabelSelector, value: impl Fn(&str) -> Option<String>) -> bool {
+    let labels = selector.match_labels.iter().flatten().all(|(key, wanted)| value(key).as_ref() == Some(wanted));
+    labels
+        && selector.match_expressions.iter().flatten().all(|expression| {
+            let have = value(&expression.key);
+            let listed = have.as_ref().is_some_and(|have| expression.values.iter().flatten().any(|v| v == have));
+            match expression.operator.as_str() {
+                "In" => listed,
+                "NotIn" => !listed,
+                "Exists" => have.is_some(),
+                _ => have.is_none(),
+            }
+        })
 }
 
 /// Whether a selector says itself which namespaces it means.
