@@ -68,7 +68,10 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     }
     let stop = stop_on_signals()?;
     let health = Health::default();
-    let (engine, handle, outputs) = Engine::new(settings::engine(&config, &flags.pod_namespace), random()?);
+    let api = kube::Config::infer().await.context("no API server is configured")?;
+    info!(server = %api.cluster_url, "API server");
+    let (engine, handle, outputs) =
+        Engine::new(settings::engine(&config, &flags.pod_namespace, &api.cluster_url), random()?);
     let mut registry = Registry::default();
     let metrics = Metrics::register(registry.sub_registry_with_prefix("cilium_operator"));
     // What Cilium has nothing like.
@@ -78,7 +81,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     admin::start(&flags, handle.clone(), health.clone())?;
 
     tokio::spawn(memory::give_back());
-    let (watching, client) = clients().await?;
+    let (watching, client) = clients(api)?;
     let engine = tokio::spawn(engine.run());
     let (problems, problems_out) = mpsc::unbounded_channel();
     let optional = watches::Optional {
@@ -126,11 +129,9 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
 
 /// A client for watches, which are silent for minutes, and one for everything else. Neither repeats a request by itself: whether
 /// a write may be repeated is for its writer to say.
-async fn clients() -> anyhow::Result<(Client, Client)> {
-    let mut config = kube::Config::infer().await.context("no API server is configured")?;
+fn clients(mut config: kube::Config) -> anyhow::Result<(Client, Client)> {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
-    info!(server = %config.cluster_url, "API server");
     let watching = Client::try_from(config.clone())?;
     config.read_timeout = Some(SILENCE);
     config.write_timeout = Some(SILENCE);

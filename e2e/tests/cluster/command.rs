@@ -1,5 +1,6 @@
 //! The `axoneme` command, as a user of the cluster runs it.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
@@ -8,18 +9,22 @@ use serde_json::{Value, json};
 
 use crate::lab::{HTTP, Lab, eventually};
 
-/// The command of this tree, built as it is now.
-fn axoneme(lab: &Lab) -> Command {
-    static BUILT: OnceLock<std::path::PathBuf> = OnceLock::new();
-    let binary = BUILT.get_or_init(|| {
+/// Builds the command of this tree, as it is now: once, and before anything waits for what it says.
+pub(crate) fn built() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
         let paths = Paths::from_environment().unwrap();
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--locked", "--package", "axoneme-cli"]);
+        // As a test that needs it: so it has the features with which `cargo test` has built all else.
+        cargo.args(["test", "--quiet", "--locked", "--workspace", "--no-run", "--test", "chart"]);
         cargo.current_dir(&paths.repository).env("CARGO_TARGET_DIR", &paths.target);
         assert!(cargo.status().unwrap().success(), "the command does not build");
         paths.target.join("debug/axoneme")
-    });
-    let mut command = Command::new(binary);
+    })
+}
+
+fn axoneme(lab: &Lab) -> Command {
+    let mut command = Command::new(built());
     command.env("KUBECONFIG", lab.cluster.folder.kubeconfig());
     command
 }

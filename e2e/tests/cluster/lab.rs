@@ -115,6 +115,7 @@ impl Server {
 impl Lab {
     pub(crate) fn open() -> Self {
         let (guard, name) = turn();
+        crate::command::built();
         let lab = Self::of(Cluster::new(Paths::from_environment().unwrap(), &name).unwrap(), guard);
         lab.nodes_follow();
         lab

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use axoneme_proto::tables::{PolicyMode, RoutingMode as Mode, Settings};
+use http::Uri;
 
 use crate::compile::cluster::prefix;
+use crate::compile::policy::{ApiServer, Emergency};
 use crate::config::{ConfigFile, IpamMode, RoutingMode, UnderlayProtocol};
 use crate::engine;
 use crate::identity::Reserved;
 
-/// What the engine has to know; the operator runs in `namespace`.
+/// What the engine has to know; the operator runs in `namespace`, and finds the API server at `url`.
 #[must_use]
-pub(super) fn engine(config: &ConfigFile, namespace: &str) -> engine::Config {
+pub(super) fn engine(config: &ConfigFile, namespace: &str, url: &Uri) -> engine::Config {
     let mut reserved = Reserved::fixed(&config.fixed_identity_mapping);
     if config.well_known_identities.enabled {
         reserved.extend(Reserved::well_known(&config.cluster.name, namespace));
@@ -24,9 +26,16 @@ pub(super) fn engine(config: &ConfigFile, namespace: &str) -> engine::Config {
         reserved: reserved.into(),
         pre_allocation: Arc::new(config.ipam.pre_allocation.clone()),
         cidrs_of: config.cidrs_of(),
-        host_firewall: config.host_firewall(),
+        host_firewall: config.host_firewall().map(|firewall| Emergency { server: api_server(url), ..firewall }),
         ..engine::Config::new(settings(config))
     }
+}
+
+/// Where an API server with this URL is.
+fn api_server(url: &Uri) -> Option<ApiServer> {
+    let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 });
+    let host = url.host()?.trim_matches(['[', ']']);
+    Some(host.parse().map_or(ApiServer::Name(port), |address| ApiServer::Address(address, port)))
 }
 
 /// What every node has to know.
@@ -59,5 +68,18 @@ fn settings(config: &ConfigFile) -> Settings {
         direct_routes_skip_unreachable: config.direct_routing_skip_unreachable,
         tunnel_over_ipv6: config.underlay_protocol == UnderlayProtocol::Ipv6,
         verdict_events: config.bpf.events.policy_verdict.enabled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_server_is_at_an_address_or_at_a_name() {
+        let of = |url: &'static str| api_server(&Uri::from_static(url)).unwrap();
+        assert_eq!(of("https://192.0.2.10:6443/"), ApiServer::Address([192, 0, 2, 10].into(), 6443));
+        assert_eq!(of("https://[2001:db8::1]"), ApiServer::Address("2001:db8::1".parse().unwrap(), 443));
+        assert_eq!(of("https://api.example:8443"), ApiServer::Name(8443));
     }
 }

@@ -286,11 +286,15 @@ impl ConfigFile {
         }
     }
 
-    /// What stays open where policies of nodes hold; none: they do not.
+    /// What stays open where policies of nodes hold, but for the operator's own API server; none: they do not.
     #[must_use]
     pub fn host_firewall(&self) -> Option<Emergency> {
         let ports = &self.host_firewall.emergency_ports;
-        self.host_firewall.enabled.then(|| Emergency { ports: (&**ports).into(), nodesync: self.operator.port })
+        self.host_firewall.enabled.then(|| Emergency {
+            ports: (&**ports).into(),
+            nodesync: self.operator.port,
+            server: None,
+        })
     }
 
     /// Reads and checks the file.
@@ -369,7 +373,7 @@ mod tests {
         let usual = parse("hostFirewall: {enabled: true}").unwrap().host_firewall().unwrap();
         assert_eq!((&*usual.ports, usual.nodesync), (&[22, 10250, 6443][..], axoneme_proto::NODESYNC_PORT));
         let own = parse("{hostFirewall: {enabled: true, emergencyPorts: []}, operator: {port: 4000}}").unwrap();
-        assert_eq!(own.host_firewall(), Some(Emergency { ports: [].into(), nodesync: 4000 }));
+        assert_eq!(own.host_firewall(), Some(Emergency { ports: [].into(), nodesync: 4000, server: None }));
     }
 
     #[test]

@@ -69,7 +69,7 @@ struct Run {
 impl Run {
     fn new(epoch: u8, ipam: IpamMode) -> Self {
         let settings = Settings { cluster_name: "default".into(), ipv4: true, ..Settings::default() };
-        let host_firewall = Some(Emergency { ports: [22].into(), nodesync: 4246 });
+        let host_firewall = Some(Emergency { ports: [22].into(), nodesync: 4246, server: None });
         Self {
             core: Core::new(Config { ipam, host_firewall, ..Config::new(settings) }),
             journal: Journal::new([epoch; 16], 20),

@@ -56,7 +56,7 @@ mod tests {
             reserved: [].into(),
             pre_allocation: Default::default(),
             cidrs_of: Owners::World,
-            host_firewall: Some(Emergency { ports: [22].into(), nodesync: 4246 }),
+            host_firewall: Some(Emergency { ports: [22].into(), nodesync: 4246, server: None }),
         });
         node(&mut index, "n1", json!({"role": "edge"}));
         node(&mut index, "n2", json!({}));

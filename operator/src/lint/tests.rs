@@ -359,7 +359,7 @@ fn of_nodes(rules: &[(&str, &str)]) -> Vec<String> {
     let specs: Vec<String> = rules.iter().map(policy).collect();
     let policy =
         format!("{{kind: CiliumClusterwideNetworkPolicy, metadata: {{name: p}}, specs: [{}]}}", specs.join(", "));
-    told_by(&state(&[PODS, &policy]), Some(Emergency { ports: [22, 10250].into(), nodesync: 4246 }))
+    told_by(&state(&[PODS, &policy]), Some(Emergency { ports: [22, 10250].into(), nodesync: 4246, server: None }))
 }
 
 #[test]
@@ -371,7 +371,7 @@ fn policies_that_select_no_node() {
     let policy = format!(
         "{{kind: CiliumClusterwideNetworkPolicy, metadata: {{name: p}}, spec: {{nodeSelector: {{matchLabels: {{zone: b}}}}, {rule}}}}}"
     );
-    let open = || Some(Emergency { ports: [22].into(), nodesync: 4246 });
+    let open = || Some(Emergency { ports: [22].into(), nodesync: 4246, server: None });
     let node = "{kind: Node, metadata: {name: n1, labels: {zone: a}}}";
     assert_eq!(told_by(&state(&[&policy]), open()), [""; 0], "of nodes that nobody has told of nothing is known");
     assert_eq!(told_by(&state(&[node, &policy]), open()).len(), 1, "nor need there be pods to know nodes");

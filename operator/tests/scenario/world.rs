@@ -90,7 +90,11 @@ impl World {
             masquerade_agent: cluster.ip_masq_agent,
             pre_allocation: Arc::new([("default".into(), 8)].into()),
             reserved: Reserved::fixed(&cluster.fixed_identity_mapping).into(),
-            host_firewall: cluster.host_firewall.then(|| Emergency { ports: [22].into(), nodesync: 4246 }),
+            host_firewall: cluster.host_firewall.then(|| Emergency {
+                ports: [22].into(),
+                nodesync: 4246,
+                server: None,
+            }),
             ..Config::new(settings)
         };
         let pools = ClusterPool {

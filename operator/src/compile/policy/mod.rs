@@ -29,7 +29,7 @@ mod tests;
 #[cfg(any(test, feature = "testing"))]
 pub mod worlds;
 
-pub use emergency::Emergency;
+pub use emergency::{ApiServer, Emergency};
 pub use excepted::Excepted;
 pub use explain::{Because, Dealings, Decision, PacketPeer, RuleAsked};
 pub use features::required;

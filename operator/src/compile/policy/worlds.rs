@@ -34,7 +34,7 @@ pub fn world() -> impl Strategy<Value = World> {
     );
     let nodes = (node(HERE, &["172.18.0.1"]), node("node-2", &["172.18.0.2", "fd00::1"]));
     // One that no policy names, others that policies name often.
-    let emergency = Emergency { ports: [1, 443, 8080].into(), nodesync: 8081 };
+    let emergency = Emergency { ports: [1, 443, 8080].into(), nodesync: 8081, server: None };
     let settings = (any::<bool>(), option::weighted(0.9, Just(emergency)));
     (namespaces, vec(arbitrary::pod(), 1..8), policies, nodes, settings).prop_map(
         |(namespaces, pods, (policies, cilium, groups, tiered, services), nodes, (cidrs_mean_nodes, host_firewall))| {
