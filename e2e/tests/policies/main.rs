@@ -1,5 +1,5 @@
 //! Whoever judges a packet says the same: the reference evaluator, compiled rows under the kernel's lookup in Rust, explanations,
-//! and for pods the node's programs in this kernel, which have the rows as the node translates them.
+//! and for pods and the host of one node its programs in this kernel, which have the rows as the node translates them.
 //!
 //! `PROPTEST_CASES` says in how many random worlds, `PROPTEST_RNG_SEED` in which.
 
@@ -23,7 +23,7 @@ use axoneme_operator::object::Direction;
 use proptest::prelude::*;
 
 use self::flow::Flow;
-use self::node::{Audits, Node, Outcome, is_here};
+use self::node::{Audits, HERE, Node, Outcome, is_here};
 
 /// Of so many packets between two ends one is judged, which is another one for the next two: rather more worlds than more of each.
 const JUDGED: usize = 6;
@@ -74,7 +74,7 @@ fn check(node: &mut Node, world: &World, counts: &Counts) -> Result<(), TestCase
             }
             let verdict = pair.verdict(protocol, port)?;
             verdicts += 1;
-            if !number.is_multiple_of(SENT) || !pair.subject.pod().is_some_and(is_here) {
+            if !number.is_multiple_of(SENT) {
                 continue;
             }
             if let Some(outcome) = judge(node, &compiled, &pair, (protocol, port), verdict)? {
@@ -89,7 +89,7 @@ fn check(node: &mut Node, world: &World, counts: &Counts) -> Result<(), TestCase
     Ok(())
 }
 
-/// Sends a packet, if there are such, and holds what becomes of it to what should.
+/// Sends a packet, if the node gets such, and holds what becomes of it to what should.
 fn judge(
     node: &mut Node,
     compiled: &Compiled<'_>,
@@ -98,7 +98,8 @@ fn judge(
     verdict: Verdict,
 ) -> Result<Option<Outcome>, TestCaseError> {
     let other = pair.peer.address.unwrap();
-    let own = *pair.subject.addresses().iter().find(|ip| ip.is_ipv4() == other.is_ipv4()).unwrap();
+    let own = pair.subject.addresses().iter().find(|ip| ip.is_ipv4() == other.is_ipv4());
+    let Some(own) = own.copied() else { return Ok(None) };
     let (source, destination) = match pair.direction {
         Direction::Ingress => (other, own),
         Direction::Egress => (own, other),
@@ -107,19 +108,35 @@ fn judge(
     if !flow.exists() {
         return Ok(None);
     }
-    let judged = |way, verdict: Verdict| (outcome(verdict, way), audit(verdict, way));
-    let (got, expected) = match (pair.direction, pair.who) {
-        (Direction::Ingress, who) => (node.receive(flow, who), judged(Way::INGRESS, verdict)),
-        // What reaches a pod of this node is judged for that one, too.
-        (Direction::Egress, Peer::Pod(receiver)) if is_here(receiver) && verdict.allowed => {
-            let received = compiled.pair(Subject::Pod(receiver), Direction::Ingress, own).verdict(protocol, port)?;
-            let (outcome, audits) = judged(Way::INGRESS, received);
-            (node.send(flow), (outcome, [audit(verdict, Way::EGRESS), audits].concat()))
-        }
-        (Direction::Egress, _) => (node.send(flow), judged(Way::EGRESS, verdict)),
+    let here = match pair.who {
+        Peer::Pod(pod) => is_here(pod).then_some(Subject::Pod(pod)),
+        Peer::Host => Some(compiled.node(HERE)),
+        Peer::RemoteNode | Peer::World => None,
+    };
+    let (got, expected) = match (pair.subject, pair.direction) {
+        (Subject::Pod(pod), _) if !is_here(pod) => return Ok(None),
+        (Subject::Node(host), _) if *host.name != *HERE => return Ok(None),
+        (Subject::Pod(_), Direction::Ingress) => (node.receive(flow, pair.who), judged(Way::INGRESS, verdict)),
+        // What reaches a pod of this node, or its host, is judged for that one, too.
+        (Subject::Pod(_), Direction::Egress) => match here.filter(|_| verdict.allowed) {
+            Some(receiver) => {
+                let received = compiled.pair(receiver, Direction::Ingress, own).verdict(protocol, port)?;
+                let (outcome, audits) = judged(Way::INGRESS, received);
+                (node.send(flow), (outcome, [audit(verdict, Way::EGRESS), audits].concat()))
+            }
+            None => (node.send(flow), judged(Way::EGRESS, verdict)),
+        },
+        // With its own pods the host is judged from their side, and reaches them always.
+        (Subject::Node(_), _) if here.is_some() => return Ok(None),
+        (Subject::Node(_), Direction::Ingress) => (node.host_receives(flow), judged(Way::INGRESS, verdict)),
+        (Subject::Node(_), Direction::Egress) => (node.host_sends(flow), judged(Way::EGRESS, verdict)),
     };
     prop_assert_eq!(&got, &expected, "{:?} of {}: {:?}", pair.direction, pair.subject.name(), flow);
     Ok(Some(got.0))
+}
+
+fn judged(way: Way, verdict: Verdict) -> (Outcome, Audits) {
+    (outcome(verdict, way), audit(verdict, way))
 }
 
 fn reason(because: Because) -> Reason {

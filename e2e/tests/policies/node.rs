@@ -11,8 +11,8 @@ use axoneme_bpf::event::{Event, EventKind};
 use axoneme_bpf::inet::Direction;
 use axoneme_bpf::maps;
 use axoneme_bpf::metrics::Reason;
-use axoneme_bpf::policy::{PolicyClassKey, PolicyRuleKey};
-use axoneme_bpf::programs::{FROM_POD, TO_POD};
+use axoneme_bpf::policy::{Policy, PolicyClassKey, PolicyIndex, PolicyRuleKey};
+use axoneme_bpf::programs::{FROM_POD, FROM_UPLINK, TO_POD, TO_UPLINK};
 use axoneme_node::reconcile::policy::translate;
 use axoneme_operator::compile::policy::agreement::Compiled;
 use axoneme_operator::compile::policy::listed;
@@ -25,7 +25,7 @@ use crate::common::{netns, node as usual, packet};
 use crate::flow::Flow;
 
 /// Of the worlds' nodes. Pods that are bound to none are here, too.
-const HERE: &str = "node-1";
+pub const HERE: &str = "node-1";
 /// The address of a node that has all pods that are not here.
 const THERE: &str = "172.18.0.2";
 /// Not those of pods: what comes from other nodes' pods, and from everybody else.
@@ -67,7 +67,7 @@ impl Node {
     /// A node without pods, on the calling thread.
     pub fn new() -> Self {
         netns::isolate();
-        let mut kernel = Kernel::with(&[FROM_POD, TO_POD]);
+        let mut kernel = Kernel::with(&[FROM_POD, TO_POD, FROM_UPLINK, TO_UPLINK]);
         kernel.config(Config {
             flags: ConfigFlags::default(),
             tunnel_ifindex: OVERLAY,
@@ -106,6 +106,13 @@ impl Node {
             let row = &world.rows()[identity];
             known.extend(listed(row));
             self.write(*index, &translate::compile(row).unwrap());
+        }
+        match world.row_of_node(HERE) {
+            Some(row) => {
+                known.extend(listed(row));
+                self.write(PolicyIndex::HOST.0, &translate::compile(row).unwrap());
+            }
+            None => self.kernel.policy(PolicyIndex::HOST.0, Policy::default()),
         }
         for (number, (pod, identity)) in (0..).zip(world.pods()) {
             if let Some(policy) = here.get(&identity).filter(|_| is_here(pod)) {
@@ -187,6 +194,16 @@ impl Node {
             Peer::RemoteNode | Peer::World => UPLINK,
         };
         self.judge(TO_POD, flow, device)
+    }
+
+    /// The host sends a packet to somebody who is no pod of its own.
+    pub fn host_sends(&mut self, flow: Flow) -> (Outcome, Audits) {
+        self.judge(TO_UPLINK, flow, 0)
+    }
+
+    /// The host gets a packet from somebody who is no pod of its own.
+    pub fn host_receives(&mut self, flow: Flow) -> (Outcome, Audits) {
+        self.judge(FROM_UPLINK, flow, 0)
     }
 
     fn judge(&mut self, program: &str, flow: Flow, from: u32) -> (Outcome, Audits) {

@@ -168,7 +168,7 @@ async fn rows_that_cannot_be_applied_are_told_once_and_again_when_they_can() {
         let message = tables::Policy { identity: 100, ..tables::Policy::default() };
         Row { revision, ..Row::new(&Scope::Policy(100), Table::Policy, "100", &message, features) }
     };
-    session.delta(Delta { upserts: vec![policy(3, 4)], ..delta(0, 3) }).await;
+    session.delta(Delta { upserts: vec![policy(3, 1 << 63)], ..delta(0, 3) }).await;
     let mut failures = Vec::new();
     while failures.is_empty() {
         failures = session.ack().await.failures;

@@ -89,6 +89,21 @@ impl<'w> Compiled<'w> {
         &self.rows
     }
 
+    /// A node of the world.
+    ///
+    /// # Panics
+    /// When there is none of this name.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Subject<'w> {
+        Subject::Node(self.world.nodes.iter().find(|node| *node.name == *name).unwrap())
+    }
+
+    /// The row of a node; none: no policy selects it.
+    #[must_use]
+    pub fn row_of_node(&self, name: &str) -> Option<&Policy> {
+        self.rows_of_nodes.get(name)
+    }
+
     /// Holds all verdicts to that of the reference evaluator.
     ///
     /// # Errors
