@@ -6,7 +6,7 @@ use axoneme_e2e::images::PAUSE;
 use axoneme_e2e::metrics::Source;
 use axoneme_e2e::process::ProcessId;
 use axoneme_e2e::reach;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::lab::{Lab, eventually};
 
@@ -87,7 +87,7 @@ fn a_pod_that_a_policy_denies_starts_when_all_who_hear_know_it() {
     });
     lab.api.create(&workload.path("cilium.io/v2", "ciliumnetworkpolicies"), &policy).unwrap();
     let enemies = || lab.api.list(&format!("{}?labelSelector=app%3Denemies", workload.path("", "pods"))).unwrap();
-    let reach = |enemy| reach::probe(&lab.cluster.pod_network(enemy).unwrap(), server.http()).unwrap();
+    let reach = |enemy: &Value| reach::probe(&lab.cluster.pod_network(enemy).unwrap(), server.http()).unwrap();
     workload.deployment("enemies", &lab.node(0), 1, PAUSE).unwrap();
     workload.deployment_ready("enemies", 1, Duration::from_secs(60)).unwrap();
     assert!(enemies().iter().all(|enemy| !reach(enemy).reached()), "it is known from the first packet on");
