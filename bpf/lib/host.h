@@ -39,86 +39,66 @@ static __inline int host_unparsed(int error)
 	}
 }
 
-/* Whether the host has a TCP connection, not only a listener, of which a packet like this comes in. */
-static __noinline int host_is_connected(struct __sk_buff *skb, const struct tuple *incoming)
+/*
+ * Who opened the TCP connection of the host's of which a packet like this comes in: the host (egress), or the other end (ingress), because
+ * somebody listens at the host's port. DIRECTION_NONE: there is no such connection.
+ */
+static __noinline enum direction host_connection(struct __sk_buff *skb, const struct tuple *incoming)
 {
+	struct tuple listener = *incoming;
 	struct bpf_sock *sock = socket_tcp(skb, incoming);
 	int connected;
 
 	if (!sock)
-		return 0;
+		return DIRECTION_NONE;
 	connected = sock->state != BPF_TCP_LISTEN;
 	bpf_sk_release(sock);
-	return connected;
-}
-
-/* The flow that a packet would answer, as its entry's key. */
-static __inline struct tuple host_answered(const struct packet *packet, enum direction direction)
-{
-	struct tuple key = packet->tuple;
-
-	tuple_reverse(&key);
-	key.direction = direction_opposite(direction);
-	return key;
+	if (!connected)
+		return DIRECTION_NONE;
+	/* Nobody's connection has it. */
+	listener.source_port = 0;
+	sock = socket_tcp(skb, &listener);
+	if (!sock)
+		return DIRECTION_EGRESS;
+	bpf_sk_release(sock);
+	return DIRECTION_INGRESS;
 }
 
 /*
- * A packet of a TCP connection that nobody saw begin, because it is older than the policy: enters it as an answer, which is still to be
- * judged. Returns 1 if it did.
+ * A connection that nobody saw begin is older than the policy, and a packet of it may be an answer: then the flow that it answers is entered,
+ * of no generation, so that it is judged.
  */
-static __noinline int host_supposes(struct __sk_buff *skb, const struct packet *packet, const struct peer *peer,
-				    enum direction direction)
+static __noinline void host_suppose(struct __sk_buff *skb, const struct packet *packet, const struct peer *peer, enum direction direction)
 {
 	struct ct new = {.peer_identity = peer->identity};
 	struct tuple key = packet->tuple;
 	enum ct_state state;
 
-	if (packet->tuple.protocol != IPPROTO_TCP || (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
-		return 0;
 	key.direction = direction;
 	if (admit_find(&key, &state))
-		return 0;
-	key = host_answered(packet, direction);
-	if (!host_is_connected(skb, direction == DIRECTION_INGRESS ? &packet->tuple : &key))
-		return 0;
-	return !ct_create(&key, &new, packet->tcp_flags);
+		return;
+	key = packet->tuple;
+	tuple_reverse(&key);
+	key.direction = direction_opposite(direction);
+	if (host_connection(skb, direction == DIRECTION_INGRESS ? &packet->tuple : &key) == key.direction)
+		ct_create(&key, &new, packet->tcp_flags);
 }
 
-static __noinline void host_supposed_wrong(struct packet *packet, enum direction direction)
-{
-	struct tuple key = host_answered(packet, direction);
-
-	ct_forget(&key);
-	packet->flags &= ~PACKET_REPLY;
-}
-
-/*
- * Whether the host may send (egress) or get (ingress) a packet; it has a policy. What is refused in its own direction may still be an
- * answer. Returns 0 or -reason.
- */
+/* Whether the host may send (egress) or get (ingress) a packet; it has a policy. Returns 0 or -reason. */
 __global int host_admit(struct __sk_buff *skb, struct packet *packet, const struct peer *peer, enum direction direction)
 {
-	int verdict, cookie;
+	int verdict;
 
 	if (!packet || !peer)
 		return -REASON_INVALID_PACKET;
 	/* What is wrong with its flows, and with those of others that it forwards, the host has to hear and may say. */
 	if (packet->flags & PACKET_ICMP_ERROR)
 		return 0;
+	if (packet->tuple.protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		host_suppose(skb, packet, peer, direction);
 	packet->endpoint = 0;
 	verdict = admit_packet(skb, packet, POLICY_INDEX_HOST, peer, direction);
-	if (verdict >= 0)
-		return 0;
-	if (verdict != -REASON_POLICY_DENY && verdict != -REASON_POLICY_DEFAULT_DENY)
-		return verdict;
-	cookie = packet->cookie;
-	if (!host_supposes(skb, packet, peer, direction))
-		return verdict;
-	if (admit_packet(skb, packet, POLICY_INDEX_HOST, peer, direction) >= 0)
-		return 0;
-	host_supposed_wrong(packet, direction);
-	packet->cookie = cookie;
-	return verdict;
+	return verdict < 0 ? verdict : 0;
 }
 
 /* The host is to get a packet of this peer. Returns 0 or -reason. */

@@ -268,11 +268,12 @@ fn arrives(mut from: &TcpStream, mut to: &TcpStream) -> bool {
     to.read_exact(&mut buffer).is_ok()
 }
 
-/// A connection from one host to another one's port.
-fn connected(from: &Netns, to: &Netns, address: SocketAddr) -> (TcpStream, TcpStream) {
+/// A connection from one host to another one's port, where somebody goes on to listen.
+fn connected(from: &Netns, to: &Netns, address: SocketAddr) -> (TcpStream, TcpStream, TcpListener) {
     let listener = to.run(|| TcpListener::bind(address).unwrap());
     let client = from.run(|| TcpStream::connect(address).unwrap());
-    (client, listener.accept().unwrap().0)
+    let server = listener.accept().unwrap().0;
+    (client, server, listener)
 }
 
 privileged! {
@@ -286,13 +287,18 @@ privileged! {
             let others = [connected(here, there, at(net.node(), 81)), connected(there, here, at(net.host(), 23))];
 
             let kernel = &mut cluster.here.kernel;
+            // First a policy that drops nothing: what it sees of a connection says who opened it.
+            kernel.policy(PolicyIndex::HOST.0, node::open(SLOT, 6));
+            for (client, server, _) in [&opened, &gotten, &others[0], &others[1]] {
+                assert!(arrives(server, client) && arrives(client, server));
+            }
             kernel.policy(PolicyIndex::HOST.0, isolating(SLOT, 7));
             allow(kernel, RulePeer::ANY_NODE, EGRESS, TCP, 80);
             allow(kernel, RulePeer::ANY_NODE, INGRESS, TCP, 22);
             // Who did not open it speaks first.
             assert!(arrives(&opened.1, &opened.0) && arrives(&opened.0, &opened.1), "{:?}", kernel.events());
             assert!(arrives(&gotten.1, &gotten.0) && arrives(&gotten.0, &gotten.1), "{:?}", kernel.events());
-            for (client, server) in &others {
+            for (client, server, _) in &others {
                 assert!(!arrives(server, client) && !arrives(client, server), "nothing allows it");
             }
         }
