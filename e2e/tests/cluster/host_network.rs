@@ -8,16 +8,14 @@ use serde_json::json;
 
 use crate::lab::{Lab, Server, dropped, eventually};
 
-/// Where pods of the host's network serve; nothing else does.
-pub(crate) const PORT: u16 = 18090;
-
-/// Starts pods of the host's network: a name and the number of a node each. Gives them when all are ready.
-pub(crate) fn start(lab: &Lab, workload: &Workload<'_>, wanted: &[(&str, usize)]) -> Vec<Server> {
+/// Starts pods of the host's network, which serve at this port and by UDP at the next: a name and the number of a node each. Gives them
+/// when all are ready. No other scenario may have the port: pods of one that is over serve for a while.
+pub(crate) fn start(lab: &Lab, workload: &Workload<'_>, port: u16, wanted: &[(&str, usize)]) -> Vec<Server> {
     for (name, node) in wanted {
-        let arguments = ["netexec".to_owned(), format!("--http-port={PORT}"), format!("--udp-port={}", PORT + 1)];
+        let arguments = ["netexec".to_owned(), format!("--http-port={port}"), format!("--udp-port={}", port + 1)];
         lab.create(workload, name, *node, json!({}), json!({"hostNetwork": true}), &arguments);
     }
-    wanted.iter().map(|(name, _)| lab.server_at(workload, name, PORT)).collect()
+    wanted.iter().map(|(name, _)| lab.server_at(workload, name, port)).collect()
 }
 
 #[test]
@@ -25,11 +23,11 @@ fn pods_of_the_hosts_network_are_reached_and_reach_pods() {
     let lab = Lab::open();
     let workload = lab.workload("hostnet-reach");
     let pods = lab.servers(&workload, &[("a", 0), ("b", 1)]);
-    let hosts = start(&lab, &workload, &[("on-a", 0), ("on-c", 2)]);
+    let hosts = start(&lab, &workload, 18090, &[("on-a", 0), ("on-c", 2)]);
     for host in &hosts {
         for pod in &pods {
             for ip in &host.ips {
-                let outcome = pod.ask(SocketAddr::new(*ip, PORT));
+                let outcome = pod.ask(SocketAddr::new(*ip, 18090));
                 assert!(outcome.reached(), "{} to {} at {ip}: {outcome:?}", pod.name, host.name);
             }
             for target in pod.everywhere() {
@@ -46,7 +44,7 @@ fn policies_take_a_pod_of_the_hosts_network_for_its_node() {
     let workload = lab.workload("hostnet-policy");
     let pods = lab.servers(&workload, &[("server", 0), ("friend", 1), ("stranger", 1)]);
     let [server, friend, stranger] = pods.as_slice() else { panic!("three pods") };
-    let hosts = start(&lab, &workload, &[("near", 0), ("far", 1)]);
+    let hosts = start(&lab, &workload, 18092, &[("near", 0), ("far", 1)]);
     let [near, far] = hosts.as_slice() else { panic!("two pods") };
     let seen = reach::seen_as(&far.network, server.http()).unwrap();
 

@@ -9,7 +9,7 @@ use axoneme_e2e::reach;
 use serde_json::{Value, json};
 
 use crate::command::{good, json};
-use crate::host_network::{PORT, start};
+use crate::host_network::start;
 use crate::lab::{HTTP, Lab, Server, eventually, steadily, within};
 use crate::verdicts::{said, told};
 
@@ -42,27 +42,22 @@ impl Drop for HostPolicy<'_> {
 }
 
 /// Where a pod of the host's network serves, in each family.
-fn served(host: &Server) -> Vec<SocketAddr> {
-    host.ips.iter().map(|ip| SocketAddr::new(*ip, PORT)).collect()
-}
-
-fn reaches(from: &Server, host: &Server) -> bool {
-    served(host).into_iter().all(|target| from.ask(target).reached())
-}
-
-fn is_kept_out(from: &Server, host: &Server) -> bool {
-    served(host).into_iter().all(|target| !from.ask(target).reached())
+fn served(host: &Server, port: u16) -> Vec<SocketAddr> {
+    host.ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
 }
 
 #[test]
 fn a_node_gets_what_its_policies_allow_and_they_can_be_tried_out_before() {
+    const PORT: u16 = 18094;
+    let reaches = |from: &Server, host: &Server| served(host, PORT).into_iter().all(|to| from.ask(to).reached());
+    let is_kept_out = |from: &Server, host: &Server| !served(host, PORT).into_iter().any(|to| from.ask(to).reached());
     let lab = Lab::open();
     let outside = Outside::start(&lab.cluster).unwrap();
     let workload = lab.workload("hostpolicy-in");
     let pods = lab.servers(&workload, &[("near", 0), ("stranger", 0)]);
-    let hosts = start(&lab, &workload, &[("subject", 0), ("other", 1)]);
+    let hosts = start(&lab, &workload, PORT, &[("subject", 0), ("other", 1)]);
     let ([near, stranger], [subject, other]) = (pods.as_slice(), hosts.as_slice()) else { panic!("two of each") };
-    let target = served(subject)[0];
+    let target = served(subject, PORT)[0];
     let world = outside.network().unwrap();
     let from_outside = || reach::probe(&world, target).unwrap().reached();
     let spec = json!({
@@ -109,10 +104,13 @@ fn a_node_gets_what_its_policies_allow_and_they_can_be_tried_out_before() {
 
 #[test]
 fn a_policy_cannot_cut_the_way_that_repairs_it() {
+    const PORT: u16 = 18096;
+    let reaches = |from: &Server, host: &Server| served(host, PORT).into_iter().all(|to| from.ask(to).reached());
+    let is_kept_out = |from: &Server, host: &Server| !served(host, PORT).into_iter().any(|to| from.ask(to).reached());
     let lab = Lab::open();
     let outside = Outside::start(&lab.cluster).unwrap();
     let workload = lab.workload("hostpolicy-all");
-    let hosts = start(&lab, &workload, &[("a", 0), ("b", 1)]);
+    let hosts = start(&lab, &workload, PORT, &[("a", 0), ("b", 1)]);
     let [a, b] = hosts.as_slice() else { panic!("two pods") };
     let everybody = json!({
         "nodeSelector": {},
