@@ -6,9 +6,10 @@ use axoneme_proto::tables::{Action, AnyPeer, PeerRules, Policy, PolicyDirection,
 
 use super::emergency;
 
-/// Identities for which it would be wrong to be taken for an unlisted pod: the policy allows something to pods at large, be it by
-/// the CIDR that they are in, and denies something to these or passes them on to a lower tier. While a node does not know the
-/// address of a new pod with such an identity, it would let it through; so that pod waits for its peers. Sorted.
+/// Identities for which it would be wrong to be taken for an unlisted pod: the policy allows something to pods at large, because it
+/// does not isolate, by a rule, or by the CIDR that they are in, and denies something to these or passes them on to a lower tier.
+/// While a node does not know the address of a new pod with such an identity, it would let it through; so that pod waits for its
+/// peers. Sorted.
 ///
 /// It errs on the careful side: it does not ask whether the ports overlap.
 #[must_use]
@@ -28,7 +29,7 @@ fn open_to_pods(direction: &PolicyDirection, emergency: Option<usize>) -> bool {
     let allows = |verdict: &TierVerdict| {
         verdict.action() == Action::Allow && emergency.is_none_or(|emergency| verdict.policy as usize != emergency)
     };
-    direction.enforced && by_scope.chain(by_cidr).flat_map(|rule| &rule.verdicts).any(allows)
+    !direction.enforced || by_scope.chain(by_cidr).flat_map(|rule| &rule.verdicts).any(allows)
 }
 
 fn denied(direction: &PolicyDirection) -> impl Iterator<Item = u32> {
@@ -109,10 +110,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_enforced_excepts_nobody() {
-        let deny = [(Tier::Normal, Action::Deny)];
-        let mut policy = ingress(vec![identity(300, &deny), any(AnyPeer::Pod, Action::Allow)], vec![]);
-        policy.egress = policy.ingress.take().map(|direction| PolicyDirection { enforced: false, ..direction });
-        assert_eq!(excepted(&policy), [0; 0]);
+    fn what_isolates_nobody_is_open_to_all_whom_it_does_not_deny() {
+        let open = |verdicts: &[(Tier, Action)]| {
+            let direction = PolicyDirection { peers: vec![identity(300, verdicts)], ..PolicyDirection::default() };
+            Policy { egress: Some(direction), ..Policy::default() }
+        };
+        assert_eq!(excepted(&open(&[(Tier::Normal, Action::Deny)])), [300]);
+        assert_eq!(excepted(&open(&[(Tier::Admin, Action::Deny)])), [300]);
+        assert_eq!(excepted(&open(&[(Tier::Normal, Action::Allow)])), [0; 0]);
     }
 }
