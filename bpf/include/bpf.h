@@ -65,6 +65,7 @@ HELPER(__u32, bpf_get_hash_recalc, struct __sk_buff *skb) = (void *)BPF_FUNC_get
 HELPER(long, bpf_skb_pull_data, struct __sk_buff *skb, __u32 len) = (void *)BPF_FUNC_skb_pull_data;
 HELPER(long, bpf_skb_change_type, struct __sk_buff *skb, __u32 type) = (void *)BPF_FUNC_skb_change_type;
 HELPER(__u64, bpf_get_socket_cookie, void *ctx) = (void *)BPF_FUNC_get_socket_cookie;
+HELPER(__u64, bpf_get_netns_cookie, void *ctx) = (void *)BPF_FUNC_get_netns_cookie;
 HELPER(int, bpf_set_retval, int retval) = (void *)BPF_FUNC_set_retval;
 HELPER(long, bpf_loop, __u32 iterations, void *callback, void *ctx, __u64 flags) = (void *)BPF_FUNC_loop;
 HELPER(void *, bpf_ringbuf_reserve, void *ring, __u64 size, __u64 flags) = (void *)BPF_FUNC_ringbuf_reserve;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <bpf.h>
+#include "affinity.h"
 #include "conntrack.h"
 #include "packet.h"
 #include "rewrite.h"
@@ -36,7 +37,7 @@ static __noinline int balance_choose(const struct packet *packet, const struct s
 	if (ct && opens && (ct->service != service->id || ct->service_revision != service->revision)) {
 		struct inet known = ct->service_address;
 
-		if (ct->service == service->id && service_has(service, &known, ct->service_port))
+		if (ct->service == service->id && service_index(service, &known, ct->service_port, 0) >= 0)
 			ct->service_revision = service->revision;
 		else
 			ct = 0;
@@ -49,7 +50,7 @@ static __noinline int balance_choose(const struct packet *packet, const struct s
 		return 0;
 	}
 
-	backend = service_backend(service, bpf_get_prandom_u32());
+	backend = affinity_backend(service, &packet->tuple.source, key.family, CLIENT_ADDRESS, bpf_get_prandom_u32());
 	if (!backend || backend->family != key.family)
 		return -REASON_NO_SERVICE_BACKEND;
 	*address = backend->address;
@@ -87,8 +88,8 @@ static __noinline int balance_error(struct __sk_buff *skb, struct packet *packet
 	return related_rewrite(skb, packet, offset, &rewrite);
 }
 
-/* Turns a packet to a frontend into one to a backend. Returns 0 or -reason. */
-static __noinline int balance(struct __sk_buff *skb, struct packet *packet)
+/* Turns a packet to a frontend into one to a backend. row: whose its address is, if anybody's. Returns 0 or -reason. */
+static __noinline int balance(struct __sk_buff *skb, struct packet *packet, const struct address *row)
 {
 	struct inet backend;
 	struct service *service;
@@ -96,7 +97,7 @@ static __noinline int balance(struct __sk_buff *skb, struct packet *packet)
 	int error;
 
 	service = service_find(&packet->tuple.destination, packet->tuple.destination_port, packet->tuple.protocol,
-			       packet->tuple.family);
+			       packet->tuple.family, row);
 	if (!service)
 		return 0;
 	error = balance_choose(packet, service, &backend, &port);

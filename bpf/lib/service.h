@@ -4,13 +4,17 @@
 
 #include <bpf.h>
 #include <linux/in.h>
+#include "address.h"
 #include "inet.h"
 
 enum service_flags : __u32 {
 	SERVICE_FLAGS_NONE = 0,
 };
 
-/* A frontend is one port of one protocol. Protocol 0 and port 0: the address is a service's, whatever ports it has. */
+/*
+ * A frontend is one port of one protocol. Protocol 0 and port 0: the address is a service's, whatever ports it has. Address 0: at the
+ * addresses of all nodes.
+ */
 struct service_key {
 	struct inet address;
 	__be16 port;
@@ -26,7 +30,9 @@ struct service {
 	/* Differs after every change of the backends: UDP flows then look whether theirs still exists. */
 	__u32 revision;
 	enum service_flags flags;
-	__u32 reserved[4];
+	/* For how many seconds a client keeps its backend; 0: it does not. */
+	__u32 affinity;
+	__u32 reserved[3];
 };
 
 struct backend_key {
@@ -58,13 +64,19 @@ struct {
 	__type(value, struct backend);
 } ax_service_backends SEC(".maps");
 
-/* NULL: not a service. */
-static __inline struct service *service_find(const struct inet *address, __be16 port, __u8 protocol, enum family family)
+/* NULL: not a service. row: whose the address is, if anybody's. */
+static __noinline struct service *service_find(const struct inet *address, __be16 port, __u8 protocol, enum family family,
+					       const struct address *row)
 {
 	struct service_key key = {.address = *address, .port = port, .protocol = protocol, .family = family};
+	struct service *service;
 
-	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
+	if ((protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) || inet_is_zero(address))
 		return 0;
+	service = bpf_map_lookup_elem(&ax_services, &key);
+	if (service || (address_kind(row) != ADDRESS_HOST && address_kind(row) != ADDRESS_NODE))
+		return service;
+	key.address = (struct inet){};
 	return bpf_map_lookup_elem(&ax_services, &key);
 }
 
@@ -100,21 +112,27 @@ struct service_search {
 	__u16 found;
 };
 
+static __inline int backend_is(const struct backend *backend, const struct inet *address, __be16 port)
+{
+	return backend && backend->port == port && inet_equal(&backend->address, address);
+}
+
 static long service_compare(__u32 index, struct service_search *search)
 {
 	struct backend *backend;
 
 	search->key.index = index;
 	backend = bpf_map_lookup_elem(&ax_service_backends, &search->key);
-	search->found = backend && backend->port == search->port && inet_equal(&backend->address, &search->address);
+	search->found = backend_is(backend, &search->address, search->port);
 	return search->found;
 }
 
-/* Whether a service still has a backend. */
-static __noinline int service_has(const struct service *service, const struct inet *address, __be16 port)
+/* Where a service has a backend, which may be where it was, or -1. */
+static __noinline int service_index(const struct service *service, const struct inet *address, __be16 port, __u32 was)
 {
 	struct service_search search = {.address = *address, .key = {.service = service->id}, .port = port};
 
-	bpf_loop(service->backends, service_compare, &search, 0);
-	return search.found;
+	if (!service->backends || !service_compare(was % service->backends, &search))
+		bpf_loop(service->backends, service_compare, &search, 0);
+	return search.found ? (int)search.key.index : -1;
 }

@@ -106,7 +106,7 @@ static __inline int pod_send(struct __sk_buff *skb, struct packet *packet, const
 	row = address_find(&packet->tuple.destination, packet->tuple.family);
 	/* No service has a pod's address, be it listed or of a node's prefix. */
 	if (!row || (row->kind != ADDRESS_POD && row->kind != ADDRESS_ENDPOINT)) {
-		verdict = packet->flags & PACKET_ICMP_ERROR ? balance_error(skb, packet) : balance(skb, packet);
+		verdict = packet->flags & PACKET_ICMP_ERROR ? balance_error(skb, packet) : balance(skb, packet, row);
 		if (verdict < 0)
 			return verdict;
 		if (packet->service && inet_equal(&packet->tuple.destination, &packet->tuple.source)) {

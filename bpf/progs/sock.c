@@ -5,6 +5,7 @@
  */
 #include <bpf.h>
 #include <linux/errno.h>
+#include "../lib/affinity.h"
 #include "../lib/service.h"
 #include "../lib/sock.h"
 
@@ -18,6 +19,8 @@ struct sock_end {
 	__u8 protocol;
 	enum family family;
 	__u64 cookie;
+	/* Of the process's network namespace. */
+	__u64 netns;
 };
 
 static __inline void sock_end4(struct bpf_sock_addr *ctx, struct sock_end *end)
@@ -82,14 +85,16 @@ static __inline struct sock_reverse_key sock_reverse_key(const struct sock_end *
  */
 static __noinline int sock_forward(struct sock_end *end, __u32 number)
 {
-	struct service *service = service_find(&end->address, end->port, end->protocol, end->family);
+	const struct address *row = address_exact(&end->address, end->family);
+	struct service *service = service_find(&end->address, end->port, end->protocol, end->family, row);
 	struct sock_reverse_key key;
 	struct sock_reverse frontend = {.address = end->address, .port = end->port};
+	struct inet client = affinity_netns(end->netns);
 	struct backend *backend;
 
 	if (!service)
 		return 0;
-	backend = service_backend(service, number);
+	backend = affinity_backend(service, &client, end->family, CLIENT_NETNS, number);
 	if (!backend || backend->family != end->family)
 		return -1;
 	end->address = backend->address;
@@ -134,6 +139,7 @@ static __inline int sock_refuse(void)
 		int translated;                                                                                                \
                                                                                                                                \
 		sock_end##family(ctx, &end);                                                                                   \
+		end.netns = bpf_get_netns_cookie(ctx);                                                                         \
 		translated = sock_forward(&end, number);                                                                       \
 		if (translated < 0)                                                                                            \
 			return sock_refuse();                                                                                  \

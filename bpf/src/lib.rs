@@ -3,6 +3,7 @@
 //! Each module mirrors the header of the same name; `tests/layout.rs` compares both. Semantics stand in the headers.
 
 pub mod address;
+pub mod affinity;
 pub mod bandwidth;
 pub mod config;
 pub mod conntrack;

@@ -10,6 +10,7 @@ pub const POLICY_RULES: &str = "ax_policy_rules";
 pub const POLICY_CLASSES: &str = "ax_policy_classes";
 pub const SERVICES: &str = "ax_services";
 pub const SERVICE_BACKENDS: &str = "ax_service_backends";
+pub const AFFINITY: &str = "ax_affinity";
 pub const CT_TCP: &str = "ax_ct_tcp";
 pub const CT_ANY: &str = "ax_ct_any";
 pub const NAT: &str = "ax_nat";
@@ -33,6 +34,7 @@ pub const ALL: &[&str] = &[
     POLICY_CLASSES,
     SERVICES,
     SERVICE_BACKENDS,
+    AFFINITY,
     CT_TCP,
     CT_ANY,
     NAT,

@@ -40,7 +40,9 @@ pub struct Service {
     /// Differs after every change of the backends: UDP flows then look whether theirs still exists.
     pub revision: u32,
     pub flags: ServiceFlags,
-    pub reserved: [u32; 4],
+    /// For how many seconds a client keeps its backend; 0: it does not.
+    pub affinity: u32,
+    pub reserved: [u32; 3],
 }
 
 /// Key of `ax_service_backends`.

@@ -5,6 +5,7 @@
 mod common;
 
 use axoneme_bpf::address::{Address, AddressKey, AddressKind, AddressPath, CidrKey};
+use axoneme_bpf::affinity::{Affinity, AffinityKey, ClientKind};
 use axoneme_bpf::bandwidth::{Bandwidth, BandwidthKey};
 use axoneme_bpf::config::{Config, ConfigFlags};
 use axoneme_bpf::conntrack::{Ct, CtFlags};
@@ -104,7 +105,9 @@ fn structs_have_the_layout_of_the_object() {
     same_struct!(layout, "policy_class_key", PolicyClassKey { prefixlen, slot, direction, family, reserved, address });
     same_struct!(layout, "policy_class", PolicyClass { if_pod, if_node, if_world, reserved });
     same_struct!(layout, "service_key", ServiceKey { address, port, protocol, family });
-    same_struct!(layout, "service", Service { id, backends, revision, flags, reserved });
+    same_struct!(layout, "service", Service { id, backends, revision, flags, affinity, reserved });
+    same_struct!(layout, "affinity_key", AffinityKey { client, service, family, kind, reserved });
+    same_struct!(layout, "affinity", Affinity { used, address, port, reserved0, index });
     same_struct!(layout, "backend_key", BackendKey { service, index });
     same_struct!(layout, "backend", Backend { address, port, family, reserved0, reserved });
     same_struct!(
@@ -187,6 +190,7 @@ fn enumerations_have_the_values_of_the_object() {
     same_enum!(layout, PolicyFlags);
     same_enum!(layout, PolicyIndex);
     same_enum!(layout, ServiceFlags);
+    same_enum!(layout, ClientKind);
 
     let tiers = &layout.enums["tier"].1;
     for (name, index) in

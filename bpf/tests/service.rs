@@ -7,6 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use axoneme_bpf::affinity::ClientKind;
 use axoneme_bpf::conntrack::CtFlags;
 use axoneme_bpf::inet::{Direction, Tuple};
 use axoneme_bpf::metrics::Reason;
@@ -251,5 +252,57 @@ privileged! {
             }
             assert_eq!(backend_of(&mut kernel, &syn(net, 40001)), at(net.remote(), 8001), "its own port is there");
         }
+    }
+}
+
+privileged! {
+    fn a_client_that_comes_again_in_time_gets_the_backend_that_it_had() {
+        for net in Net::BOTH {
+            let mut backends: Vec<_> = (0..16).map(|i| at(net.remote(), 8000 + i)).collect();
+            let mut kernel = with_backends(net, &backends);
+            kernel.set_affinity(frontend(net), TCP, 60);
+            let mut ports = 40_000..;
+            let mut comes = |kernel: &mut Kernel| backend_of(kernel, &syn(net, ports.next().unwrap()));
+            let first = comes(&mut kernel);
+            for _ in 0..20 {
+                kernel.age_affinities(50);
+                assert_eq!(comes(&mut kernel), first);
+            }
+
+            backends.rotate_left(3);
+            kernel.service(frontend(net), TCP, SERVICE, 2, &backends);
+            kernel.set_affinity(frontend(net), TCP, 60);
+            assert_eq!(comes(&mut kernel), first, "it has another number now");
+
+            backends.retain(|backend| *backend != first);
+            kernel.service(frontend(net), TCP, SERVICE, 3, &backends);
+            kernel.set_affinity(frontend(net), TCP, 60);
+            let second = comes(&mut kernel);
+            assert_ne!(second, first, "it is gone");
+            assert_eq!(comes(&mut kernel), second);
+
+            let mut late = |kernel: &mut Kernel| {
+                kernel.age_affinities(61);
+                comes(kernel)
+            };
+            let seen: BTreeSet<_> = (0..40).map(|_| late(&mut kernel)).collect();
+            assert!(seen.len() > 1, "who comes late is nobody's client any more");
+        }
+    }
+}
+
+privileged! {
+    fn clients_and_services_have_affinities_of_their_own() {
+        let net = Net::V4;
+        let backends: Vec<_> = (0..16).map(|i| at(net.remote(), 8000 + i)).collect();
+        let mut kernel = with_backends(net, &backends);
+        kernel.set_affinity(frontend(net), TCP, 60);
+        backend_of(&mut kernel, &syn(net, 40000));
+        let seen: BTreeSet<_> =
+            (0..40).map(|i| backend_of(&mut kernel, &packet::udp(at(net.client(), 40000 + i), frontend(net)))).collect();
+        assert!(seen.len() > 1, "another port of the service has none");
+        let [(key, affinity)] = kernel.affinities()[..] else { panic!("one client, one service") };
+        assert_eq!((key.kind, key.client, key.service), (ClientKind::ADDRESS, net.client().into(), SERVICE));
+        assert!(backends.contains(&SocketAddr::new(affinity.address.to_ip(key.family).unwrap(), affinity.port.get())));
     }
 }

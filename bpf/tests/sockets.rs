@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axoneme_bpf::affinity::ClientKind;
 use axoneme_bpf::programs::{self, Hook};
 use aya::programs::{CgroupAttachMode, CgroupSockAddr};
 use common::kernel::Kernel;
@@ -161,6 +162,26 @@ privileged! {
             }
             assert_eq!(heard, 8);
         }
+    }
+}
+
+privileged! {
+    fn all_sockets_of_a_network_namespace_are_one_client() {
+        let mut sandbox = Sandbox::new();
+        for frontend in [FRONTEND_V4, FRONTEND_V6] {
+            let listeners: Vec<_> = (0..8).map(|_| TcpListener::bind(loopback(frontend)).unwrap()).collect();
+            let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+            sandbox.service(frontend, TCP, &addresses);
+            sandbox.kernel.set_affinity(frontend, TCP, 60);
+            let connected: Vec<_> = (0..16).map(|_| TcpStream::connect(frontend).unwrap()).collect();
+            let accepted = |listener: &TcpListener| {
+                listener.set_nonblocking(true).unwrap();
+                std::iter::from_fn(|| listener.accept().ok()).count()
+            };
+            let counts: Vec<usize> = listeners.iter().map(accepted).filter(|count| *count > 0).collect();
+            assert_eq!(counts, [connected.len()]);
+        }
+        assert!(sandbox.kernel.affinities().iter().all(|(key, _)| key.kind == ClientKind::NETNS));
     }
 }
 

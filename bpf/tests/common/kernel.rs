@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axoneme_bpf::address::{Address, AddressKey, CidrKey};
+use axoneme_bpf::affinity::{Affinity, AffinityKey};
 use axoneme_bpf::bandwidth::{Bandwidth, BandwidthKey};
 use axoneme_bpf::config::Config;
 use axoneme_bpf::conntrack::Ct;
@@ -168,6 +169,27 @@ impl Kernel {
         }
         let service = Service { id, backends: backends.len() as u32, revision, ..Service::default() };
         self.set(maps::SERVICES, ServiceKey::new(frontend.ip(), frontend.port(), protocol), service);
+    }
+
+    /// Clients of a service keep their backend for so many seconds.
+    pub fn set_affinity(&mut self, frontend: SocketAddr, protocol: u8, seconds: u32) {
+        let key = ServiceKey::new(frontend.ip(), frontend.port(), protocol);
+        let service: Service = self.get(maps::SERVICES, key).unwrap();
+        self.set(maps::SERVICES, key, Service { affinity: seconds, ..service });
+    }
+
+    /// Who has which backend.
+    pub fn affinities(&mut self) -> Vec<(AffinityKey, Affinity)> {
+        let map = HashMap::<&mut MapData, _, _>::try_from(self.map(maps::AFFINITY)).unwrap();
+        map.iter().collect::<Result<_, _>>().unwrap()
+    }
+
+    /// All clients were last seen so many seconds earlier.
+    pub fn age_affinities(&mut self, seconds: u64) {
+        for (key, affinity) in self.affinities() {
+            let used = affinity.used.saturating_sub(seconds * 1_000_000_000);
+            self.set(maps::AFFINITY, key, Affinity { used, ..affinity });
+        }
     }
 
     /// Deletes a frontend, if it is there.

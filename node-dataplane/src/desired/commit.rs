@@ -110,6 +110,8 @@ impl Dirty {
                 node.pod_cidrs.iter().for_each(|&cidr| mark(&mut self.cidrs, cidr, since));
                 if *id.key == *desired.node_name {
                     self.ways(desired, since);
+                    // Its zone says which backends are near.
+                    desired.services().for_each(|service| mark(&mut self.services, service.into(), since));
                 } else {
                     desired.index.claimed_on(&id.key).for_each(|address| mark(&mut self.addresses, address, since));
                 }

@@ -20,6 +20,7 @@ use axoneme_bpf::identity::Identity;
 use axoneme_proto::nodesync::{Cursor, FailureCode, Feature, InputVersion};
 use axoneme_proto::tables::{self, PolicyDirection};
 use axoneme_proto::{Scope, Table};
+use prost::Message;
 
 pub use commit::{Change, Dirty};
 pub use index::{Index, NodeAddress};
@@ -153,6 +154,13 @@ impl Desired {
     #[must_use]
     pub fn own_node(&self) -> Option<&Node> {
         self.index.node(&self.node_name)
+    }
+
+    /// This node's zone; empty: not known. Of others nobody asks, so that it is not kept.
+    #[must_use]
+    pub fn zone(&self) -> String {
+        let row = self.store.get(&RowId::new(Scope::Cluster, Table::Node, &self.node_name));
+        row.and_then(|row| tables::Node::decode(&*row.payload).ok()).unwrap_or_default().zone
     }
 
     /// The row of an identity's policy.

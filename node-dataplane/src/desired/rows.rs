@@ -91,10 +91,25 @@ pub struct Node {
 pub struct Service {
     /// Its cluster addresses.
     pub cluster_ips: Vec<IpAddr>,
+    /// Addresses for those outside of the cluster, given by people or by a load balancer.
+    pub external_ips: Vec<IpAddr>,
     /// Its ports.
-    pub ports: Vec<NamedPort>,
+    pub ports: Vec<ServicePort>,
     /// Backends count even when they are not ready.
     pub publish_not_ready: bool,
+    /// Cluster addresses lead to backends of this node only.
+    pub internal_local: bool,
+    /// For how long a client keeps its backend; none: it does not.
+    pub affinity: Option<u32>,
+}
+
+/// A service's port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Which of the slices' ports it leads to.
+    pub target: NamedPort,
+    /// Its number at nodes' addresses, if it has one.
+    pub node_port: Option<u16>,
 }
 
 /// A port by name and protocol.
@@ -116,7 +131,22 @@ pub struct Backends {
     /// Ports of every backend.
     pub ports: Vec<NamedPort>,
     /// Its backends.
-    pub backends: Vec<(IpAddr, BackendState)>,
+    pub backends: Vec<Backend>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Its address.
+    pub address: IpAddr,
+    /// Whether it serves.
+    pub state: BackendState,
+    /// Its node, empty if it has none.
+    pub node: String,
+    /// For clients of which zones it is meant; empty: for all.
+    pub for_zones: Vec<String>,
+    /// Of which nodes.
+    pub for_nodes: Vec<String>,
 }
 
 /// A pod somewhere in the cluster.
@@ -261,8 +291,20 @@ fn node(row: &tables::Node) -> Result<Node, InvalidRow> {
 }
 
 fn service(row: tables::Service) -> Result<Service, InvalidRow> {
-    let ports = row.ports.into_iter().map(|p| named_port(p.name, p.protocol, p.port)).collect::<Result<_, _>>()?;
-    Ok(Service { cluster_ips: addresses(&row.cluster_ips)?, ports, publish_not_ready: row.publish_not_ready })
+    let port = |port: tables::ServicePort| {
+        let node_port = narrow("node port", port.node_port)?;
+        let target = named_port(port.name, port.protocol, port.port)?;
+        Ok(ServicePort { target, node_port: (node_port != 0).then_some(node_port) })
+    };
+    let external = [addresses(&row.external_ips)?, addresses(&row.load_balancer_ips)?];
+    Ok(Service {
+        cluster_ips: addresses(&row.cluster_ips)?,
+        external_ips: external.concat(),
+        ports: row.ports.into_iter().map(port).collect::<Result<_, InvalidRow>>()?,
+        publish_not_ready: row.publish_not_ready,
+        internal_local: row.internal_local,
+        affinity: (row.affinity_seconds != 0).then_some(row.affinity_seconds),
+    })
 }
 
 fn backends(row: tables::Backends) -> Result<Backends, InvalidRow> {
@@ -271,7 +313,9 @@ fn backends(row: tables::Backends) -> Result<Backends, InvalidRow> {
         let state = BackendState::try_from(backend.state)
             .map_err(|_| InvalidRow::Unknown { field: "backend state", value: backend.state })?;
         for address in addresses(&backend.addresses)? {
-            backends.push((address, state));
+            let (node, for_zones, for_nodes) =
+                (backend.node.clone(), backend.for_zones.clone(), backend.for_nodes.clone());
+            backends.push(Backend { address, state, node, for_zones, for_nodes });
         }
     }
     let ports = row.ports.into_iter().map(|p| named_port(p.name, p.protocol, p.port)).collect::<Result<_, _>>()?;

@@ -175,7 +175,7 @@ pub fn everything() -> Delta {
         namespace: "shop".into(),
         name: "web".into(),
         cluster_ips: vec![bytes("10.96.0.10")],
-        ports: vec![tables::ServicePort { name: String::new(), protocol: 6, port: 80 }],
+        ports: vec![tables::ServicePort { name: String::new(), protocol: 6, port: 80, node_port: 0 }],
         ..Default::default()
     };
     let scopes = [&cluster, &Scope::Services, &Scope::Policy(100), &Scope::Peers(200), &own];

@@ -108,6 +108,10 @@ fn services(machine: &Machine) -> Vec<String> {
             targets.push(format!("{}:{}", ip(backend.address, backend.family), backend.port.get()));
         }
         let targets = if targets.is_empty() { "nobody".into() } else { targets.join(" ") };
+        let targets = match service.affinity {
+            0 => targets,
+            seconds => format!("{targets} for {seconds}s"),
+        };
         lines.push(format!("{}:{}/{} -> {targets}", ip(key.address, key.family), key.port.get(), key.protocol));
     }
     lines.extend(backends.keys().map(|key| format!("backend {} of no service", key.index)));

@@ -38,6 +38,8 @@ stories! {
     checkpoint
     claims
     endpoints
+    frontend_of_two
+    frontends
     host_policy
     native_routing
     network

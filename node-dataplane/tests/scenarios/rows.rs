@@ -49,6 +49,7 @@ pub struct Node {
     addresses: Vec<IpAddr>,
     overlay: Vec<IpAddr>,
     cidrs: Vec<IpNet>,
+    zone: String,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +119,14 @@ pub struct Service {
     ips: Vec<IpAddr>,
     ports: Vec<String>,
     #[serde(default)]
+    external: Vec<IpAddr>,
+    /// Cluster addresses lead to backends of the same node.
+    #[serde(default)]
+    local: bool,
+    /// Seconds.
+    #[serde(default)]
+    affinity: u32,
+    #[serde(default)]
     features: u64,
 }
 
@@ -128,11 +137,11 @@ pub struct Backends {
     service: String,
     ports: Vec<String>,
     #[serde(default)]
-    ready: Vec<IpAddr>,
+    ready: Vec<String>,
     #[serde(default)]
-    terminating: Vec<IpAddr>,
+    terminating: Vec<String>,
     #[serde(default)]
-    not_ready: Vec<IpAddr>,
+    not_ready: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -160,6 +169,7 @@ impl RowYaml {
                     addresses: bytes(&n.addresses),
                     overlay_addresses: bytes(&n.overlay),
                     pod_cidrs: prefixes(&n.cidrs),
+                    zone: n.zone,
                     ..Default::default()
                 };
                 Row::new(&Scope::Cluster, Table::Node, n.name, &message, 0)
@@ -196,12 +206,19 @@ impl RowYaml {
             }
             Self::Service(s) => {
                 let (namespace, name) = s.name.split_once('/').unwrap();
-                let ports = s.ports.iter().map(|text| port(text));
+                let port = |text: &String| {
+                    let (text, node_port) = text.split_once(" at ").unwrap_or((text, "0"));
+                    let (name, protocol, port) = port(text);
+                    tables::ServicePort { name, protocol, port, node_port: node_port.parse().unwrap() }
+                };
                 let message = tables::Service {
                     namespace: namespace.into(),
                     name: name.into(),
                     cluster_ips: bytes(&s.ips),
-                    ports: ports.map(|(name, protocol, port)| tables::ServicePort { name, protocol, port }).collect(),
+                    ports: s.ports.iter().map(port).collect(),
+                    external_ips: bytes(&s.external),
+                    internal_local: s.local,
+                    affinity_seconds: s.affinity,
                     ..Default::default()
                 };
                 Row::new(&Scope::Services, Table::Service, s.name, &message, s.features)
@@ -305,10 +322,7 @@ impl Backends {
         let mut backends = Vec::new();
         for (addresses, state) in [(&self.ready, Ready), (&self.terminating, Terminating), (&self.not_ready, NotReady)]
         {
-            for &address in addresses {
-                let addresses = bytes(&[address]);
-                backends.push(tables::Backend { addresses, state: state.into(), ..Default::default() });
-            }
+            backends.extend(addresses.iter().map(|text| backend(text, state)));
         }
         let ports = self.ports.iter().map(|text| port(text));
         tables::Backends {
@@ -318,6 +332,22 @@ impl Backends {
             backends,
         }
     }
+}
+
+/// Backends like "10.1.0.1 on n1 for zone-a near n1": an address, its node, and the zone and the node whose clients it is meant for.
+fn backend(text: &str, state: tables::BackendState) -> tables::Backend {
+    let mut words = text.split_whitespace();
+    let addresses = bytes(&[words.next().unwrap().parse().unwrap()]);
+    let mut backend = tables::Backend { addresses, state: state.into(), ..Default::default() };
+    while let (Some(what), Some(name)) = (words.next(), words.next()) {
+        match what {
+            "on" => backend.node = name.into(),
+            "for" => backend.for_zones.push(name.into()),
+            "near" => backend.for_nodes.push(name.into()),
+            other => panic!("{other} of backend {text:?}"),
+        }
+    }
+    backend
 }
 
 /// Ports like "http tcp 80".

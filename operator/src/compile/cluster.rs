@@ -16,6 +16,9 @@ use crate::table::RowId;
 /// `spec.addresses[].type` of a node's own address in the overlay.
 pub const OVERLAY: &str = "CiliumInternalIP";
 
+/// Label of nodes: where they stand.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
 /// Destinations that see pods' own addresses where `ip-masq-agent` is asked for and lists none: Cilium's defaults.
 const NOT_MASQUERADED: [&str; 11] = [
     "10.0.0.0/8",
@@ -118,6 +121,7 @@ pub fn node(index: &Index, name: &str) -> Option<Output> {
         overlay_addresses: bytes_of(ledger.iter().flat_map(|ledger| ledger.addresses_of(OVERLAY))),
         pod_cidrs: ledger.iter().flat_map(|ledger| ledger.cidrs()).map(prefix).collect(),
         external_addresses: bytes_of(node.external_ips.iter().copied()),
+        zone: node.labels.get(ZONE).unwrap_or_default().to_owned(),
     };
     Some(output(node_id(name), &row))
 }

@@ -1,5 +1,7 @@
 //! The scope `services`.
 
+use std::sync::Arc;
+
 use axoneme_proto::Scope;
 use axoneme_proto::nodesync::Table;
 use axoneme_proto::tables;
@@ -7,7 +9,7 @@ use axoneme_proto::tables::BackendState;
 
 use super::{Output, bytes_of, output};
 use crate::index::Index;
-use crate::object::{Endpoint, Name, Service, ServiceKind};
+use crate::object::{Endpoint, Name};
 use crate::table::RowId;
 
 /// The id of a service's row.
@@ -19,11 +21,12 @@ pub fn service_id(name: &Name) -> RowId {
 /// A service's row, if it has an address to translate.
 #[must_use]
 pub fn service(index: &Index, name: &Name) -> Option<Output> {
-    let service = index.service(name).filter(|service| is_translated(service))?;
+    let service = index.service(name).filter(|service| service.is_translated())?;
     let port = |port: &crate::object::ServicePort| tables::ServicePort {
         name: port.name.to_string(),
         protocol: port.protocol.number().into(),
         port: port.port.into(),
+        node_port: port.node_port.unwrap_or_default().into(),
     };
     let row = tables::Service {
         namespace: name.namespace.to_string(),
@@ -32,6 +35,9 @@ pub fn service(index: &Index, name: &Name) -> Option<Output> {
         ports: service.ports.iter().map(port).collect(),
         publish_not_ready: service.publish_not_ready,
         affinity_seconds: service.affinity_seconds.unwrap_or(0),
+        external_ips: bytes_of(service.external_ips.iter().copied()),
+        load_balancer_ips: bytes_of(service.load_balancer_ips.iter().copied()),
+        internal_local: service.internal_local,
     };
     Some(output(service_id(name), &row))
 }
@@ -47,17 +53,20 @@ pub fn backends_id(name: &Name) -> RowId {
 pub fn backends(index: &Index, name: &Name) -> Option<Output> {
     let slice = index.slice(name)?;
     let service = Name { namespace: name.namespace.clone(), name: slice.service.clone() };
-    index.service(&service).filter(|service| is_translated(service))?;
+    index.service(&service).filter(|service| service.is_translated())?;
     let port = |port: &crate::object::SlicePort| tables::BackendPort {
         name: port.name.to_string(),
         protocol: port.protocol.number().into(),
         port: port.port.into(),
     };
+    let names = |names: &[Arc<str>]| names.iter().map(|name| name.to_string()).collect();
     let backend = |endpoint: &Endpoint| tables::Backend {
         addresses: bytes_of(endpoint.addresses.first().copied()),
         state: state(endpoint).into(),
         node: endpoint.node.as_deref().unwrap_or_default().to_owned(),
         zone: endpoint.zone.as_deref().unwrap_or_default().to_owned(),
+        for_zones: names(&endpoint.for_zones),
+        for_nodes: names(&endpoint.for_nodes),
     };
     let row = tables::Backends {
         namespace: name.namespace.to_string(),
@@ -66,10 +75,6 @@ pub fn backends(index: &Index, name: &Name) -> Option<Output> {
         backends: slice.endpoints.iter().filter(|e| !e.addresses.is_empty()).map(backend).collect(),
     };
     Some(output(backends_id(name), &row))
-}
-
-fn is_translated(service: &Service) -> bool {
-    !service.headless && service.kind != ServiceKind::ExternalName && !service.cluster_ips.is_empty()
 }
 
 fn state(endpoint: &Endpoint) -> BackendState {

@@ -337,6 +337,9 @@ impl Core {
         for policy in &dirty.policies {
             outcome.reports.extend(self.reporter.policy(&self.index, policy).into_iter().flatten());
         }
+        for service in &dirty.services {
+            outcome.reports.extend(self.reporter.service(&self.index, service));
+        }
         for pool in &dirty.pools {
             outcome.reports.extend(self.reporter.pool(&self.index, pool));
         }

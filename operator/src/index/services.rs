@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::{Dirty, Index, labels};
 use crate::compile::policy::{Dependency, ServiceBy, ServiceRef};
-use crate::object::{EndpointSlice, Name, Operator, Requirement, Selector, Service, ServiceKind};
+use crate::engine::{Diagnostic, Reason};
+use crate::object::{EndpointSlice, Frontend, Name, Operator, Requirement, Selector, Service, ServiceKind};
 
 /// Namespace and name of the Service whose endpoints are the API server's.
 const API_SERVER: (&str, &str) = ("default", "kubernetes");
@@ -17,6 +18,8 @@ pub struct Services {
     services: BTreeMap<Name, Arc<Service>>,
     slices: BTreeMap<Name, Arc<EndpointSlice>>,
     by_service: BTreeMap<Name, BTreeSet<Name>>,
+    /// Who wants to be found there. Nodes give it to the first by "namespace/name".
+    wanted: BTreeMap<Frontend, BTreeMap<Box<str>, Name>>,
 }
 
 impl Services {
@@ -29,6 +32,27 @@ impl Services {
         if old != service {
             dirty.services.insert(name.clone());
             dirty.slices.extend(self.by_service.get(name).into_iter().flatten().cloned());
+            self.want(name, old.as_deref(), service.as_deref(), dirty);
+        }
+    }
+
+    /// A service is found elsewhere than before; so may those be that want the same.
+    fn want(&mut self, name: &Name, old: Option<&Service>, new: Option<&Service>, dirty: &mut Dirty) {
+        let frontends = |service: Option<&Service>| -> BTreeSet<Frontend> {
+            service.into_iter().flat_map(Service::frontends).map(|(frontend, _)| frontend).collect()
+        };
+        let (old, new) = (frontends(old), frontends(new));
+        for frontend in old.symmetric_difference(&new) {
+            let rivals = self.wanted.entry(*frontend).or_default();
+            if new.contains(frontend) {
+                rivals.insert(name.to_string().into(), name.clone());
+            } else {
+                rivals.remove(&*name.to_string());
+            }
+            dirty.services.extend(rivals.values().cloned());
+            if rivals.is_empty() {
+                self.wanted.remove(frontend);
+            }
         }
     }
 
@@ -145,6 +169,21 @@ impl Index {
 
 /// What the compile stage reads.
 impl Index {
+    /// Where a service is not found although it wants to be.
+    #[must_use]
+    pub fn service_diagnostics(&self, name: &Name) -> Vec<Diagnostic> {
+        let Some(service) = self.service(name) else { return Vec::new() };
+        let taken = |(frontend, field): (Frontend, &str)| {
+            let (_, first) = self.services.wanted.get(&frontend)?.first_key_value()?;
+            (first != name).then(|| Diagnostic {
+                reason: Reason::Conflict,
+                field: field.into(),
+                message: format!("{frontend} leads to Service {first}, not to this one").into(),
+            })
+        };
+        service.frontends().filter_map(taken).collect()
+    }
+
     /// A service by name.
     #[must_use]
     pub fn service(&self, name: &Name) -> Option<&Arc<Service>> {

@@ -34,7 +34,7 @@ pub use pod::{Bandwidth, ContainerPort, Pod};
 pub use policy::{Direction, IpBlock, NetworkPolicy, Peer, PolicyPort, PolicyRule, PolicyType, PortRef};
 pub use pool::{DEFAULT_POOL, IP_POOL, IPV4_POOL, IPV6_POOL, PodIpPool, PoolChoice, PoolCidrs, REQUIRE_POOL_MATCH};
 pub use selector::{Operator, Requirement, Selector};
-pub use service::{Endpoint, EndpointSlice, Service, ServiceKind, ServicePort, SlicePort};
+pub use service::{Endpoint, EndpointSlice, Frontend, Service, ServiceKind, ServicePort, SlicePort};
 pub use versions::Versions;
 
 use std::fmt;

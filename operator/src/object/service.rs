@@ -1,6 +1,7 @@
 //! Services and their endpoints.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::{Labels, Name, Protocol};
@@ -38,6 +39,56 @@ pub struct Service {
     pub affinity_seconds: Option<u32>,
     /// `spec.publishNotReadyAddresses`.
     pub publish_not_ready: bool,
+    /// `spec.externalIPs`.
+    pub external_ips: Box<[IpAddr]>,
+    /// Addresses of `status.loadBalancer.ingress` whose mode is `VIP`: packets to them come to nodes as they are.
+    pub load_balancer_ips: Box<[IpAddr]>,
+    /// `spec.internalTrafficPolicy` is `Local`.
+    pub internal_local: bool,
+    /// Label `service.kubernetes.io/service-proxy-name`: somebody else serves it.
+    pub of_another_proxy: bool,
+}
+
+impl Service {
+    /// Whether nodes translate it: it has addresses, and nobody else serves it.
+    #[must_use]
+    pub fn is_translated(&self) -> bool {
+        let has_address = !self.headless && self.kind != ServiceKind::ExternalName && !self.cluster_ips.is_empty();
+        has_address && !self.of_another_proxy
+    }
+
+    /// Where it is found, nodes' addresses aside, with the field that says so.
+    pub fn frontends(&self) -> impl Iterator<Item = (Frontend, &'static str)> {
+        let fields = [
+            ("spec.clusterIPs", &self.cluster_ips),
+            ("spec.externalIPs", &self.external_ips),
+            ("status.loadBalancer.ingress", &self.load_balancer_ips),
+        ];
+        let addresses = fields.into_iter().filter(|_| self.is_translated());
+        let addresses = addresses.flat_map(|(field, addresses)| addresses.iter().map(move |address| (field, *address)));
+        addresses.flat_map(|(field, address)| {
+            let at = move |port: &ServicePort| Frontend { address, protocol: port.protocol, port: port.port };
+            self.ports.iter().map(move |port| (at(port), field))
+        })
+    }
+}
+
+/// One port of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Frontend {
+    /// The address.
+    pub address: IpAddr,
+    /// The port's protocol.
+    pub protocol: Protocol,
+    /// Its number.
+    pub port: u16,
+}
+
+/// As people write it: `10.96.0.1:80/TCP`.
+impl fmt::Display for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", SocketAddr::new(self.address, self.port), self.protocol)
+    }
 }
 
 /// `spec.ports[]` of a service.
@@ -49,6 +100,8 @@ pub struct ServicePort {
     pub protocol: Protocol,
     /// Its number.
     pub port: u16,
+    /// `nodePort`: its number at nodes' addresses, if it has one.
+    pub node_port: Option<u16>,
 }
 
 /// What the operator needs of an EndpointSlice.
@@ -90,4 +143,8 @@ pub struct Endpoint {
     pub node: Option<Arc<str>>,
     /// `zone`.
     pub zone: Option<Arc<str>>,
+    /// `hints.forZones`: whose clients it is meant for; none: anybody's.
+    pub for_zones: Box<[Arc<str>]>,
+    /// `hints.forNodes`, likewise.
+    pub for_nodes: Box<[Arc<str>]>,
 }

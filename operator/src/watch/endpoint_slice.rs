@@ -41,6 +41,19 @@ struct Endpoint {
     conditions: Option<Conditions>,
     node_name: Option<String>,
     zone: Option<String>,
+    hints: Option<Hints>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Hints {
+    for_zones: Option<Vec<Hint>>,
+    for_nodes: Option<Vec<Hint>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Hint {
+    name: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -75,6 +88,11 @@ impl Watched for Slice {
             let addresses = endpoint.addresses.unwrap_or_default();
             let conditions = endpoint.conditions.unwrap_or_default();
             let ready = conditions.ready.unwrap_or(true);
+            let hints = endpoint.hints.unwrap_or_default();
+            let mut names = |hints: Option<Vec<Hint>>| {
+                hints.unwrap_or_default().iter().map(|hint| context.share(&hint.name)).collect::<Box<[_]>>()
+            };
+            let (for_zones, for_nodes) = (names(hints.for_zones), names(hints.for_nodes));
             object::Endpoint {
                 addresses: context
                     .addresses(&format!("endpoints[{i}].addresses"), addresses.iter().map(String::as_str)),
@@ -83,6 +101,8 @@ impl Watched for Slice {
                 terminating: conditions.terminating.unwrap_or(false),
                 node: endpoint.node_name.map(|node| context.share(&node)),
                 zone: endpoint.zone.map(|zone| context.share(&zone)),
+                for_zones,
+                for_nodes,
             }
         });
         let endpoints = endpoints.collect();

@@ -81,16 +81,35 @@ fn node(node: &tables::Node) -> String {
 }
 
 fn service(service: &tables::Service) -> String {
-    let port = |port: &tables::ServicePort| format!(" {}/{}:{}", protocol(port.protocol), port.port, port.name);
+    let port = |port: &tables::ServicePort| {
+        let at = if port.node_port == 0 { String::new() } else { format!(" at {}", port.node_port) };
+        format!(" {}/{}:{}{at}", protocol(port.protocol), port.port, port.name)
+    };
     let ports: String = service.ports.iter().map(port).collect();
-    format!("service {}/{} {}{ports}", service.namespace, service.name, addresses(&service.cluster_ips))
+    let mut text = format!("service {}/{} {}{ports}", service.namespace, service.name, addresses(&service.cluster_ips));
+    let outside = [("external", &service.external_ips), ("load-balancer", &service.load_balancer_ips)];
+    for (what, ips) in outside.into_iter().filter(|(_, ips)| !ips.is_empty()) {
+        text.push_str(&format!(" {what} {}", addresses(ips)));
+    }
+    if service.internal_local {
+        text.push_str(" local");
+    }
+    if service.affinity_seconds != 0 {
+        text.push_str(&format!(" for {}s", service.affinity_seconds));
+    }
+    text
 }
 
 fn backends(key: &str, row: &tables::Backends) -> String {
     let port = |port: &tables::BackendPort| format!(" {}/{}:{}", protocol(port.protocol), port.port, port.name);
     let backend = |b: &tables::Backend| {
         let state = format!("{:?}", b.state()).to_lowercase();
-        format!(" {} {state}", addresses(&b.addresses))
+        let names = |what: &str, names: &[String]| match names {
+            [] => String::new(),
+            names => format!(" {what} {}", names.join("+")),
+        };
+        let hints = [names("for", &b.for_zones), names("near", &b.for_nodes)].concat();
+        format!(" {} {state}{hints}", addresses(&b.addresses))
     };
     let ports: String = row.ports.iter().map(port).collect();
     let backends: Vec<String> = row.backends.iter().map(backend).collect();

@@ -3,6 +3,9 @@
 //! A group of frontends shares an id that only this node knows, and its backends are numbered from 0. Backends are written
 //! before the count grows, and the count shrinks before backends are deleted, so that every number below the count is one that
 //! exists.
+//!
+//! Two groups may want one frontend: an external address of two services, or one that is a node's. The first one by name has it,
+//! until it wants it no more.
 
 pub mod translate;
 
@@ -57,7 +60,10 @@ pub struct Services {
     groups: BTreeMap<GroupKey, Known>,
     /// Frontends that the kernel has and nobody asked for yet.
     orphans: BTreeMap<Frontend, Service>,
-    ids: BTreeSet<u32>,
+    /// Who wants a frontend that another group has.
+    contested: BTreeMap<Frontend, BTreeSet<GroupKey>>,
+    /// Whose they are; of those that the kernel had before, nobody's as long as nobody asked for them.
+    ids: BTreeMap<u32, Option<GroupKey>>,
     next_id: u32,
     revision: u32,
 }
@@ -72,7 +78,8 @@ impl Services {
             queue: Queue::default(),
             groups: BTreeMap::new(),
             orphans: BTreeMap::new(),
-            ids: BTreeSet::new(),
+            contested: BTreeMap::new(),
+            ids: BTreeMap::new(),
             next_id: 1,
             revision: 0,
         }
@@ -84,16 +91,16 @@ impl Services {
     /// When a map cannot be read.
     pub fn adopt(&mut self) -> Result<(), MapError> {
         let mut orphans = BTreeMap::new();
-        let (mut ids, mut revision) = (BTreeSet::new(), 0);
+        let (mut ids, mut revision) = (BTreeMap::new(), 0);
         self.services.dump(&mut |key, service| {
-            ids.insert(service.id);
+            ids.insert(service.id, None);
             revision = revision.max(service.revision);
             orphans.insert(Frontend::from(&key), service);
         })?;
         self.backends.dump(&mut |key, _| {
-            ids.insert(key.service);
+            ids.insert(key.service, None);
         })?;
-        self.next_id = ids.last().map_or(1, |id| id.wrapping_add(1).max(1));
+        self.next_id = ids.last_key_value().map_or(1, |(id, _)| id.wrapping_add(1).max(1));
         (self.orphans, self.ids, self.revision) = (orphans, ids, revision);
         Ok(())
     }
@@ -145,19 +152,19 @@ impl Services {
     fn apply(&mut self, key: &GroupKey, wanted: &Group) -> Result<(), MapError> {
         let mut known = match self.groups.remove(key) {
             Some(known) => known,
-            None => self.adopt_group(wanted),
+            None => self.adopt_group(key, wanted),
         };
-        let result = self.write(&mut known, wanted);
+        let result = self.write(key, &mut known, wanted);
         self.groups.insert(key.clone(), known);
         result
     }
 
     /// A group that is new to this run of the daemon keeps the id that its frontends have in the kernel.
-    fn adopt_group(&mut self, wanted: &Group) -> Known {
+    fn adopt_group(&mut self, key: &GroupKey, wanted: &Group) -> Known {
         let mut known = Known::default();
         for frontend in wanted.frontends.iter().map(Frontend::from) {
             let Some(found) = self.orphans.get(&frontend) else { continue };
-            let shared = self.groups.values().any(|other| other.id == found.id);
+            let shared = self.owner(found.id).is_some();
             if !shared && (known.id == 0 || known.id == found.id) {
                 known.id = found.id;
                 known.written = known.written.max(found.backends);
@@ -168,25 +175,29 @@ impl Services {
         if known.id == 0 {
             known.id = self.allocate();
         }
+        self.ids.insert(known.id, Some(key.clone()));
         known
     }
 
+    fn owner(&self, id: u32) -> Option<&GroupKey> {
+        self.ids.get(&id)?.as_ref()
+    }
+
     fn allocate(&mut self) -> u32 {
-        while self.next_id == 0 || self.ids.contains(&self.next_id) {
+        while self.next_id == 0 || self.ids.contains_key(&self.next_id) {
             self.next_id = self.next_id.wrapping_add(1);
         }
-        self.ids.insert(self.next_id);
         self.next_id
     }
 
-    fn write(&mut self, known: &mut Known, wanted: &Group) -> Result<(), MapError> {
+    fn write(&mut self, key: &GroupKey, known: &mut Known, wanted: &Group) -> Result<(), MapError> {
         let count = u32::try_from(wanted.backends.len()).unwrap_or(u32::MAX);
         for (index, backend) in (0..).zip(&wanted.backends) {
-            let key = BackendKey { service: known.id, index };
-            let held = if index < known.written { self.backends.get(&key)? } else { None };
+            let place = BackendKey { service: known.id, index };
+            let held = if index < known.written { self.backends.get(&place)? } else { None };
             if held.as_ref() != Some(backend) {
                 known.unannounced = true;
-                self.backends.update(&key, backend)?;
+                self.backends.update(&place, backend)?;
             }
             known.written = known.written.max(index + 1);
         }
@@ -196,25 +207,53 @@ impl Services {
             self.revision = self.revision.wrapping_add(1);
         }
         for &frontend in &frontends {
-            self.announce(known, frontend, count)?;
+            self.announce(key, known, frontend, wanted)?;
         }
         known.unannounced = false;
         for gone in known.frontends.difference(&frontends).copied().collect::<Vec<_>>() {
-            self.services.delete(&gone.into())?;
-            known.frontends.remove(&gone);
+            self.release(known, gone)?;
         }
         self.shrink(known, count)
     }
 
-    fn announce(&mut self, known: &mut Known, frontend: Frontend, count: u32) -> Result<(), MapError> {
+    fn announce(
+        &mut self,
+        key: &GroupKey,
+        known: &mut Known,
+        frontend: Frontend,
+        wanted: &Group,
+    ) -> Result<(), MapError> {
         let held = self.services.get(&frontend.into())?;
-        let same = held.filter(|held| held.id == known.id && held.backends == count && !known.unannounced);
+        let rival = held.and_then(|held| self.owner(held.id)).filter(|owner| *owner != key).cloned();
+        let rivals = rival.and_then(|rival| Some((self.groups.get_mut(&rival)?, rival)));
+        if let Some((has, rival)) = rivals.filter(|(has, _)| has.frontends.contains(&frontend)) {
+            let contested = self.contested.entry(frontend).or_default();
+            tracing::warn!(service = %key.service, rival = %rival.service, ?frontend, "two services have one address and port");
+            if rival < *key {
+                contested.insert(key.clone());
+                return Ok(());
+            }
+            has.frontends.remove(&frontend);
+            contested.insert(rival);
+        }
+        let backends = u32::try_from(wanted.backends.len()).unwrap_or(u32::MAX);
+        let (id, affinity) = (known.id, wanted.affinity.unwrap_or(0));
+        let service = Service { id, backends, affinity, revision: self.revision, ..Service::default() };
+        let same = held.filter(|held| *held == Service { revision: held.revision, ..service } && !known.unannounced);
         if same.is_none() {
-            let service = Service { id: known.id, backends: count, revision: self.revision, ..Service::default() };
             self.services.update(&frontend.into(), &service)?;
         }
         self.orphans.remove(&frontend);
         known.frontends.insert(frontend);
+        Ok(())
+    }
+
+    /// Whoever else wants the frontend gets it.
+    fn release(&mut self, known: &mut Known, frontend: Frontend) -> Result<(), MapError> {
+        self.services.delete(&frontend.into())?;
+        known.frontends.remove(&frontend);
+        let waiting = self.contested.remove(&frontend).unwrap_or_default();
+        self.queue.mark_all(waiting.into_iter().map(|group| (group.service, u64::MAX)));
         Ok(())
     }
 
@@ -230,11 +269,10 @@ impl Services {
         let Some(mut known) = self.groups.remove(key) else { return Ok(()) };
         let mut result = Ok(());
         while let Some(frontend) = known.frontends.first().copied() {
-            result = self.services.delete(&frontend.into());
+            result = self.release(&mut known, frontend);
             if result.is_err() {
                 break;
             }
-            known.frontends.remove(&frontend);
         }
         let result = result.and_then(|()| self.shrink(&mut known, 0));
         match &result {
@@ -275,11 +313,11 @@ impl Services {
         for key in dead {
             self.backends.delete(&key)?;
         }
-        self.ids = live.into_keys().collect();
+        self.ids.retain(|id, _| live.contains_key(id));
         Ok(())
     }
 }
 
 fn first_group(service: &str) -> GroupKey {
-    GroupKey { service: service.into(), protocol: 0, port: 0, ipv4: false }
+    GroupKey { service: service.into(), protocol: 0, port: 0, ipv4: false, local: false }
 }

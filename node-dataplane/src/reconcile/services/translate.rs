@@ -1,15 +1,16 @@
 //! Service rows as frontends and backends. Pure: no ids, no kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use axoneme_bpf::service::{Backend, ServiceKey};
+use axoneme_bpf::service::{self as kernel, ServiceKey};
 use axoneme_proto::tables::BackendState;
 
 use crate::desired::Desired;
-use crate::desired::rows::{Backends, NamedPort, Service};
+use crate::desired::rows::{self, Backends, NamedPort, Service};
 
-/// Frontends that share their backends: one port of a service, in one family. Port and protocol 0: the bare addresses.
+/// Frontends that share their backends: one port of a service, in one family, from one place. Port and protocol 0: the bare
+/// addresses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GroupKey {
     /// "namespace/name".
@@ -20,6 +21,8 @@ pub struct GroupKey {
     pub port: u16,
     /// Family of frontends and backends.
     pub ipv4: bool,
+    /// Only backends of this node.
+    pub local: bool,
 }
 
 /// What a group shall be.
@@ -28,8 +31,13 @@ pub struct Group {
     /// Keys of `ax_services`.
     pub frontends: Vec<ServiceKey>,
     /// Sorted, so that equal sets are equal entries.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<kernel::Backend>,
+    /// For how many seconds a client keeps its backend; none: it does not.
+    pub affinity: Option<u32>,
 }
+
+/// A backend that serves, with its address and port.
+type Chosen<'a> = ((IpAddr, u16), &'a rows::Backend);
 
 /// All groups of a service; none if it does not exist.
 #[must_use]
@@ -37,40 +45,85 @@ pub fn groups(desired: &Desired, key: &str) -> BTreeMap<GroupKey, Group> {
     let mut out: BTreeMap<GroupKey, Group> = BTreeMap::new();
     let Some(service) = desired.service(key) else { return out };
     let slices: Vec<Backends> = desired.backends(key).collect();
+    let zone = desired.zone();
+    let near = Near { node: desired.node_name(), zone: &zone };
+    let families: BTreeSet<bool> = service.cluster_ips.iter().map(IpAddr::is_ipv4).collect();
     for port in &service.ports {
-        for &address in &service.cluster_ips {
+        let NamedPort { protocol, port: number, .. } = port.target;
+        let inside = service.cluster_ips.iter().map(|&address| (address, number, service.internal_local));
+        let outside = service.external_ips.iter().map(|&address| (address, number, false));
+        let at_nodes = families.iter().flat_map(|ipv4| Some((of_nodes(*ipv4), port.node_port?, false)));
+        for (address, number, local) in inside.chain(outside).chain(at_nodes) {
             let ipv4 = address.is_ipv4();
-            let group = GroupKey { service: key.into(), protocol: port.protocol, port: port.port, ipv4 };
-            let group = out
-                .entry(group)
-                .or_insert_with(|| Group { frontends: Vec::new(), backends: backends(&service, port, &slices, ipv4) });
-            group.frontends.push(ServiceKey::new(address, port.port, port.protocol));
+            let group = GroupKey { service: key.into(), protocol, port: port.target.port, ipv4, local };
+            let backends = || near.backends(&service, &port.target, &slices, ipv4, local);
+            let group = out.entry(group).or_insert_with(|| {
+                let affinity = service.affinity;
+                Group { frontends: Vec::new(), backends: backends(), affinity }
+            });
+            group.frontends.push(ServiceKey::new(address, number, protocol));
         }
     }
     // Without a port: tells programs that no other port of the address leads anywhere.
     for &address in &service.cluster_ips {
-        let group = GroupKey { service: key.into(), protocol: 0, port: 0, ipv4: address.is_ipv4() };
+        let group = GroupKey { service: key.into(), protocol: 0, port: 0, ipv4: address.is_ipv4(), local: false };
         out.entry(group).or_default().frontends.push(ServiceKey::new(address, 0, 0));
     }
     out
 }
 
-/// The ready ones; without any, those that still serve while they terminate.
-fn backends(service: &Service, port: &NamedPort, slices: &[Backends], ipv4: bool) -> Vec<Backend> {
-    let (mut ready, mut terminating) = (BTreeSet::new(), BTreeSet::new());
-    for slice in slices {
-        let Some(target) = slice.ports.iter().find(|p| p.name == port.name && p.protocol == port.protocol) else {
-            continue;
-        };
-        for &(address, state) in slice.backends.iter().filter(|(address, _)| address.is_ipv4() == ipv4) {
-            match state {
-                BackendState::Ready => ready.insert((address, target.port)),
-                BackendState::NotReady if service.publish_not_ready => ready.insert((address, target.port)),
-                BackendState::Terminating => terminating.insert((address, target.port)),
-                BackendState::NotReady => false,
+/// Stands for the addresses of all nodes.
+fn of_nodes(ipv4: bool) -> IpAddr {
+    if ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
+/// Where this node is.
+struct Near<'a> {
+    node: &'a str,
+    zone: &'a str,
+}
+
+impl Near<'_> {
+    /// The ready ones, those that are meant for here if all are meant for somebody; without any, those that still serve while they
+    /// terminate.
+    fn backends(
+        &self,
+        service: &Service,
+        port: &NamedPort,
+        slices: &[Backends],
+        ipv4: bool,
+        local: bool,
+    ) -> Vec<kernel::Backend> {
+        let (mut ready, mut terminating) = (BTreeMap::new(), BTreeMap::new());
+        for slice in slices {
+            let Some(target) = slice.ports.iter().find(|p| p.name == port.name && p.protocol == port.protocol) else {
+                continue;
             };
+            let family = slice.backends.iter().filter(|backend| backend.address.is_ipv4() == ipv4);
+            for backend in family.filter(|backend| !local || backend.node == self.node) {
+                let at = (backend.address, target.port);
+                match backend.state {
+                    BackendState::Ready => ready.insert(at, backend),
+                    BackendState::NotReady if service.publish_not_ready => ready.insert(at, backend),
+                    BackendState::Terminating => terminating.insert(at, backend),
+                    BackendState::NotReady => None,
+                };
+            }
         }
+        let chosen: Vec<_> = if ready.is_empty() { terminating } else { ready }.into_iter().collect();
+        let near = if local { None } else { self.meant(&chosen) };
+        let backends = near.unwrap_or(chosen).into_iter();
+        backends.map(|((address, port), _)| kernel::Backend::new(address, port)).collect()
     }
-    let chosen: BTreeSet<(IpAddr, u16)> = if ready.is_empty() { terminating } else { ready };
-    chosen.into_iter().map(|(address, port)| Backend::new(address, port)).collect()
+
+    /// Those that are meant for clients of this node, else of this zone; none where some are meant for anybody, or none for here.
+    fn meant<'a>(&self, all: &[Chosen<'a>]) -> Option<Vec<Chosen<'a>>> {
+        let hinted = |hints: fn(&rows::Backend) -> &[String], here: &str| {
+            let known = !here.is_empty() && all.iter().all(|(_, backend)| !hints(backend).is_empty());
+            let here = |(_, backend): &&Chosen<'a>| hints(backend).iter().any(|name| name == here);
+            let meant: Vec<_> = all.iter().filter(here).copied().collect();
+            (known && !meant.is_empty()).then_some(meant)
+        };
+        hinted(|backend| &backend.for_nodes, self.node).or_else(|| hinted(|backend| &backend.for_zones, self.zone))
+    }
 }

@@ -117,6 +117,8 @@ pub fn objects(world: &World) -> Vec<Object> {
         terminating: false,
         node: None,
         zone: None,
+        for_zones: [].into(),
+        for_nodes: [].into(),
     };
     let slice = |service: &Name, addresses: &[IpAddr]| {
         Object::EndpointSlice(Arc::new(EndpointSlice {

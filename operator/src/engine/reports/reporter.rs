@@ -64,6 +64,11 @@ impl Reporter {
         self.diagnose(ObjectKey::cluster(Kind::CiliumPodIPPool, name), index.pool_diagnostics(name).into())
     }
 
+    /// The diagnostics of a service, if they differ.
+    pub fn service(&mut self, index: &Index, name: &Name) -> Option<Report> {
+        self.diagnose(ObjectKey::namespaced(Kind::Service, name), index.service_diagnostics(name).into())
+    }
+
     fn diagnose(&mut self, object: ObjectKey, new: Arc<[Diagnostic]>) -> Option<Report> {
         let old = self.diagnostics.get(&object).map(|old| &**old).unwrap_or_default();
         if *old == *new {

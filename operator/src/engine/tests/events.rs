@@ -59,8 +59,16 @@ fn service() -> impl Strategy<Value = Object> {
     });
     let of = prop_oneof![3 => number.clone().prop_map(|of| ("red", format!("service-{of}"))), 1 => Just(("default", "kubernetes".to_owned()))];
     let slice = (number, of, ip(), any::<bool>()).prop_map(|(number, (namespace, of), ip, ready)| {
-        let endpoint =
-            Endpoint { addresses: [ip].into(), ready, serving: ready, terminating: !ready, node: None, zone: None };
+        let endpoint = Endpoint {
+            addresses: [ip].into(),
+            ready,
+            serving: ready,
+            terminating: !ready,
+            node: None,
+            zone: None,
+            for_zones: [].into(),
+            for_nodes: [].into(),
+        };
         Object::EndpointSlice(Arc::new(EndpointSlice {
             name: Name::new(namespace, format!("slice-{number}")),
             service: of.into(),

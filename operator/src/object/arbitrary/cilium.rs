@@ -210,6 +210,10 @@ pub fn service() -> impl Strategy<Value = Service> {
         ports: [].into(),
         affinity_seconds: None,
         publish_not_ready: false,
+        external_ips: [].into(),
+        load_balancer_ips: [].into(),
+        internal_local: false,
+        of_another_proxy: false,
     })
 }
 
