@@ -124,11 +124,11 @@ fn pods_and_nodes_find_a_service_at_external_addresses_and_at_nodes() {
     let both: BTreeSet<String> = ["one", "two"].map(str::to_owned).into();
     for target in all {
         for client in &clients {
-            let seen = || (0..20).filter_map(|_| name(client.ask(target))).collect::<BTreeSet<_>>();
+            let seen = || (0..8).filter_map(|_| name(client.ask(target))).collect::<BTreeSet<_>>();
             eventually(&format!("{} reaches both pods at {target}", client.name), || seen() == both);
         }
         for node in [0, 1].map(|n| lab.index(n)) {
-            let seen = || (0..20).filter_map(|_| node_asks(&lab, node, target)).collect::<BTreeSet<_>>();
+            let seen = || (0..8).filter_map(|_| node_asks(&lab, node, target)).collect::<BTreeSet<_>>();
             eventually(&format!("node {node} reaches both pods at {target}"), || seen() == both);
         }
     }
@@ -151,11 +151,11 @@ fn a_client_stays_with_the_pod_that_it_had() {
     for client in &clients {
         eventually("the service is there", || client.ask(target).reached());
         let first = client.ask(target);
-        assert!((0..20).all(|_| client.ask(target) == first), "{} stays with its pod", client.name);
+        assert!((0..12).all(|_| client.ask(target) == first), "{} stays with its pod", client.name);
     }
     let node = lab.index(0);
     let first = node_asks(&lab, node, target);
-    assert!(first.is_some() && (0..20).all(|_| node_asks(&lab, node, target) == first), "so does a node");
+    assert!(first.is_some() && (0..12).all(|_| node_asks(&lab, node, target) == first), "so does a node");
 
     let had = name(clients[0].ask(target)).unwrap();
     lab.api.delete(&format!("{}/{had}", workload.path("", "pods"))).unwrap();
@@ -192,7 +192,7 @@ fn connections_are_spread_over_all_ready_pods_and_follow_changes() {
 
     let path = workload.path("", "pods");
     join_many(&lab, &workload, &[("one", 0), ("two", 1)]);
-    let seen = || (0..20).filter_map(|_| name(client.ask(target))).collect::<BTreeSet<_>>();
+    let seen = || (0..8).filter_map(|_| name(client.ask(target))).collect::<BTreeSet<_>>();
     let both: BTreeSet<_> = ["one", "two"].map(str::to_owned).into();
     eventually("both pods serve", || seen() == both);
 
