@@ -95,9 +95,10 @@ impl Engine {
             .peers
             .compare(&self.desired, true)
             .and_then(|_| self.policies.prune(&self.desired, now))
-            .and_then(|()| self.services.prune());
+            .and_then(|()| self.services.prune(&self.desired));
         self.prune_due = match result {
-            Ok(()) => None,
+            Ok(true) => None,
+            Ok(false) => Some(now + MAP_RETRY),
             Err(err) => {
                 tracing::warn!(%err, "leftovers of an earlier run cannot be removed");
                 Some(now + MAP_RETRY)

@@ -71,6 +71,8 @@ enum Step {
     Expect(BTreeMap<String, Vec<String>>),
     /// The kernel was not written since the last step of this kind or the last restart, or this often.
     Writes(usize),
+    /// No entry of this map was deleted since the last step of the kind above, not even for a moment.
+    Kept(String),
 }
 
 #[derive(Deserialize, Default)]
@@ -164,6 +166,12 @@ impl Teller {
                     for (section, lines) in sections {
                         assert_eq!(found[section.as_str()], lines, "{section} at {place}");
                     }
+                }
+                Step::Kept(map) => {
+                    self.settle().await;
+                    let deleted = format!("{map} -");
+                    let writes = self.machine.writes.lock().unwrap();
+                    assert!(!writes.iter().any(|write| write.starts_with(&deleted)), "{place}: {writes:#?}");
                 }
                 Step::Writes(count) => {
                     self.settle().await;

@@ -140,11 +140,14 @@ impl Services {
             .take_while(|g| *g.service == *key)
             .cloned()
             .collect();
-        for group in known.iter().filter(|group| !wanted.contains_key(group)) {
-            result = result.and(self.remove(group));
-        }
         for (group, wanted) in &wanted {
             result = result.and(self.apply(group, wanted));
+        }
+        // Only now: a frontend that another group of the service takes over is never missing.
+        if result.is_ok() {
+            for group in wanted.keys().cloned().chain(known.into_iter().filter(|group| !wanted.contains_key(group))) {
+                result = result.and(self.tidy(group, &wanted));
+            }
         }
         result.map_err(|err| Failure::from(err).of(row()))
     }
@@ -191,7 +194,6 @@ impl Services {
     }
 
     fn write(&mut self, key: &GroupKey, known: &mut Known, wanted: &Group) -> Result<(), MapError> {
-        let count = u32::try_from(wanted.backends.len()).unwrap_or(u32::MAX);
         for (index, backend) in (0..).zip(&wanted.backends) {
             let place = BackendKey { service: known.id, index };
             let held = if index < known.written { self.backends.get(&place)? } else { None };
@@ -201,7 +203,7 @@ impl Services {
             }
             known.written = known.written.max(index + 1);
         }
-        known.unannounced |= known.written != count;
+        known.unannounced |= known.written != wanted.count();
         let frontends: BTreeSet<Frontend> = wanted.frontends.iter().map(Frontend::from).collect();
         if known.unannounced {
             self.revision = self.revision.wrapping_add(1);
@@ -210,10 +212,7 @@ impl Services {
             self.announce(key, known, frontend, wanted)?;
         }
         known.unannounced = false;
-        for gone in known.frontends.difference(&frontends).copied().collect::<Vec<_>>() {
-            self.release(known, gone)?;
-        }
-        self.shrink(known, count)
+        Ok(())
     }
 
     fn announce(
@@ -224,7 +223,7 @@ impl Services {
         wanted: &Group,
     ) -> Result<(), MapError> {
         let held = self.services.get(&frontend.into())?;
-        let rival = held.and_then(|held| self.owner(held.id)).filter(|owner| *owner != key).cloned();
+        let rival = held.and_then(|held| self.owner(held.id)).filter(|owner| *owner.service != *key.service).cloned();
         let rivals = rival.and_then(|rival| Some((self.groups.get_mut(&rival)?, rival)));
         if let Some((has, rival)) = rivals.filter(|(has, _)| has.frontends.contains(&frontend)) {
             let contested = self.contested.entry(frontend).or_default();
@@ -236,8 +235,7 @@ impl Services {
             has.frontends.remove(&frontend);
             contested.insert(rival);
         }
-        let backends = u32::try_from(wanted.backends.len()).unwrap_or(u32::MAX);
-        let (id, affinity) = (known.id, wanted.affinity.unwrap_or(0));
+        let (id, backends, affinity) = (known.id, wanted.count(), wanted.affinity.unwrap_or(0));
         let service = Service { id, backends, affinity, revision: self.revision, ..Service::default() };
         let same = held.filter(|held| *held == Service { revision: held.revision, ..service } && !known.unannounced);
         if same.is_none() {
@@ -248,12 +246,15 @@ impl Services {
         Ok(())
     }
 
-    /// Whoever else wants the frontend gets it.
+    /// Gives a frontend up, unless another group has taken it over. Whoever else wants it gets it.
     fn release(&mut self, known: &mut Known, frontend: Frontend) -> Result<(), MapError> {
-        self.services.delete(&frontend.into())?;
+        let held = self.services.get(&frontend.into())?;
+        if held.is_some_and(|held| held.id == known.id) {
+            self.services.delete(&frontend.into())?;
+            let waiting = self.contested.remove(&frontend).unwrap_or_default();
+            self.queue.mark_all(waiting.into_iter().map(|group| (group.service, u64::MAX)));
+        }
         known.frontends.remove(&frontend);
-        let waiting = self.contested.remove(&frontend).unwrap_or_default();
-        self.queue.mark_all(waiting.into_iter().map(|group| (group.service, u64::MAX)));
         Ok(())
     }
 
@@ -265,23 +266,20 @@ impl Services {
         Ok(())
     }
 
-    fn remove(&mut self, key: &GroupKey) -> Result<(), MapError> {
-        let Some(mut known) = self.groups.remove(key) else { return Ok(()) };
-        let mut result = Ok(());
-        while let Some(frontend) = known.frontends.first().copied() {
-            result = self.release(&mut known, frontend);
-            if result.is_err() {
-                break;
-            }
-        }
-        let result = result.and_then(|()| self.shrink(&mut known, 0));
-        match &result {
-            Ok(()) => {
-                self.ids.remove(&known.id);
-            }
-            Err(_) => {
-                self.groups.insert(key.clone(), known);
-            }
+    /// Takes from the kernel what a group has there and is not wanted. One that is not wanted at all is then forgotten.
+    fn tidy(&mut self, key: GroupKey, wanted: &BTreeMap<GroupKey, Group>) -> Result<(), MapError> {
+        let Some(mut known) = self.groups.remove(&key) else { return Ok(()) };
+        let wanted = wanted.get(&key);
+        let frontends: BTreeSet<Frontend> =
+            wanted.into_iter().flat_map(|wanted| &wanted.frontends).map(Frontend::from).collect();
+        let gone: Vec<Frontend> = known.frontends.difference(&frontends).copied().collect();
+        let count = wanted.map_or(0, Group::count);
+        let released = gone.into_iter().try_for_each(|frontend| self.release(&mut known, frontend));
+        let result = released.and_then(|()| self.shrink(&mut known, count));
+        if wanted.is_none() && result.is_ok() {
+            self.ids.remove(&known.id);
+        } else {
+            self.groups.insert(key, known);
         }
         result
     }
@@ -293,17 +291,27 @@ impl Services {
         self.queue.mark_all(self.groups.keys().map(|group| (group.service.clone(), revision)));
     }
 
-    /// Deletes frontends that nobody asked for and backends of ids that nobody has. Only when the inputs are complete and all
-    /// services were looked at.
+    /// Deletes frontends that nobody asked for and backends of ids that nobody has, but for those of services that fail: they serve
+    /// on until their turn. Only when the inputs are complete and all services were looked at. Says whether that was all.
     ///
     /// # Errors
     /// When the kernel refuses; what is left is tried again.
-    pub fn prune(&mut self) -> Result<(), MapError> {
-        while let Some(frontend) = self.orphans.keys().next().copied() {
+    pub fn prune(&mut self, desired: &Desired) -> Result<bool, MapError> {
+        let failing = self.queue.failures().flat_map(|(service, _)| groups(desired, service).into_values());
+        let wanted: BTreeSet<Frontend> =
+            failing.flat_map(|group| group.frontends).map(|key| Frontend::from(&key)).collect();
+        let gone: Vec<Frontend> = self.orphans.keys().filter(|orphan| !wanted.contains(orphan)).copied().collect();
+        for frontend in gone {
             self.services.delete(&frontend.into())?;
             self.orphans.remove(&frontend);
         }
-        let live: BTreeMap<u32, u32> = self.groups.values().map(|known| (known.id, known.written)).collect();
+        let known = self.groups.values().map(|known| (known.id, known.written));
+        let orphaned = self.orphans.values().map(|service| (service.id, service.backends));
+        let mut live: BTreeMap<u32, u32> = BTreeMap::new();
+        for (id, backends) in known.chain(orphaned) {
+            let most = live.entry(id).or_default();
+            *most = (*most).max(backends);
+        }
         let mut dead = Vec::new();
         self.backends.dump(&mut |key, _| {
             if live.get(&key.service).is_none_or(|&written| key.index >= written) {
@@ -314,7 +322,7 @@ impl Services {
             self.backends.delete(&key)?;
         }
         self.ids.retain(|id, _| live.contains_key(id));
-        Ok(())
+        Ok(self.orphans.is_empty())
     }
 }
 

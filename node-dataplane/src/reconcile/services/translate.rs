@@ -36,6 +36,14 @@ pub struct Group {
     pub affinity: Option<u32>,
 }
 
+impl Group {
+    /// How many backends it has.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.backends.len()).unwrap_or(u32::MAX)
+    }
+}
+
 /// A backend that serves, with its address and port.
 type Chosen<'a> = ((IpAddr, u16), &'a rows::Backend);
 
