@@ -63,6 +63,7 @@ HELPER(long, bpf_skb_set_tunnel_key, struct __sk_buff *skb, struct bpf_tunnel_ke
 HELPER(long, bpf_skb_adjust_room, struct __sk_buff *skb, __s32 len_diff, __u32 mode, __u64 flags) = (void *)BPF_FUNC_skb_adjust_room;
 HELPER(__u32, bpf_get_hash_recalc, struct __sk_buff *skb) = (void *)BPF_FUNC_get_hash_recalc;
 HELPER(long, bpf_skb_pull_data, struct __sk_buff *skb, __u32 len) = (void *)BPF_FUNC_skb_pull_data;
+HELPER(long, bpf_skb_change_tail, struct __sk_buff *skb, __u32 length, __u64 flags) = (void *)BPF_FUNC_skb_change_tail;
 HELPER(long, bpf_skb_change_type, struct __sk_buff *skb, __u32 type) = (void *)BPF_FUNC_skb_change_type;
 HELPER(__u64, bpf_get_socket_cookie, void *ctx) = (void *)BPF_FUNC_get_socket_cookie;
 HELPER(__u64, bpf_get_netns_cookie, void *ctx) = (void *)BPF_FUNC_get_netns_cookie;

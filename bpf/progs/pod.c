@@ -11,6 +11,7 @@
 #include "../lib/forward.h"
 #include "../lib/host.h"
 #include "../lib/neighbour.h"
+#include "../lib/refuse.h"
 #include "../lib/tunnel.h"
 
 /* Whether a packet comes from whom it says. Returns 0 or -reason. */
@@ -197,6 +198,10 @@ SEC("classifier/from_pod") int from_pod(struct __sk_buff *skb)
 		if (packet.flags & PACKET_FRAGMENT_FIRST)
 			packet_remember(&packet);
 		verdict = pod_send(skb, &packet, endpoint, config, &direction);
+	}
+	if (verdict == -REASON_NO_SERVICE_BACKEND) {
+		drop(skb, &packet, REASON_NO_SERVICE_BACKEND, direction);
+		return refuse(skb, &packet, endpoint);
 	}
 	return finish(skb, &packet, verdict, direction);
 }

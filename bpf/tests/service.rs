@@ -98,9 +98,20 @@ privileged! {
     fn a_service_without_backends_is_refused_with_a_reason() {
         for net in Net::BOTH {
             let mut kernel = with_backends(net, &[]);
-            let event = kernel.dropped(FROM_POD, &syn(net, 40000));
-            assert_eq!((event.reason, event.direction), (Reason::NO_SERVICE_BACKEND, Direction::EGRESS));
-            assert_eq!(event.destination.to_ip(event.family), Some(net.cluster_ip()));
+            let client = at(net.client(), 40000);
+            let large = packet::datagram(client, frontend(net), &[7; 600]);
+            for packet in [syn(net, 40000), packet::udp(client, frontend(net)), large] {
+                kernel.events();
+                let (verdict, out) = kernel.run(FROM_POD, &packet);
+                let [event] = kernel.events()[..] else { panic!("one event for one drop") };
+                assert_eq!((event.reason, event.direction), (Reason::NO_SERVICE_BACKEND, Direction::EGRESS));
+                assert_eq!(event.destination.to_ip(event.family), Some(net.cluster_ip()));
+
+                assert_eq!(verdict, Verdict::Redirect, "it hears of it");
+                let answer = Seen::read(&out);
+                assert_eq!((answer.source.ip(), answer.destination.ip()), (net.cluster_ip(), net.client()));
+                assert_eq!(packet::quoted(&out), (client, frontend(net)));
+            }
         }
     }
 }

@@ -188,7 +188,11 @@ fn connections_are_spread_over_all_ready_pods_and_follow_changes() {
     let client = lab.servers(&workload, &[("client", 0)]).remove(0);
     let ip = service(&lab, &workload, "many");
     let target = SocketAddr::new(ip, 80);
-    assert!(!client.ask(target).reached(), "a service without pods answers");
+    let refused = |outcome| matches!(outcome, Outcome::Failed(why) if why.contains("refused"));
+    eventually("a service without pods refuses at once", || {
+        let udp = reach::probe_udp(&client.network, SocketAddr::new(ip, 53)).unwrap();
+        refused(client.ask(target)) && refused(udp)
+    });
 
     let path = workload.path("", "pods");
     join_many(&lab, &workload, &[("one", 0), ("two", 1)]);
