@@ -8,8 +8,8 @@ use axoneme_bpf::address::{Address, AddressKey};
 use axoneme_node::desired::checkpoint::{Checkpoint, PolicyIndex};
 use axoneme_node::desired::pods::PodRef;
 use axoneme_node::desired::{Change, Desired};
-use axoneme_node::reconcile::Engine;
 use axoneme_node::reconcile::ops::{AttachedEndpoint, Enforcement, MapOps, UplinkAddresses};
+use axoneme_node::reconcile::{Engine, Status};
 use axoneme_proto::nodesync::RowKey;
 use serde::Deserialize;
 use tokio::time::{Instant, advance};
@@ -281,6 +281,8 @@ pub async fn settle(engine: &mut Engine) {
         }
         advance(due.saturating_duration_since(Instant::now())).await;
         engine.round(Instant::now()).await;
+        let Status { received, attempted, retry_low_watermark, .. } = engine.status();
+        assert!(attempted <= received && retry_low_watermark <= received, "what is acknowledged was sent");
     }
 }
 

@@ -146,7 +146,7 @@ impl Services {
         // Only now: a frontend that another group of the service takes over is never missing.
         if result.is_ok() {
             for group in wanted.keys().cloned().chain(known.into_iter().filter(|group| !wanted.contains_key(group))) {
-                result = result.and(self.tidy(group, &wanted));
+                result = result.and(self.tidy(group, &wanted, desired.revision()));
             }
         }
         result.map_err(|err| Failure::from(err).of(row()))
@@ -246,13 +246,13 @@ impl Services {
         Ok(())
     }
 
-    /// Gives a frontend up, unless another group has taken it over. Whoever else wants it gets it.
-    fn release(&mut self, known: &mut Known, frontend: Frontend) -> Result<(), MapError> {
+    /// Gives a frontend up, unless another group has taken it over. Whoever else wants it gets it, as of this revision.
+    fn release(&mut self, known: &mut Known, frontend: Frontend, revision: u64) -> Result<(), MapError> {
         let held = self.services.get(&frontend.into())?;
         if held.is_some_and(|held| held.id == known.id) {
             self.services.delete(&frontend.into())?;
             let waiting = self.contested.remove(&frontend).unwrap_or_default();
-            self.queue.mark_all(waiting.into_iter().map(|group| (group.service, u64::MAX)));
+            self.queue.mark_all(waiting.into_iter().map(|group| (group.service, revision)));
         }
         known.frontends.remove(&frontend);
         Ok(())
@@ -267,14 +267,14 @@ impl Services {
     }
 
     /// Takes from the kernel what a group has there and is not wanted. One that is not wanted at all is then forgotten.
-    fn tidy(&mut self, key: GroupKey, wanted: &BTreeMap<GroupKey, Group>) -> Result<(), MapError> {
+    fn tidy(&mut self, key: GroupKey, wanted: &BTreeMap<GroupKey, Group>, revision: u64) -> Result<(), MapError> {
         let Some(mut known) = self.groups.remove(&key) else { return Ok(()) };
         let wanted = wanted.get(&key);
         let frontends: BTreeSet<Frontend> =
             wanted.into_iter().flat_map(|wanted| &wanted.frontends).map(Frontend::from).collect();
         let gone: Vec<Frontend> = known.frontends.difference(&frontends).copied().collect();
         let count = wanted.map_or(0, Group::count);
-        let released = gone.into_iter().try_for_each(|frontend| self.release(&mut known, frontend));
+        let released = gone.into_iter().try_for_each(|frontend| self.release(&mut known, frontend, revision));
         let result = released.and_then(|()| self.shrink(&mut known, count));
         if wanted.is_none() && result.is_ok() {
             self.ids.remove(&known.id);
