@@ -7,6 +7,7 @@
 #include <linux/pkt_cls.h>
 #include "endpoint.h"
 #include "packet.h"
+#include "rewrite.h"
 
 struct mac {
 	__u8 bytes[6];
@@ -110,7 +111,6 @@ static __noinline int neighbour_discovery(struct __sk_buff *skb, const struct pa
 	struct discovery_sum sum = {.length = be32(sizeof(struct discovery)), .next = be32(IPPROTO_ICMPV6)};
 	const struct inet *source = &packet->tuple.source;
 	struct discovery *message = &sum.message;
-	__u32 checksum;
 
 	/* Link-local addresses are of the pod's own making. */
 	if (!inet_is_zero(source) && !inet_equal(source, &endpoint->ipv6) &&
@@ -135,10 +135,7 @@ static __noinline int neighbour_discovery(struct __sk_buff *skb, const struct pa
 	message->flags = ADVERTISEMENT_FLAGS;
 	message->option = OPTION_TARGET_MAC;
 	__builtin_memcpy(&message->mac, endpoint->host_mac, sizeof(message->mac));
-	checksum = bpf_csum_diff(0, 0, sum.source.words, sizeof(sum), 0);
-	checksum = (checksum & 0xffff) + (checksum >> 16);
-	checksum = (checksum & 0xffff) + (checksum >> 16);
-	message->checksum = ~checksum;
+	message->checksum = csum_fold(bpf_csum_diff(0, 0, sum.source.words, sizeof(sum), 0));
 	if (bpf_skb_store_bytes(skb, ETH_HLEN + 8, &sum, 2 * sizeof(struct inet), 0) ||
 	    bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(struct ipv6hdr), message, sizeof(*message), 0))
 		return -REASON_WRITE_FAILED;

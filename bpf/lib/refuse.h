@@ -7,15 +7,9 @@
 #include <linux/pkt_cls.h>
 #include "endpoint.h"
 #include "packet.h"
+#include "rewrite.h"
 
-enum {
-	REFUSE_TTL = 64,
-	/* Destination unreachable, because of the port: RFC 792 and RFC 4443. */
-	ICMP_UNREACHABLE = 3,
-	ICMP_UNREACHABLE_PORT = 3,
-	ICMPV6_UNREACHABLE = 1,
-	ICMPV6_UNREACHABLE_PORT = 4,
-};
+#define REFUSE_TTL 64
 
 struct refusal {
 	__u8 type;
@@ -39,13 +33,6 @@ struct refusal6 {
 	__u8 payload[8];
 };
 
-static __inline __u16 refuse_fold(__u32 checksum)
-{
-	checksum = (checksum & 0xffff) + (checksum >> 16);
-	checksum = (checksum & 0xffff) + (checksum >> 16);
-	return ~checksum;
-}
-
 /* Puts an answer in the packet's place and sends it back. Returns a tc action. */
 static __inline int refuse_with(struct __sk_buff *skb, const struct endpoint *endpoint, const void *answer, __u32 size)
 {
@@ -60,7 +47,7 @@ static __inline int refuse_with(struct __sk_buff *skb, const struct endpoint *en
 /* Returns a tc action. */
 static __noinline int refuse_ipv4(struct __sk_buff *skb, const struct endpoint *endpoint)
 {
-	struct refusal4 answer = {.icmp = {.type = ICMP_UNREACHABLE, .code = ICMP_UNREACHABLE_PORT}};
+	struct refusal4 answer = {.icmp = {.type = ICMP_DEST_UNREACH, .code = ICMP_PORT_UNREACH}};
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &answer.quoted, sizeof(answer.quoted) + sizeof(answer.payload)))
 		return TC_ACT_SHOT;
@@ -71,15 +58,15 @@ static __noinline int refuse_ipv4(struct __sk_buff *skb, const struct endpoint *
 	answer.ip.protocol = IPPROTO_ICMP;
 	answer.ip.saddr = answer.quoted.daddr;
 	answer.ip.daddr = answer.quoted.saddr;
-	answer.ip.check = refuse_fold(bpf_csum_diff(0, 0, (__be32 *)&answer.ip, sizeof(answer.ip), 0));
-	answer.icmp.checksum = refuse_fold(bpf_csum_diff(0, 0, (__be32 *)&answer.icmp, sizeof(answer) - sizeof(answer.ip), 0));
+	answer.ip.check = csum_fold(bpf_csum_diff(0, 0, (__be32 *)&answer.ip, sizeof(answer.ip), 0));
+	answer.icmp.checksum = csum_fold(bpf_csum_diff(0, 0, (__be32 *)&answer.icmp, sizeof(answer) - sizeof(answer.ip), 0));
 	return refuse_with(skb, endpoint, &answer, sizeof(answer));
 }
 
 /* Returns a tc action. */
 static __noinline int refuse_ipv6(struct __sk_buff *skb, const struct endpoint *endpoint)
 {
-	struct refusal6 answer = {.icmp = {.type = ICMPV6_UNREACHABLE, .code = ICMPV6_UNREACHABLE_PORT}};
+	struct refusal6 answer = {.icmp = {.type = ICMPV6_DEST_UNREACH, .code = ICMPV6_PORT_UNREACH}};
 	__u32 size = sizeof(answer) - sizeof(answer.ip), checksum = be32(size) + be32(IPPROTO_ICMPV6);
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &answer.quoted, sizeof(answer.quoted) + sizeof(answer.payload)))
@@ -91,7 +78,7 @@ static __noinline int refuse_ipv6(struct __sk_buff *skb, const struct endpoint *
 	answer.ip.saddr = answer.quoted.daddr;
 	answer.ip.daddr = answer.quoted.saddr;
 	checksum = bpf_csum_diff(0, 0, (__be32 *)&answer.ip.saddr, 2 * sizeof(answer.ip.saddr), checksum);
-	answer.icmp.checksum = refuse_fold(bpf_csum_diff(0, 0, (__be32 *)&answer.icmp, size, checksum));
+	answer.icmp.checksum = csum_fold(bpf_csum_diff(0, 0, (__be32 *)&answer.icmp, size, checksum));
 	return refuse_with(skb, endpoint, &answer, sizeof(answer));
 }
 

@@ -27,6 +27,14 @@ struct rewrite {
 	__u16 reserved;
 };
 
+/* What a sum of bpf_csum_diff is in a header. */
+static __inline __u16 csum_fold(__u32 checksum)
+{
+	checksum = (checksum & 0xffff) + (checksum >> 16);
+	checksum = (checksum & 0xffff) + (checksum >> 16);
+	return ~checksum;
+}
+
 static __inline long csum_replace_addresses(struct __sk_buff *skb, const struct packet *packet, __u32 offset, __u64 diff,
 					    __u64 flags)
 {

@@ -120,9 +120,10 @@ impl Watched for Service {
         }
         let timeout = spec.session_affinity_config.and_then(|config| config.client_ip?.timeout_seconds);
         let affinity = spec.session_affinity.as_deref() == Some("ClientIP");
-        let labels: Labels = self.metadata.labels.clone().unwrap_or_default().into_iter().collect();
+        let name = context.name(&self.metadata);
+        let labels: Labels = self.metadata.labels.unwrap_or_default().into_iter().collect();
         Some(Object::Service(Arc::new(object::Service {
-            name: context.name(&self.metadata),
+            name,
             uid: text(self.metadata.uid.as_deref()),
             of_another_proxy: labels.get(PROXY_NAME).is_some(),
             labels,

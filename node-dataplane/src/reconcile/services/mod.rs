@@ -60,8 +60,8 @@ pub struct Services {
     groups: BTreeMap<GroupKey, Known>,
     /// Frontends that the kernel has and nobody asked for yet.
     orphans: BTreeMap<Frontend, Service>,
-    /// Who wants a frontend that another group has.
-    contested: BTreeMap<Frontend, BTreeSet<GroupKey>>,
+    /// Services that want a frontend which another has.
+    contested: BTreeMap<Frontend, BTreeSet<Box<str>>>,
     /// Whose they are; of those that the kernel had before, nobody's as long as nobody asked for them.
     ids: BTreeMap<u32, Option<GroupKey>>,
     next_id: u32,
@@ -223,17 +223,17 @@ impl Services {
         wanted: &Group,
     ) -> Result<(), MapError> {
         let held = self.services.get(&frontend.into())?;
-        let rival = held.and_then(|held| self.owner(held.id)).filter(|owner| *owner.service != *key.service).cloned();
-        let rivals = rival.and_then(|rival| Some((self.groups.get_mut(&rival)?, rival)));
-        if let Some((has, rival)) = rivals.filter(|(has, _)| has.frontends.contains(&frontend)) {
+        let owner = held.and_then(|held| self.owner(held.id)).filter(|owner| owner.service != key.service).cloned();
+        let rival = owner.and_then(|owner| Some((self.groups.get_mut(&owner)?, owner.service)));
+        if let Some((rival, name)) = rival.filter(|(rival, _)| rival.frontends.contains(&frontend)) {
             let contested = self.contested.entry(frontend).or_default();
-            tracing::warn!(service = %key.service, rival = %rival.service, ?frontend, "two services have one address and port");
-            if rival < *key {
-                contested.insert(key.clone());
+            tracing::warn!(service = %key.service, rival = %name, ?frontend, "two services have one address and port");
+            if name < key.service {
+                contested.insert(key.service.clone());
                 return Ok(());
             }
-            has.frontends.remove(&frontend);
-            contested.insert(rival);
+            rival.frontends.remove(&frontend);
+            contested.insert(name);
         }
         let (id, backends, affinity) = (known.id, wanted.count(), wanted.affinity.unwrap_or(0));
         let service = Service { id, backends, affinity, revision: self.revision, ..Service::default() };
@@ -252,7 +252,7 @@ impl Services {
         if held.is_some_and(|held| held.id == known.id) {
             self.services.delete(&frontend.into())?;
             let waiting = self.contested.remove(&frontend).unwrap_or_default();
-            self.queue.mark_all(waiting.into_iter().map(|group| (group.service, revision)));
+            self.queue.mark_all(waiting.into_iter().map(|service| (service, revision)));
         }
         known.frontends.remove(&frontend);
         Ok(())

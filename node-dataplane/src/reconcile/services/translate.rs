@@ -64,10 +64,10 @@ pub fn groups(desired: &Desired, key: &str) -> BTreeMap<GroupKey, Group> {
         for (address, number, local) in inside.chain(outside).chain(at_nodes) {
             let ipv4 = address.is_ipv4();
             let group = GroupKey { service: key.into(), protocol, port: port.target.port, ipv4, local };
-            let backends = || near.backends(&service, &port.target, &slices, ipv4, local);
-            let group = out.entry(group).or_insert_with(|| {
-                let affinity = service.affinity;
-                Group { frontends: Vec::new(), backends: backends(), affinity }
+            let group = out.entry(group).or_insert_with_key(|group| Group {
+                frontends: Vec::new(),
+                backends: near.backends(&service, &port.target.name, &slices, group),
+                affinity: service.affinity,
             });
             group.frontends.push(ServiceKey::new(address, number, protocol));
         }
@@ -94,21 +94,13 @@ struct Near<'a> {
 impl Near<'_> {
     /// The ready ones, those that are meant for here if all are meant for somebody; without any, those that still serve while they
     /// terminate.
-    fn backends(
-        &self,
-        service: &Service,
-        port: &NamedPort,
-        slices: &[Backends],
-        ipv4: bool,
-        local: bool,
-    ) -> Vec<kernel::Backend> {
+    fn backends(&self, service: &Service, port: &str, slices: &[Backends], group: &GroupKey) -> Vec<kernel::Backend> {
         let (mut ready, mut terminating) = (BTreeMap::new(), BTreeMap::new());
         for slice in slices {
-            let Some(target) = slice.ports.iter().find(|p| p.name == port.name && p.protocol == port.protocol) else {
-                continue;
-            };
-            let family = slice.backends.iter().filter(|backend| backend.address.is_ipv4() == ipv4);
-            for backend in family.filter(|backend| !local || backend.node == self.node) {
+            let named = |target: &&NamedPort| target.name == port && target.protocol == group.protocol;
+            let Some(target) = slice.ports.iter().find(named) else { continue };
+            let family = slice.backends.iter().filter(|backend| backend.address.is_ipv4() == group.ipv4);
+            for backend in family.filter(|backend| !group.local || backend.node == self.node) {
                 let at = (backend.address, target.port);
                 match backend.state {
                     BackendState::Ready => ready.insert(at, backend),
@@ -119,7 +111,7 @@ impl Near<'_> {
             }
         }
         let chosen: Vec<_> = if ready.is_empty() { terminating } else { ready }.into_iter().collect();
-        let near = if local { None } else { self.meant(&chosen) };
+        let near = if group.local { None } else { self.meant(&chosen) };
         let backends = near.unwrap_or(chosen).into_iter();
         backends.map(|((address, port), _)| kernel::Backend::new(address, port)).collect()
     }
