@@ -166,11 +166,12 @@ static __noinline int admit_open(const struct packet *packet, const struct peer 
 		.peer_identity = peer->identity,
 		.service_address = packet->frontend,
 		.service_port = packet->frontend_port,
+		.client_port = packet->client_port,
 	};
 	int error;
 
-	/* Only the source's entry undoes the service. */
-	if (direction == DIRECTION_EGRESS)
+	/* Only the source's entry undoes the service, unless the source is outside. */
+	if (direction == DIRECTION_EGRESS || packet->client_port)
 		new.service = packet->service;
 	error = ct_create(key, &new, packet->tcp_flags);
 	return error ? error : CT_NEW;
@@ -228,6 +229,9 @@ __global int admit_packet(struct __sk_buff *skb, struct packet *packet, enum pol
 		ct->service = packet->service;
 	}
 	ct_touch(ct, packet->tuple.protocol, packet->tcp_flags, state);
+	/* What a client outside is answered gets the service's address when it leaves. */
+	if (state == CT_REPLY && direction == DIRECTION_EGRESS)
+		packet->service = ct->service;
 	if (state == CT_REPLY && direction == DIRECTION_INGRESS && ct->service) {
 		struct inet frontend = ct->service_address;
 

@@ -23,43 +23,63 @@ static __inline struct inet hairpin_address(enum family family)
 	return (struct inet){.words = HAIRPIN_IPV6};
 }
 
+/* The service entry of a flow, if the backend in it still counts; else NULL. */
+static __noinline struct ct *balance_known(const struct packet *packet, const struct tuple *key, const struct service *service)
+{
+	int opens = key->protocol == IPPROTO_UDP || (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	struct ct *ct = ct_find(key);
+
+	if (!ct)
+		return 0;
+	if (opens && (ct->service != service->id || ct->service_revision != service->revision)) {
+		struct inet known = ct->service_address;
+
+		if (ct->service != service->id || service_index(service, &known, ct->service_port, 0) < 0)
+			return 0;
+		ct->service_revision = service->revision;
+	}
+	/* Only one direction is seen here, which is enough to know that a connection lives. */
+	ct_touch(ct, key->protocol, packet->tcp_flags & (TCP_SYN | TCP_RST), CT_ORIGINAL);
+	return ct;
+}
+
+/* Chooses a backend for a flow: fills in its service entry, which is zeroed. Returns 0 or -reason. */
+static __noinline int balance_begin(const struct packet *packet, const struct service *service, struct ct *new)
+{
+	enum family family = packet->tuple.family;
+	struct backend *backend;
+
+	backend = affinity_backend(service, &packet->tuple.source, family, CLIENT_ADDRESS, bpf_get_prandom_u32());
+	if (!backend || backend->family != family)
+		return -REASON_NO_SERVICE_BACKEND;
+	new->service = service->id;
+	new->service_revision = service->revision;
+	new->service_address = backend->address;
+	new->service_port = backend->port;
+	new->flags = CT_REPLIED;
+	return 0;
+}
+
 /* The flow's backend, chosen at its first packet. Returns 0 or -reason. */
 static __noinline int balance_choose(const struct packet *packet, const struct service *service, struct inet *address,
 				     __be16 *port)
 {
-	int opens = packet->tuple.protocol == IPPROTO_UDP || (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 	struct tuple key = packet->tuple;
-	struct backend *backend;
 	struct ct new = {}, *ct;
+	int error;
 
 	key.direction = DIRECTION_SERVICE;
-	ct = ct_find(&key);
-	if (ct && opens && (ct->service != service->id || ct->service_revision != service->revision)) {
-		struct inet known = ct->service_address;
-
-		if (ct->service == service->id && service_index(service, &known, ct->service_port, 0) >= 0)
-			ct->service_revision = service->revision;
-		else
-			ct = 0;
-	}
+	ct = balance_known(packet, &key, service);
 	if (ct) {
-		/* Only one direction is seen here, which is enough to know that a connection lives. */
-		ct_touch(ct, key.protocol, packet->tcp_flags & (TCP_SYN | TCP_RST), CT_ORIGINAL);
 		*address = ct->service_address;
 		*port = ct->service_port;
 		return 0;
 	}
-
-	backend = affinity_backend(service, &packet->tuple.source, key.family, CLIENT_ADDRESS, bpf_get_prandom_u32());
-	if (!backend || backend->family != key.family)
-		return -REASON_NO_SERVICE_BACKEND;
-	*address = backend->address;
-	*port = backend->port;
-	new.service = service->id;
-	new.service_revision = service->revision;
-	new.service_address = *address;
-	new.service_port = *port;
-	new.flags = CT_REPLIED;
+	error = balance_begin(packet, service, &new);
+	if (error)
+		return error;
+	*address = new.service_address;
+	*port = new.service_port;
 	return ct_create(&key, &new, packet->tcp_flags);
 }
 

@@ -33,7 +33,10 @@ struct ct {
 	__u32 service;
 	/* Only in service entries: the revision at which the backend was last known to exist. */
 	__u32 service_revision;
-	/* Egress entry: the frontend, to be put back as the source of replies. Service entry: the backend. */
+	/*
+	 * Egress entry, and ingress entry of a client outside: the frontend, to be put back as the source of replies. Service entry: the
+	 * backend.
+	 */
 	struct inet service_address;
 	__be16 service_port;
 	enum ct_flags flags;
@@ -41,7 +44,9 @@ struct ct {
 	struct inet via;
 	/* FAMILY_NONE: the host's routes know. */
 	enum family via_family;
-	__u8 reserved[3];
+	__u8 reserved;
+	/* Of a client outside. Ingress entry: the port that it has, to be put back. Service entry: by which its backend knows it. */
+	__be16 client_port;
 };
 
 struct {
@@ -57,6 +62,9 @@ struct {
 	__type(key, struct tuple);
 	__type(value, struct ct);
 } ax_ct_any SEC(".maps");
+
+/* A generation that no policy has: of a flow that nobody has judged yet. */
+#define CT_UNJUDGED 0xffffffffU
 
 #define SECONDS 1000000000ULL
 #define CT_TCP_OPENING (60 * SECONDS)

@@ -20,6 +20,9 @@ enum identity : __u32 {
 #define MARK_KIND 0x0f00U
 #define MARK_IDENTITY 0x0f00U
 
+/* What was translated, and is sent on past the stack: nothing is left to do for whom it comes by. */
+#define MARK_TRANSLATED 0x0300U
+
 static __inline __u32 identity_mark(__u32 identity)
 {
 	return identity << 16 | MARK_IDENTITY | (identity >> 16 & 0xff);
@@ -28,6 +31,11 @@ static __inline __u32 identity_mark(__u32 identity)
 static __inline int identity_is_marked(__u32 mark)
 {
 	return (mark & MARK_KIND) == MARK_IDENTITY;
+}
+
+static __inline int mark_is_translated(__u32 mark)
+{
+	return (mark & MARK_KIND) == MARK_TRANSLATED;
 }
 
 static __inline __u32 identity_of_mark(__u32 mark)

@@ -30,6 +30,7 @@ enum reason : __u8 {
 	REASON_NO_CONFIG = 165,
 	REASON_NAT_NO_MAPPING = 167,
 	REASON_NAT_UNSUPPORTED_PROTOCOL = 168,
+	REASON_NO_ROUTE = 169,
 	REASON_TUNNEL_FROM_POD = 170,
 	REASON_INVALID_IDENTITY = 171,
 	REASON_UNKNOWN_SENDER = 172,
@@ -44,6 +45,10 @@ enum reason : __u8 {
 	REASON_BANDWIDTH_LIMIT = 226,
 	/* A service's address, and a port that it does not have. */
 	REASON_NO_SERVICE = 227,
+	/* Who asks from outside may only get backends of this node, and all are of others. */
+	REASON_NO_LOCAL_BACKEND = 228,
+	/* For the way to a backend; whom it came from is told what fits. */
+	REASON_TOO_LONG = 229,
 };
 
 /* Reasons have 8 bits, and directions end with egress. */

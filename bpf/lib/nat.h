@@ -217,21 +217,21 @@ static __noinline int nat_continue(struct __sk_buff *skb, struct packet *packet,
 }
 
 /*
- * Gives a new flow this address, keeping its port if it is free. The host's own flows (own) take their port the same way. A pod's flow
- * to an excluded destination stays as it is. Returns 0 or -reason.
+ * Gives a new flow this address, keeping its port if it is free. The host's own flows (own) take their port the same way. Returns 0 or
+ * -reason.
  */
-static __noinline int nat_begin(struct __sk_buff *skb, struct packet *packet, const struct config *config,
-				const struct inet *address, int own)
+__global int nat_begin(struct __sk_buff *skb, struct packet *packet, const struct config *config, const struct inet *address, int own)
 {
-	struct tuple key = packet->tuple, reply;
+	struct tuple key, reply;
 	int error;
 
+	if (!packet || !config || !address)
+		return -REASON_INVALID_PACKET;
+	key = packet->tuple;
 	key.direction = DIRECTION_EGRESS;
 	nat_reply(packet, address, &reply);
 	if (inet_is_zero(address))
 		return -REASON_NAT_NO_MAPPING;
-	if (!own && nat_excludes(config, packet))
-		return 0;
 	error = nat_allocate(skb, config, packet, &reply, own);
 	if (error)
 		return error;
@@ -246,7 +246,7 @@ static __noinline int nat_begin(struct __sk_buff *skb, struct packet *packet, co
 	return packet_rewrite(skb, packet, END_SOURCE, &to_node.address, to_node.port);
 }
 
-/* Gives a reply to a masqueraded flow its pod back. Returns 1 if it did, 0 if the packet is the host's, or -reason. */
+/* Gives a reply whom it is for: a pod, somebody outside, or the host itself. Returns 1 if it did, 0 if nobody is known, or -reason. */
 static __noinline int nat_restore(struct __sk_buff *skb, struct packet *packet)
 {
 	struct tuple key = packet->tuple;
@@ -260,7 +260,7 @@ static __noinline int nat_restore(struct __sk_buff *skb, struct packet *packet)
 		return 0;
 	nat_touch(nat, key.protocol, packet->tcp_flags);
 	if (nat_is_for(nat, &key.destination, key.destination_port))
-		return 0;
+		return 1;
 	address = nat->address;
 	error = packet_rewrite(skb, packet, END_DESTINATION, &address, nat->port);
 	return error ? error : 1;
@@ -270,13 +270,15 @@ static __noinline int nat_restore(struct __sk_buff *skb, struct packet *packet)
  * Translates an ICMP error about a translated flow, with the packet that it quotes: out (a pod complains about a reply) or in (a
  * router complains about a pod's packet). Returns 1 if it did, 0 if the flow is not translated, or -reason.
  */
-static __noinline int nat_translate_error(struct __sk_buff *skb, struct packet *packet, enum direction direction)
+__global int nat_translate_error(struct __sk_buff *skb, struct packet *packet, enum direction direction)
 {
 	int out = direction == DIRECTION_EGRESS, offset, error;
 	struct rewrite rewrite = {.end = out ? END_DESTINATION : END_SOURCE};
 	struct tuple key = {};
 	struct nat *nat;
 
+	if (!packet)
+		return -REASON_INVALID_PACKET;
 	offset = packet_related(skb, packet, &key);
 	if (offset < 0)
 		return offset;

@@ -26,8 +26,9 @@ enum {
 	ICMP_PARAMETERPROB = 12,
 };
 
-/* A code of ICMP_DEST_UNREACH. */
+/* Codes of ICMP_DEST_UNREACH. */
 #define ICMP_PORT_UNREACH 3
+#define ICMP_FRAG_NEEDED 4
 
 #define IPV4_FRAGMENT_OFFSET 0x1fff
 #define IPV4_FRAGMENTS_MORE 0x2000
@@ -57,7 +58,10 @@ struct packet {
 	/* The frontend that the client asked for, if the packet was sent to a service. */
 	struct inet frontend;
 	__be16 frontend_port;
+	/* Of a client outside who asked for it: the port that it has. 0: it is not outside. */
+	__be16 client_port;
 	__u16 l4_offset;
+	__u16 reserved;
 	__u32 service;
 	__u32 source_identity;
 	__u32 destination_identity;

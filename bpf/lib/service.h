@@ -9,6 +9,10 @@
 
 enum service_flags : __u32 {
 	SERVICE_FLAGS_NONE = 0,
+	/* Clients outside of the cluster may ask for it. */
+	SERVICE_FLAGS_OUTSIDE = 1 << 0,
+	/* What they get stands apart, under a key of its own. */
+	SERVICE_FLAGS_APART = 1 << 1,
 };
 
 /*
@@ -18,9 +22,13 @@ enum service_flags : __u32 {
 struct service_key {
 	struct inet address;
 	__be16 port;
+	/* SERVICE_APART is added for what only clients outside get. */
 	__u8 protocol;
 	enum family family;
 };
+
+/* A bit that no protocol with ports has. */
+#define SERVICE_APART 0x40
 
 struct service {
 	/* Never 0; shared by all frontends that have the same backends. */
@@ -64,20 +72,32 @@ struct {
 	__type(value, struct backend);
 } ax_service_backends SEC(".maps");
 
-/* NULL: not a service. row: whose the address is, if anybody's. */
-static __noinline struct service *service_find(const struct inet *address, __be16 port, __u8 protocol, enum family family,
-					       const struct address *row)
+static __inline int service_protocol(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
+}
+
+/* NULL: there is none. node: the address is a node's. */
+static __noinline struct service *service_at(const struct inet *address, __be16 port, __u8 protocol, enum family family, int node)
 {
 	struct service_key key = {.address = *address, .port = port, .protocol = protocol, .family = family};
-	struct service *service;
+	struct service *service = bpf_map_lookup_elem(&ax_services, &key);
 
-	if ((protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) || inet_is_zero(address))
-		return 0;
-	service = bpf_map_lookup_elem(&ax_services, &key);
-	if (service || (address_kind(row) != ADDRESS_HOST && address_kind(row) != ADDRESS_NODE))
+	if (service || !node)
 		return service;
 	key.address = (struct inet){};
 	return bpf_map_lookup_elem(&ax_services, &key);
+}
+
+/* NULL: not a service. row: whose the address is, if anybody's. */
+static __inline struct service *service_find(const struct inet *address, __be16 port, __u8 protocol, enum family family,
+					     const struct address *row)
+{
+	enum address_kind kind = address_kind(row);
+
+	if (!service_protocol(protocol) || inet_is_zero(address))
+		return 0;
+	return service_at(address, port, protocol, family, kind == ADDRESS_HOST || kind == ADDRESS_NODE);
 }
 
 /* Whether an address is a service's. */

@@ -10,6 +10,8 @@
 #include "../lib/endpoint.h"
 #include "../lib/host.h"
 #include "../lib/identity.h"
+#include "../lib/nat.h"
+#include "../lib/outside.h"
 #include "../lib/tunnel.h"
 
 /* Whether this is the node that owns the address of a row. */
@@ -75,6 +77,20 @@ static __inline int overlay_return(struct __sk_buff *skb, const struct packet *p
 	return TC_ACT_OK;
 }
 
+/* A pod's answer to somebody outside for whom this node has asked, with an address and a port of its own. Returns a tc action or -reason. */
+static __noinline int overlay_restore(struct __sk_buff *skb, struct packet *packet)
+{
+	int error;
+
+	if (packet->flags & PACKET_ICMP_ERROR)
+		error = nat_translate_error(skb, packet, DIRECTION_INGRESS);
+	else
+		error = nat_supports(packet) ? nat_restore(skb, packet) : 0;
+	if (error <= 0)
+		return error ? error : -REASON_NO_ENDPOINT;
+	return outside_return(skb, packet);
+}
+
 /* Notes which node's tunnel a flow from nobody of the cluster came by: the answer has to go back there. */
 static __noinline void overlay_remember(const struct tuple *key, const struct tunnel_origin *origin)
 {
@@ -124,6 +140,8 @@ static __inline int overlay_receive(struct __sk_buff *skb, struct packet *packet
 		bpf_skb_change_type(skb, PACKET_HOST);
 		return TC_ACT_OK;
 	}
+	if (row->kind == ADDRESS_HOST)
+		return overlay_restore(skb, packet);
 	if (row->kind != ADDRESS_ENDPOINT)
 		return -REASON_NO_ENDPOINT;
 	endpoint = endpoint_find(row->ifindex);

@@ -30,7 +30,7 @@ static __inline int pod_verify(struct __sk_buff *skb, const struct packet *packe
 }
 
 /*
- * An answer to nobody of the cluster: back through the tunnel by which it was asked, if it was. This node's routes may know another way,
+ * An answer to nobody of the cluster, or to a node that asks for him: back through the tunnel by which it was asked, if it was. This node's routes may know another way,
  * but not one on which pods' addresses are believed. Returns a tc action, -reason, or 0 if the routes have to know.
  */
 __global int pod_answers(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint, const struct config *config)
@@ -68,13 +68,13 @@ static __inline int pod_leaves(struct __sk_buff *skb, struct packet *packet, con
 		return TC_ACT_OK;
 	if (row && pods && !native)
 		return tunnel_send(skb, packet, config, row, endpoint->identity);
-	if (!row && !native && state == CT_REPLY) {
+	if ((!row || kind == ADDRESS_NODE) && !native && state == CT_REPLY) {
 		answered = pod_answers(skb, packet, endpoint, config);
 		if (answered)
 			return answered;
 	}
-	/* Inside of the cluster nothing is masqueraded: spares to_uplink from finding out again. */
-	if (native && row)
+	/* Inside of the cluster nothing is masqueraded: spares to_uplink from finding out again. It undoes services. */
+	if (native && row && (state != CT_REPLY || !packet->service))
 		skb->mark = identity_mark(endpoint->identity);
 	if (forward_is_direct(row, packet))
 		return forward_direct(skb, packet, row);

@@ -8,6 +8,8 @@
 #include "../lib/drop.h"
 #include "../lib/host.h"
 #include "../lib/nat.h"
+#include "../lib/outside.h"
+#include "../lib/refuse.h"
 #include "../lib/uplink.h"
 
 static __inline int uplink_is_tunnel(const struct config *config, const struct packet *packet)
@@ -34,13 +36,79 @@ static __inline int uplink_is_plain_tunnel(struct __sk_buff *skb, const struct c
 }
 
 /* Returns a tc action or -reason. */
-static __noinline int uplink_deliver(struct __sk_buff *skb, struct packet *packet, const struct address *destination,
-				     const struct peer *peer)
+__global int uplink_deliver(struct __sk_buff *skb, struct packet *packet, __u32 ifindex, const struct peer *peer)
 {
-	__u32 ifindex = destination->ifindex;
 	const struct endpoint *endpoint = endpoint_find(ifindex);
 
+	if (!packet || !peer)
+		return -REASON_INVALID_PACKET;
 	return endpoint ? deliver(skb, packet, endpoint, ifindex, peer) : -REASON_NO_ENDPOINT;
+}
+
+/* Whether a packet is too long for the tunnel to a backend, and must not be cut. */
+static __inline int uplink_is_too_long(const struct __sk_buff *skb, const struct packet *packet, const struct config *config,
+				       const struct address *row)
+{
+	return address_kind(row) == ADDRESS_POD && !(config->flags & CONFIG_NATIVE_ROUTING) && config->pod_mtu &&
+	       forward_size(skb, packet) > config->pod_mtu;
+}
+
+/*
+ * What a client sends to a service, or to the host. node: it is at an address of this node. Returns a tc action, which is TC_ACT_OK for what
+ * the host gets, or -reason.
+ */
+__global int uplink_serve(struct __sk_buff *skb, struct packet *packet, const struct config *config, const struct peer *peer, int node)
+{
+	struct outside_choice choice = {};
+	const struct service *service;
+	const struct endpoint *endpoint;
+	const struct address *row;
+	int error, here = 0;
+
+	if (!packet || !config || !peer)
+		return -REASON_INVALID_PACKET;
+	service = outside_find(packet, node, &here);
+	if (!service)
+		return TC_ACT_OK;
+	if (here && !service->backends)
+		return -REASON_NO_LOCAL_BACKEND;
+	error = outside_choose(packet, service, &choice);
+	if (error)
+		return error;
+	row = address_find(&choice.address, packet->tuple.family);
+	if (uplink_is_too_long(skb, packet, config, row))
+		return -REASON_TOO_LONG;
+	error = outside_translate(skb, packet, service->id, &choice);
+	if (error)
+		return error;
+
+	if (row && row->kind == ADDRESS_ENDPOINT) {
+		endpoint = endpoint_find(row->ifindex);
+		error = endpoint && endpoint->flags & ENDPOINT_CHAINED ? outside_enter(packet) : 0;
+		return error ? error : uplink_deliver(skb, packet, row->ifindex, peer);
+	}
+	if (!address_is_host(address_kind(row)))
+		return outside_masquerade(skb, packet, config, row);
+	return outside_enter(packet);
+}
+
+/* An ICMP error that is about no flow of pods: about a service's, or the host's. Returns as uplink_serve. */
+static __noinline int uplink_complain(struct __sk_buff *skb, struct packet *packet, const struct config *config, const struct peer *peer)
+{
+	int error = outside_error(skb, packet);
+	const struct address *row;
+
+	if (error <= 0)
+		return error;
+	row = address_find(&packet->tuple.destination, packet->tuple.family);
+	if (row && row->kind == ADDRESS_ENDPOINT)
+		return uplink_deliver(skb, packet, row->ifindex, peer);
+	if (address_is_host(address_kind(row)))
+		return TC_ACT_OK;
+	error = nat_translate_error(skb, packet, DIRECTION_EGRESS);
+	if (error <= 0)
+		return error ? error : -REASON_NAT_NO_MAPPING;
+	return outside_forward(skb, packet, config, row);
 }
 
 /* Returns a tc action or -reason. */
@@ -49,7 +117,7 @@ static __inline int uplink_receive(struct __sk_buff *skb, struct packet *packet,
 	const struct address *source, *destination;
 	enum address_kind kind;
 	struct peer peer;
-	int error;
+	int error, node;
 
 	source = address_find(&packet->tuple.source, packet->tuple.family);
 	peer = address_peer(source);
@@ -70,42 +138,44 @@ static __inline int uplink_receive(struct __sk_buff *skb, struct packet *packet,
 
 	if (packet->flags & PACKET_FRAGMENT_FIRST)
 		packet_remember(packet);
-	if (!inet_equal(&packet->tuple.destination, config_address(config, packet->tuple.family))) {
+	node = inet_equal(&packet->tuple.destination, config_address(config, packet->tuple.family));
+	if (!node) {
 		destination = address_exact(&packet->tuple.destination, packet->tuple.family);
 		kind = address_kind(destination);
 		/* Pods that the underlay knows, in native routing all of them. The stack answers to the last hop. */
 		if (destination && kind == ADDRESS_ENDPOINT && packet->ttl > 1)
-			return uplink_deliver(skb, packet, destination, &peer);
+			return uplink_deliver(skb, packet, destination->ifindex, &peer);
 		/*
 		 * Masquerading may have used any address of the host, and the reply may come by any device. Nobody's is perhaps one
 		 * that has become the host's a moment ago.
 		 */
 		if (kind != ADDRESS_HOST && kind != ADDRESS_WORLD)
 			return TC_ACT_OK;
+		node = kind == ADDRESS_HOST;
 	}
 	if (packet->flags & PACKET_ICMP_ERROR) {
 		error = nat_translate_error(skb, packet, DIRECTION_INGRESS);
-		/* What it quotes may be no flow of pods, or not understood here: then it is the host's. */
+		/* What it quotes may be no flow of pods, or not understood here. */
 		if (error <= 0)
-			return error == -REASON_WRITE_FAILED ? error : TC_ACT_OK;
+			return error == -REASON_WRITE_FAILED ? error : uplink_complain(skb, packet, config, &peer);
 	} else {
-		if (!nat_supports(packet) || !nat_port_in_range(config, packet->tuple.destination_port))
+		if (!nat_supports(packet))
 			return TC_ACT_OK;
-		/* Somebody pings the node. */
-		if ((packet->flags & (PACKET_ECHO | PACKET_ECHO_REPLY)) == PACKET_ECHO)
-			return TC_ACT_OK;
-		error = nat_restore(skb, packet);
+		/* Who asks for an echo pings the node. */
+		error = 0;
+		if (nat_port_in_range(config, packet->tuple.destination_port) &&
+		    (packet->flags & (PACKET_ECHO | PACKET_ECHO_REPLY)) != PACKET_ECHO)
+			error = nat_restore(skb, packet);
 		if (error <= 0)
-			return error;
+			return error ? error : uplink_serve(skb, packet, config, &peer, node);
 	}
 
 	destination = address_find(&packet->tuple.destination, packet->tuple.family);
-	/* The host's own flow, whose port was somebody else's. */
 	if (address_is_host(address_kind(destination)))
 		return TC_ACT_OK;
 	if (!destination || destination->kind != ADDRESS_ENDPOINT)
-		return -REASON_NO_ENDPOINT;
-	return uplink_deliver(skb, packet, destination, &peer);
+		return outside_return(skb, packet);
+	return uplink_deliver(skb, packet, destination->ifindex, &peer);
 }
 
 /* What is left to the stack: the host's own packets are judged. error: what the parser said. Returns a tc action or -reason. */
@@ -137,7 +207,27 @@ SEC("classifier/from_uplink") int from_uplink(struct __sk_buff *skb)
 	verdict = error ? TC_ACT_OK : uplink_receive(skb, &packet, config);
 	if (verdict == TC_ACT_OK)
 		verdict = uplink_to_host(skb, &packet, error);
+	if (verdict == -REASON_NO_SERVICE_BACKEND || verdict == -REASON_TOO_LONG) {
+		drop(skb, &packet, -verdict, DIRECTION_INGRESS);
+		return refuse_outside(skb, &packet, verdict == -REASON_TOO_LONG ? config->pod_mtu : 0);
+	}
 	return verdict == TC_ACT_OK ? verdict : finish(skb, &packet, verdict, DIRECTION_INGRESS);
+}
+
+/* What the host itself sends: its flows take their ports, its answers to a service's clients come from the service. As uplink_send. */
+static __noinline int uplink_send_own(struct __sk_buff *skb, struct packet *packet, const struct config *config)
+{
+	int error = 0, owned = nat_supports(packet) && !(packet->flags & PACKET_ECHO_REPLY) &&
+			       nat_port_in_range(config, packet->tuple.source_port);
+	struct inet address = packet->tuple.source;
+
+	if (owned)
+		error = nat_continue(skb, packet, &address);
+	if (!error)
+		error = outside_answer(skb, packet);
+	if (!error && owned)
+		error = nat_begin(skb, packet, config, &address, 1);
+	return error < 0 ? error : TC_ACT_OK;
 }
 
 /* Returns a tc action or -reason. error: what the parser said. */
@@ -159,15 +249,7 @@ static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, co
 		if (verdict)
 			return verdict;
 		packet->source_identity = IDENTITY_HOST;
-		/* The host's later fragments need no port: their address stays as it is. */
-		if (error || !nat_supports(packet) || (packet->flags & PACKET_ECHO_REPLY) ||
-		    !nat_port_in_range(config, packet->tuple.source_port))
-			return TC_ACT_OK;
-		address = packet->tuple.source;
-		error = nat_continue(skb, packet, &address);
-		if (!error)
-			error = nat_begin(skb, packet, config, &address, 1);
-		return error < 0 ? error : TC_ACT_OK;
+		return error ? TC_ACT_OK : uplink_send_own(skb, packet, config);
 	default:
 		return TC_ACT_OK;
 	}
@@ -177,6 +259,13 @@ static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, co
 	address = uplink_address(config, skb->ifindex, packet->tuple.family);
 	if (!error && config_masquerades(config, packet->tuple.family) && nat_supports(packet)) {
 		error = nat_continue(skb, packet, &address);
+		if (error)
+			return error < 0 ? error : TC_ACT_OK;
+	}
+
+	/* To a connection that was opened from outside. */
+	if (!error) {
+		error = outside_answer(skb, packet);
 		if (error)
 			return error < 0 ? error : TC_ACT_OK;
 	}
@@ -201,9 +290,6 @@ static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, co
 		return TC_ACT_OK;
 	if (error)
 		return error;
-	/* To a connection that was opened from outside. */
-	if (admit_answered(skb, packet, DIRECTION_INGRESS))
-		return TC_ACT_OK;
 	if (packet->flags & PACKET_ICMP_ERROR) {
 		error = nat_translate_error(skb, packet, DIRECTION_EGRESS);
 		if (error)
@@ -212,6 +298,8 @@ static __inline int uplink_send(struct __sk_buff *skb, struct packet *packet, co
 	}
 	if (!nat_supports(packet))
 		return nat_excludes(config, packet) ? TC_ACT_OK : -REASON_NAT_UNSUPPORTED_PROTOCOL;
+	if (nat_excludes(config, packet))
+		return TC_ACT_OK;
 	error = nat_begin(skb, packet, config, &address, 0);
 	return error ? error : TC_ACT_OK;
 }
@@ -223,6 +311,8 @@ SEC("classifier/to_uplink") int to_uplink(struct __sk_buff *skb)
 	int verdict, error;
 
 	if (!config || uplink_is_plain_tunnel(skb, config))
+		return TC_ACT_OK;
+	if (mark_is_translated(skb->mark))
 		return TC_ACT_OK;
 	/* from_pod knew that nothing is left to do. */
 	if ((config->flags & CONFIG_NATIVE_ROUTING) && identity_is_marked(skb->mark))

@@ -36,7 +36,8 @@ pub struct Ct {
     pub service: u32,
     /// Only in service entries: the revision at which the backend was last known to exist.
     pub service_revision: u32,
-    /// Egress entry: the frontend, to be put back as the source of replies. Service entry: the backend.
+    /// Egress entry, and ingress entry of a client outside: the frontend, to be put back as the source of replies. Service entry: the
+    /// backend.
     pub service_address: Inet,
     pub service_port: Port,
     pub flags: CtFlags,
@@ -44,7 +45,9 @@ pub struct Ct {
     pub via: Inet,
     /// None: the host's routes know.
     pub via_family: Family,
-    pub reserved: [u8; 3],
+    pub reserved: u8,
+    /// Of a client outside. Ingress entry: the port that it has, to be put back. Service entry: by which its backend knows it.
+    pub client_port: Port,
 }
 
 pod!(Ct);

@@ -29,6 +29,7 @@ numbers! {
         NO_CONFIG = 165,
         NAT_NO_MAPPING = 167,
         NAT_UNSUPPORTED_PROTOCOL = 168,
+        NO_ROUTE = 169,
         TUNNEL_FROM_POD = 170,
         INVALID_IDENTITY = 171,
         UNKNOWN_SENDER = 172,
@@ -42,6 +43,10 @@ numbers! {
         BANDWIDTH_LIMIT = 226,
         /// A service's address, and a port that it does not have.
         NO_SERVICE = 227,
+        /// Who asks from outside may only get backends of this node, and all are of others.
+        NO_LOCAL_BACKEND = 228,
+        /// For the way to a backend; whom it came from is told what fits.
+        TOO_LONG = 229,
     }
 }
 

@@ -9,6 +9,10 @@ numbers! {
     /// Properties of a service.
     ServiceFlags: u32 = "service_flags", "SERVICE_FLAGS_" {
         NONE = 0,
+        /// Clients outside of the cluster may ask for it.
+        OUTSIDE = 1 << 0,
+        /// What they get stands apart, under a key of its own.
+        APART = 1 << 1,
     }
 }
 flags!(ServiceFlags);
@@ -19,13 +23,32 @@ flags!(ServiceFlags);
 pub struct ServiceKey {
     pub address: Inet,
     pub port: Port,
+    /// [`APART`] is added for what only clients outside get.
     pub protocol: u8,
     pub family: Family,
 }
 
+/// A bit that no protocol with ports has.
+const APART: u8 = 0x40;
+
 impl ServiceKey {
     pub fn new(address: IpAddr, port: u16, protocol: u8) -> Self {
         Self { address: address.into(), port: Port::new(port), protocol, family: Family::of(address) }
+    }
+
+    /// Of what only clients outside get at this frontend.
+    pub fn apart(self) -> Self {
+        Self { protocol: self.protocol | APART, ..self }
+    }
+
+    /// IANA number of its protocol.
+    pub fn transport(&self) -> u8 {
+        self.protocol & !APART
+    }
+
+    /// Whether only clients outside get it.
+    pub fn is_apart(&self) -> bool {
+        self.protocol & APART != 0
     }
 }
 

@@ -131,7 +131,8 @@ fn structs_have_the_layout_of_the_object() {
             flags,
             via,
             via_family,
-            reserved
+            reserved,
+            client_port
         }
     );
     same_struct!(layout, "nat", Nat { expires, address, port, flags, ifindex, reserved });

@@ -36,7 +36,7 @@ tokio = { workspace = true, features = ["io-std", "rt"] }
 tokio-util.workspace = true
 END
     # The lock file gets one member more, and nothing else.
-    (cd "$tree" && CARGO_TARGET_DIR=$cache/target cargo build --quiet --offline --package skew >&2)
+    (cd "$tree" && CARGO_TARGET_DIR=$cache/target cargo build --quiet --package skew >&2)
     cp "$cache/target/debug/skew" "$cache/peer.new"
     mv "$cache/peer.new" "$cache/peer"
     rm -rf "$cache/target" "$tree"

@@ -229,4 +229,37 @@ impl Cluster {
         }
         Self { here, there, client, server, remote }
     }
+
+    /// Somebody outside, with the address [`Net::world`], behind an uplink of `here` of its own. He sends all there, in packets that
+    /// fit through tunnels. The hosts forward, as those of a cluster do.
+    pub fn add_outside(&mut self) -> Netns {
+        let outside = Netns::new();
+        for node in [&self.here, &self.there] {
+            for family in ["ipv4", "ipv6"] {
+                for device in ["all", "uplink0"] {
+                    node.netns.sysctl(&format!("{family}/conf/{device}/forwarding"), "1");
+                }
+            }
+        }
+        let Node { netns, kernel } = &mut self.here;
+        outside.sysctl("ipv6/conf/default/accept_dad", "0");
+        netns.ip(&format!("link add outside0 type veth peer name eth0 netns {}", outside.path()));
+        netns.ip("link set outside0 up");
+        outside.ip("link set eth0 up");
+        for (net, gateway) in [(Net::V4, "198.51.100.254"), (Net::V6, "fe80::1")] {
+            let (address, bits) = (net.world(), net.bits());
+            netns.ip(&format!("addr add {gateway}/{bits} dev outside0 nodad"));
+            // UDP servers of the host answer from wherever the route says.
+            netns.ip(&format!("route add {address}/{bits} dev outside0 src {}", net.host()));
+            outside.ip(&format!("addr add {address}/{bits} dev eth0 nodad"));
+            outside.ip(&format!("route add {gateway}/{bits} dev eth0"));
+            outside.ip(&format!("route add default via {gateway} dev eth0 src {address} mtu {}", MTU - 50));
+        }
+        netns.run(|| {
+            let tcx = || TcAttachOptions::TcxOrder(LinkOrder::default());
+            attach(kernel, FROM_UPLINK, "outside0", TcAttachType::Ingress, tcx());
+            attach(kernel, TO_UPLINK, "outside0", TcAttachType::Egress, tcx());
+        });
+        outside
+    }
 }

@@ -163,12 +163,17 @@ impl Kernel {
 
     /// A service with backends, replacing what it had.
     pub fn service(&mut self, frontend: SocketAddr, protocol: u8, id: u32, revision: u32, backends: &[SocketAddr]) {
+        let key = ServiceKey::new(frontend.ip(), frontend.port(), protocol);
+        self.service_with(key, Service { id, revision, ..Service::default() }, backends);
+    }
+
+    /// As [`service`](Self::service), with what is particular about it; its count is that of the backends.
+    pub fn service_with(&mut self, key: ServiceKey, service: Service, backends: &[SocketAddr]) {
         for (index, backend) in (0..).zip(backends) {
-            let key = BackendKey { service: id, index };
+            let key = BackendKey { service: service.id, index };
             self.set(maps::SERVICE_BACKENDS, key, Backend::new(backend.ip(), backend.port()));
         }
-        let service = Service { id, backends: backends.len() as u32, revision, ..Service::default() };
-        self.set(maps::SERVICES, ServiceKey::new(frontend.ip(), frontend.port(), protocol), service);
+        self.set(maps::SERVICES, key, Service { backends: backends.len() as u32, ..service });
     }
 
     /// Clients of a service keep their backend for so many seconds.

@@ -99,6 +99,8 @@ pub struct Service {
     pub publish_not_ready: bool,
     /// Cluster addresses lead to backends of this node only.
     pub internal_local: bool,
+    /// Clients outside of the cluster get backends of this node only.
+    pub external_local: bool,
     /// For how long a client keeps its backend; none: it does not.
     pub affinity: Option<u32>,
 }
@@ -303,6 +305,7 @@ fn service(row: tables::Service) -> Result<Service, InvalidRow> {
         ports: row.ports.into_iter().map(port).collect::<Result<_, InvalidRow>>()?,
         publish_not_ready: row.publish_not_ready,
         internal_local: row.internal_local,
+        external_local: row.external_local,
         affinity: (row.affinity_seconds != 0).then_some(row.affinity_seconds),
     })
 }

@@ -27,6 +27,7 @@ pub fn text(reason: Reason) -> Option<&'static str> {
         Reason::NO_CONFIG => "No configuration available to perform policy decision",
         Reason::NAT_NO_MAPPING => "No mapping for NAT masquerade",
         Reason::NAT_UNSUPPORTED_PROTOCOL => "Unsupported protocol for NAT masquerade",
+        Reason::NO_ROUTE => "FIB lookup failed",
         Reason::TUNNEL_FROM_POD => "Encapsulation traffic is prohibited",
         Reason::INVALID_IDENTITY => "Invalid identity",
         Reason::UNKNOWN_SENDER => "Unknown sender",
@@ -38,6 +39,8 @@ pub fn text(reason: Reason) -> Option<&'static str> {
         Reason::NAT_NO_PORT => "No port left for NAT masquerade",
         Reason::BANDWIDTH_LIMIT => "Bandwidth limit exceeded",
         Reason::NO_SERVICE => "Service has no such port",
+        Reason::NO_LOCAL_BACKEND => "Service has no backend on this node",
+        Reason::TOO_LONG => "Packet too long for the tunnel",
         _ => return None,
     })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axoneme_bpf::address::{Address, AddressKind, AddressPath, CidrKey};
 use axoneme_bpf::inet::{Direction, Family, Inet};
 use axoneme_bpf::policy::{Action, PolicyFlags, PolicyRuleKey, RulePeer, Verdicts};
-use axoneme_bpf::service::BackendKey;
+use axoneme_bpf::service::{BackendKey, ServiceFlags};
 use axoneme_bpf::uplink::Uplink;
 use axoneme_node::reconcile::Engine;
 
@@ -112,7 +112,14 @@ fn services(machine: &Machine) -> Vec<String> {
             0 => targets,
             seconds => format!("{targets} for {seconds}s"),
         };
-        lines.push(format!("{}:{}/{} -> {targets}", ip(key.address, key.family), key.port.get(), key.protocol));
+        let for_whom = [
+            (key.is_apart(), " from outside"),
+            (!key.is_apart() && service.flags.contains(ServiceFlags::OUTSIDE), " open"),
+            (service.flags.contains(ServiceFlags::APART), " apart"),
+        ];
+        let for_whom: String = for_whom.iter().filter(|(is, _)| *is).map(|(_, text)| *text).collect();
+        let at = format!("{}:{}/{}", ip(key.address, key.family), key.port.get(), key.transport());
+        lines.push(format!("{at}{for_whom} -> {targets}"));
     }
     lines.extend(backends.keys().map(|key| format!("backend {} of no service", key.index)));
     lines

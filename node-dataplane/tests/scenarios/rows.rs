@@ -113,7 +113,7 @@ pub struct Class {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Service {
     name: String,
     ips: Vec<IpAddr>,
@@ -123,6 +123,9 @@ pub struct Service {
     /// Cluster addresses lead to backends of the same node.
     #[serde(default)]
     local: bool,
+    /// Clients outside get backends of the same node.
+    #[serde(default)]
+    outside_local: bool,
     /// Seconds.
     #[serde(default)]
     affinity: u32,
@@ -218,6 +221,7 @@ impl RowYaml {
                     ports: s.ports.iter().map(port).collect(),
                     external_ips: bytes(&s.external),
                     internal_local: s.local,
+                    external_local: s.outside_local,
                     affinity_seconds: s.affinity,
                     ..Default::default()
                 };

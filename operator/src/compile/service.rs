@@ -38,6 +38,7 @@ pub fn service(index: &Index, name: &Name) -> Option<Output> {
         external_ips: bytes_of(service.external_ips.iter().copied()),
         load_balancer_ips: bytes_of(service.load_balancer_ips.iter().copied()),
         internal_local: service.internal_local,
+        external_local: service.external_local,
     };
     Some(output(service_id(name), &row))
 }

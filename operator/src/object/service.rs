@@ -45,6 +45,8 @@ pub struct Service {
     pub load_balancer_ips: Box<[IpAddr]>,
     /// `spec.internalTrafficPolicy` is `Local`.
     pub internal_local: bool,
+    /// `spec.externalTrafficPolicy` is `Local`.
+    pub external_local: bool,
     /// Label `service.kubernetes.io/service-proxy-name`: somebody else serves it.
     pub of_another_proxy: bool,
 }

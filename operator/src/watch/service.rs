@@ -42,6 +42,7 @@ struct Spec {
     #[serde(rename = "externalIPs")]
     external_ips: Option<Vec<String>>,
     internal_traffic_policy: Option<String>,
+    external_traffic_policy: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -142,6 +143,7 @@ impl Watched for Service {
             external_ips,
             load_balancer_ips,
             internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
+            external_local: spec.external_traffic_policy.as_deref() == Some("Local"),
         })))
     }
 }

@@ -94,6 +94,9 @@ fn service(service: &tables::Service) -> String {
     if service.internal_local {
         text.push_str(" local");
     }
+    if service.external_local {
+        text.push_str(" local outside");
+    }
     if service.affinity_seconds != 0 {
         text.push_str(&format!(" for {}s", service.affinity_seconds));
     }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use axoneme_bpf::service::{Backend, BackendKey, Service, ServiceKey};
 use axoneme_proto::{Scope, Table};
 
-use self::translate::{Group, GroupKey, groups};
+use self::translate::{Frontend, Group, GroupKey, groups};
 use super::ops::{MapError, MapOps};
 use super::queue::{Failure, Queue};
 use crate::desired::{Desired, RowId};
@@ -27,27 +27,6 @@ struct Known {
     written: u32,
     /// Backends were written that frontends do not tell of yet.
     unannounced: bool,
-}
-
-/// Orders frontends; the kernel's key has no order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Frontend([u8; 16], u8, u16, u8);
-
-impl From<&ServiceKey> for Frontend {
-    fn from(key: &ServiceKey) -> Self {
-        Self(key.address.bytes, key.family.0, key.port.0, key.protocol)
-    }
-}
-
-impl From<Frontend> for ServiceKey {
-    fn from(Frontend(bytes, family, port, protocol): Frontend) -> Self {
-        Self {
-            address: axoneme_bpf::inet::Inet { bytes },
-            port: axoneme_bpf::inet::Port(port),
-            protocol,
-            family: axoneme_bpf::inet::Family(family),
-        }
-    }
 }
 
 /// The reconciler of services.
@@ -95,7 +74,7 @@ impl Services {
         self.services.dump(&mut |key, service| {
             ids.insert(service.id, None);
             revision = revision.max(service.revision);
-            orphans.insert(Frontend::from(&key), service);
+            orphans.insert(Frontend::from(key), service);
         })?;
         self.backends.dump(&mut |key, _| {
             ids.insert(key.service, None);
@@ -165,7 +144,7 @@ impl Services {
     /// A group that is new to this run of the daemon keeps the id that its frontends have in the kernel.
     fn adopt_group(&mut self, key: &GroupKey, wanted: &Group) -> Known {
         let mut known = Known::default();
-        for frontend in wanted.frontends.iter().map(Frontend::from) {
+        for &frontend in wanted.frontends.keys() {
             let Some(found) = self.orphans.get(&frontend) else { continue };
             let shared = self.owner(found.id).is_some();
             if !shared && (known.id == 0 || known.id == found.id) {
@@ -204,11 +183,10 @@ impl Services {
             known.written = known.written.max(index + 1);
         }
         known.unannounced |= known.written != wanted.count();
-        let frontends: BTreeSet<Frontend> = wanted.frontends.iter().map(Frontend::from).collect();
         if known.unannounced {
             self.revision = self.revision.wrapping_add(1);
         }
-        for &frontend in &frontends {
+        for &frontend in wanted.frontends.keys() {
             self.announce(key, known, frontend, wanted)?;
         }
         known.unannounced = false;
@@ -235,8 +213,9 @@ impl Services {
             rival.frontends.remove(&frontend);
             contested.insert(name);
         }
+        let flags = wanted.frontends.get(&frontend).copied().unwrap_or_default();
         let (id, backends, affinity) = (known.id, wanted.count(), wanted.affinity.unwrap_or(0));
-        let service = Service { id, backends, affinity, revision: self.revision, ..Service::default() };
+        let service = Service { id, backends, affinity, flags, revision: self.revision, ..Service::default() };
         let same = held.filter(|held| *held == Service { revision: held.revision, ..service } && !known.unannounced);
         if same.is_none() {
             self.services.update(&frontend.into(), &service)?;
@@ -270,9 +249,8 @@ impl Services {
     fn tidy(&mut self, key: GroupKey, wanted: &BTreeMap<GroupKey, Group>, revision: u64) -> Result<(), MapError> {
         let Some(mut known) = self.groups.remove(&key) else { return Ok(()) };
         let wanted = wanted.get(&key);
-        let frontends: BTreeSet<Frontend> =
-            wanted.into_iter().flat_map(|wanted| &wanted.frontends).map(Frontend::from).collect();
-        let gone: Vec<Frontend> = known.frontends.difference(&frontends).copied().collect();
+        let is_wanted = |frontend: &Frontend| wanted.is_some_and(|wanted| wanted.frontends.contains_key(frontend));
+        let gone: Vec<Frontend> = known.frontends.iter().filter(|frontend| !is_wanted(frontend)).copied().collect();
         let count = wanted.map_or(0, Group::count);
         let released = gone.into_iter().try_for_each(|frontend| self.release(&mut known, frontend, revision));
         let result = released.and_then(|()| self.shrink(&mut known, count));
@@ -298,8 +276,7 @@ impl Services {
     /// When the kernel refuses; what is left is tried again.
     pub fn prune(&mut self, desired: &Desired) -> Result<bool, MapError> {
         let failing = self.queue.failures().flat_map(|(service, _)| groups(desired, service).into_values());
-        let wanted: BTreeSet<Frontend> =
-            failing.flat_map(|group| group.frontends).map(|key| Frontend::from(&key)).collect();
+        let wanted: BTreeSet<Frontend> = failing.flat_map(|group| group.frontends.into_keys()).collect();
         let gone: Vec<Frontend> = self.orphans.keys().filter(|orphan| !wanted.contains(orphan)).copied().collect();
         for frontend in gone {
             self.services.delete(&frontend.into())?;

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use axoneme_bpf::service::{self as kernel, ServiceKey};
+use axoneme_bpf::inet::{Family, Inet, Port};
+use axoneme_bpf::service::{self as kernel, ServiceFlags, ServiceKey};
 use axoneme_proto::tables::BackendState;
 
 use crate::desired::Desired;
@@ -25,11 +26,27 @@ pub struct GroupKey {
     pub local: bool,
 }
 
+/// Orders frontends; the kernel's key has no order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Frontend([u8; 16], u8, u16, u8);
+
+impl From<ServiceKey> for Frontend {
+    fn from(key: ServiceKey) -> Self {
+        Self(key.address.bytes, key.family.0, key.port.0, key.protocol)
+    }
+}
+
+impl From<Frontend> for ServiceKey {
+    fn from(Frontend(bytes, family, port, protocol): Frontend) -> Self {
+        Self { address: Inet { bytes }, port: Port(port), protocol, family: Family(family) }
+    }
+}
+
 /// What a group shall be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
-    /// Keys of `ax_services`.
-    pub frontends: Vec<ServiceKey>,
+    /// Keys of `ax_services`, and for whom they are.
+    pub frontends: BTreeMap<Frontend, ServiceFlags>,
     /// Sorted, so that equal sets are equal entries.
     pub backends: Vec<kernel::Backend>,
     /// For how many seconds a client keeps its backend; none: it does not.
@@ -58,24 +75,35 @@ pub fn groups(desired: &Desired, key: &str) -> BTreeMap<GroupKey, Group> {
     let families: BTreeSet<bool> = service.cluster_ips.iter().map(IpAddr::is_ipv4).collect();
     for port in &service.ports {
         let NamedPort { protocol, port: number, .. } = port.target;
-        let inside = service.cluster_ips.iter().map(|&address| (address, number, service.internal_local));
-        let outside = service.external_ips.iter().map(|&address| (address, number, false));
-        let at_nodes = families.iter().flat_map(|ipv4| Some((of_nodes(*ipv4), port.node_port?, false)));
-        for (address, number, local) in inside.chain(outside).chain(at_nodes) {
-            let ipv4 = address.is_ipv4();
-            let group = GroupKey { service: key.into(), protocol, port: port.target.port, ipv4, local };
+        let mut lead = |frontend: ServiceKey, flags, local| {
+            let ipv4 = frontend.family == Family::IPV4;
+            let group = GroupKey { service: key.into(), protocol, port: number, ipv4, local };
             let group = out.entry(group).or_insert_with_key(|group| Group {
-                frontends: Vec::new(),
+                frontends: BTreeMap::new(),
                 backends: near.backends(&service, &port.target.name, &slices, group),
                 affinity: service.affinity,
             });
-            group.frontends.push(ServiceKey::new(address, number, protocol));
+            group.frontends.insert(frontend.into(), flags);
+        };
+        for &address in &service.cluster_ips {
+            lead(ServiceKey::new(address, number, protocol), ServiceFlags::NONE, service.internal_local);
+        }
+        let external = service.external_ips.iter().map(|&address| (address, number));
+        let at_nodes = families.iter().flat_map(|ipv4| Some((of_nodes(*ipv4), port.node_port?)));
+        for (address, number) in external.chain(at_nodes) {
+            let frontend = ServiceKey::new(address, number, protocol);
+            if service.external_local {
+                lead(frontend, ServiceFlags::OUTSIDE | ServiceFlags::APART, false);
+                lead(frontend.apart(), ServiceFlags::OUTSIDE, true);
+            } else {
+                lead(frontend, ServiceFlags::OUTSIDE, false);
+            }
         }
     }
     // Without a port: tells programs that no other port of the address leads anywhere.
     for &address in &service.cluster_ips {
         let group = GroupKey { service: key.into(), protocol: 0, port: 0, ipv4: address.is_ipv4(), local: false };
-        out.entry(group).or_default().frontends.push(ServiceKey::new(address, 0, 0));
+        out.entry(group).or_default().frontends.insert(ServiceKey::new(address, 0, 0).into(), ServiceFlags::NONE);
     }
     out
 }

@@ -41,8 +41,8 @@ impl Engine {
         // Those without a port only say that the address is a service's.
         for (_, group) in groups(&self.desired, key).into_iter().filter(|(group, _)| group.port != 0) {
             let desired: Vec<String> = group.backends.iter().map(backend).collect();
-            for one in &group.frontends {
-                let frontend = frontend(one);
+            for &one in group.frontends.keys() {
+                let frontend = frontend(&one.into());
                 let programmed = kernel.remove(&frontend);
                 let (sync, problem) = judge(&self.services.queue, &key.into(), Some(&desired), programmed.as_ref());
                 out.sync = out.sync.max(sync);
@@ -57,13 +57,14 @@ impl Engine {
 
 fn frontend(key: &ServiceKey) -> String {
     let address = key.address.to_ip(key.family).map(|ip| socket(ip, key.port.get())).unwrap_or_default();
-    let protocol = match key.protocol {
+    let whose = if key.is_apart() { " from outside" } else { "" };
+    let protocol = match key.transport() {
         6 => "tcp".to_owned(),
         17 => "udp".to_owned(),
         132 => "sctp".to_owned(),
         other => other.to_string(),
     };
-    format!("{address}/{protocol}")
+    format!("{address}/{protocol}{whose}")
 }
 
 fn backend(backend: &Backend) -> String {

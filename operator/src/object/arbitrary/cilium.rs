@@ -212,6 +212,7 @@ pub fn service() -> impl Strategy<Value = Service> {
         publish_not_ready: false,
         external_ips: [].into(),
         load_balancer_ips: [].into(),
+        external_local: false,
         internal_local: false,
         of_another_proxy: false,
     })
