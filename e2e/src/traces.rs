@@ -38,6 +38,9 @@ const MOUNTED: [&str; 2] = ["/var/lib/axoneme", "/run/axoneme"];
 /// Of nodes, set by this project's operator.
 const CONDITION: &str = "NetworkUnavailable";
 
+/// Where maps are pinned.
+const MAPS: &str = "/sys/fs/bpf/axoneme/maps/";
+
 /// Kinds of which this project has objects.
 const KINDS: &str = "deployments,daemonsets,jobs,pods,configmaps,secrets,serviceaccounts,roles,rolebindings,clusterroles,\
     clusterrolebindings,poddisruptionbudgets,leases";
@@ -77,10 +80,10 @@ impl Traces {
         Ok(traces)
     }
 
-    /// These, with what of `other` a version that does not know it cannot take away: nodes' conditions, and rules of nftables, which
-    /// stay until this project is uninstalled.
+    /// These, with what of `other` a version that does not know it cannot take away: nodes' conditions, rules of nftables, and maps (the
+    /// version before leaves those that it does not know), which stay until this project is uninstalled.
     pub fn and_lasting(&self, other: &Self) -> Self {
-        let lasts = |line: &&String| line.contains(CONDITION) || line.contains(": nft ");
+        let lasts = |line: &&String| line.contains(CONDITION) || line.contains(": nft ") || line.contains(MAPS);
         let lasting = other.lines.iter().filter(lasts).cloned();
         Self { lines: self.lines.iter().cloned().chain(lasting).collect(), pinned: self.pinned.clone() }
     }

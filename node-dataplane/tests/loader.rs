@@ -107,6 +107,8 @@ fn another_version_of_a_program_takes_over_where_the_old_one_ran() {
             let _ = fs::remove_file(paths.programs().join(name));
             bpf::pin(other.as_fd(), &paths.programs().join(name)).unwrap();
         }
+        let map = bpf::open_pinned(&paths.maps().join(maps::METRICS)).unwrap();
+        bpf::pin(map.as_fd(), &paths.maps().join("obsolete")).unwrap();
         syscall::update(bpf::open_pinned(&kept_link).unwrap().as_fd(), other.as_fd()).unwrap();
 
         let report = load(&config).unwrap();
@@ -114,7 +116,7 @@ fn another_version_of_a_program_takes_over_where_the_old_one_ran() {
         let now = link_id(&kept_link);
         assert_eq!((now.id, now.program), (id, program_id(&paths, FROM_UPLINK)));
         assert_ne!(now.program, old);
-        assert!(!paths.programs().join("obsolete").exists());
+        assert!(!paths.programs().join("obsolete").exists() && !paths.maps().join("obsolete").exists());
     });
 }
 

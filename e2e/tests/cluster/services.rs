@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use axoneme_e2e::kubectl::run;
+use axoneme_e2e::outside::Outside;
 use axoneme_e2e::reach::{self, Outcome};
 use axoneme_e2e::workload::Workload;
 use serde_json::{Value, json};
 
-use crate::lab::{HTTP, Lab, UDP, eventually};
+use crate::lab::{HTTP, Lab, UDP, eventually, of_family};
 
 /// A Service over the pods with the label `app=NAME` of the given name, on ports 80 (HTTP) and 53 (UDP).
 fn service(lab: &Lab, workload: &Workload<'_>, name: &str) -> IpAddr {
@@ -179,6 +180,46 @@ fn a_service_may_lead_to_pods_of_the_same_node_only() {
         eventually(&format!("{} is served by {own}", clients[n].name), || seen(n) == BTreeSet::from([own.to_owned()]));
     }
     assert!(seen(2).is_empty(), "nobody serves on the third node");
+}
+
+#[test]
+fn clients_outside_reach_services_at_nodes_and_at_load_balancers() {
+    let lab = Lab::open();
+    let workload = lab.workload("services-outside");
+    let outside = Outside::start(&lab.cluster).unwrap();
+    let network = outside.network().unwrap();
+    let world = outside.addresses[0];
+    let node_ips = [0, 1, 2].map(|n| of_family(&lab.node_ips(n), world).unwrap());
+    let vip: IpAddr = if world.is_ipv4() { "192.0.2.20" } else { "2001:db8::20" }.parse().unwrap();
+    outside.ip(&format!("route replace {vip} via {}", node_ips[0])).unwrap();
+    join_many(&lab, &workload, &[("one", 0), ("two", 1)]);
+    let service = service_of_many(&lab, &workload, json!({"type": "LoadBalancer"}));
+    let path = format!("{}/many", workload.path("", "services"));
+    let node_port = u16::try_from(service["spec"]["ports"][0]["nodePort"].as_u64().unwrap()).unwrap();
+    lab.api.patch(&format!("{path}/status"), &json!({"status": {"loadBalancer": {"ingress": [{"ip": vip}]}}})).unwrap();
+    let at_nodes = node_ips.map(|ip| SocketAddr::new(ip, node_port));
+    let balanced = SocketAddr::new(vip, 80);
+    let ask = |target| reach::probe(&network, target).unwrap();
+    let seen = |target| (0..12).filter_map(|_| name(ask(target))).collect::<BTreeSet<_>>();
+    let both: BTreeSet<String> = ["one", "two"].map(str::to_owned).into();
+    for target in [at_nodes[0], at_nodes[1], at_nodes[2], balanced] {
+        eventually(&format!("both pods are reached at {target}"), || seen(target) == both);
+    }
+    // Pods of the node see who asks, pods of others the node.
+    let known = |target| (0..12).filter_map(|_| reach::seen_as(&network, target).ok()).collect::<BTreeSet<_>>();
+    assert_eq!(known(at_nodes[0]), BTreeSet::from([world, node_ips[0]]));
+    assert_eq!(known(at_nodes[2]), BTreeSet::from([node_ips[2]]));
+
+    lab.api.patch(&path, &json!({"spec": {"externalTrafficPolicy": "Local"}})).unwrap();
+    for (target, own) in [(at_nodes[0], "one"), (at_nodes[1], "two"), (balanced, "one")] {
+        eventually(&format!("{own} alone is reached at {target}"), || seen(target) == BTreeSet::from([own.to_owned()]));
+        assert_eq!(known(target), BTreeSet::from([world]));
+    }
+    assert_eq!(ask(at_nodes[2]), Outcome::Silent, "nobody serves on the third node");
+
+    lab.api.patch(&path, &json!({"spec": {"selector": {"app": "nobody"}}})).unwrap();
+    let refused = |target| matches!(ask(target), Outcome::Failed(why) if why.contains("refused"));
+    eventually("who asks is refused at once when nobody serves", || refused(at_nodes[2]) && refused(balanced));
 }
 
 #[test]

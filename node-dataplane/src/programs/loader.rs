@@ -10,8 +10,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use axoneme_bpf::objects;
 use axoneme_bpf::programs::{self, ALL, Hook};
+use axoneme_bpf::{maps, objects};
 use aya::programs::{ProgramError, ProgramInfo};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use nix::fcntl::{Flock, FlockArg};
@@ -150,7 +150,7 @@ pub fn load(config: &LoadConfig) -> Result<LoadReport, LoadError> {
         for name in plan.replaced() {
             fs::rename(paths.staging().join(name), paths.maps().join(name)).map_err(place(name))?;
         }
-        remove_unknown_programs(&paths)?;
+        remove_unknown(&paths)?;
         fingerprint::keep(&paths, &sizes).map_err(place("the fingerprint"))?;
     }
     Ok(report)
@@ -299,8 +299,8 @@ fn clear(paths: &Paths) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Unpins programs that another version had: they would go on running where this version has none.
-fn remove_unknown_programs(paths: &Paths) -> Result<(), LoadError> {
+/// Unpins what another version had: its programs would go on running where this version has none, its maps would keep their memory.
+fn remove_unknown(paths: &Paths) -> Result<(), LoadError> {
     let known = |name: &str| ALL.iter().any(|(known, _)| *known == name);
     let known_link = |name: &str| {
         let of_device = |program: &str| ALL.iter().any(|(known, hook)| *known == program && *hook != Hook::Cgroup);
@@ -309,11 +309,14 @@ fn remove_unknown_programs(paths: &Paths) -> Result<(), LoadError> {
                 .rsplit_once('_')
                 .is_some_and(|(program, device)| device.parse::<u32>().is_ok() && of_device(program))
     };
-    for (directory, keep) in [(paths.links(), &known_link as &dyn Fn(&str) -> bool), (paths.programs(), &known)] {
+    let known_map = |name: &str| maps::ALL.contains(&name);
+    let directories =
+        [(paths.links(), &known_link as &dyn Fn(&str) -> bool), (paths.programs(), &known), (paths.maps(), &known_map)];
+    for (directory, keep) in directories {
         for entry in fs::read_dir(&directory).map_err(BpffsError::directory(&directory))?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if !keep(&name) {
-                tracing::info!(%name, "unpinning a program of another version");
+                tracing::info!(%name, "unpinning what another version had");
                 fs::remove_file(entry.path()).map_err(place(&name))?;
             }
         }
