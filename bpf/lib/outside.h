@@ -178,12 +178,37 @@ static __noinline int outside_masquerade(struct __sk_buff *skb, struct packet *p
 }
 
 /*
+ * Turns what an ICMP error quotes, whose transport header is at l4, into what the one knows who gets it: the other side of the entry with
+ * this key, of a flow of a client outside. end: which end of the quoted packet the service is at. Returns 1 if it did, 0 if there is no
+ * such entry, or -reason.
+ */
+static __noinline int outside_quote(struct __sk_buff *skb, struct packet *packet, __u32 l4, const struct tuple *key, enum end end)
+{
+	struct rewrite rewrite = {.end = end, .old_address = key->destination, .old_port = key->destination_port};
+	const struct ct *ct = ct_find(key);
+	int error;
+
+	if (!ct || !ct->client_port)
+		return 0;
+	rewrite.address = ct->service_address;
+	rewrite.port = ct->service_port;
+	error = related_rewrite(skb, packet, l4, &rewrite);
+	if (error || ct->client_port == key->source_port)
+		return error ? error : 1;
+	rewrite.end = end == END_SOURCE ? END_DESTINATION : END_SOURCE;
+	rewrite.old_address = rewrite.address = key->source;
+	rewrite.old_port = key->source_port;
+	rewrite.port = ct->client_port;
+	error = related_rewrite(skb, packet, l4, &rewrite);
+	return error ? error : 1;
+}
+
+/*
  * What leaves for somebody outside: where it answers a flow that was opened from there, or complains about one, it comes from the service
  * that was asked, if any was. Returns 1 if there is such a flow, 0 if there is none, or -reason.
  */
 __global int outside_answer(struct __sk_buff *skb, struct packet *packet)
 {
-	struct rewrite rewrite = {.end = END_DESTINATION};
 	struct inet address;
 	struct tuple key;
 	int error, l4 = 0;
@@ -202,26 +227,13 @@ __global int outside_answer(struct __sk_buff *skb, struct packet *packet)
 	ct = ct_find(&key);
 	if (!ct || !ct->service)
 		return ct != 0;
-	if (!l4) {
-		ct_touch(ct, key.protocol, packet->tcp_flags, CT_REPLY);
-		address = ct->service_address;
-		error = packet_rewrite(skb, packet, END_SOURCE, &address, ct->service_port);
-		if (!error && ct->client_port != key.source_port)
-			error = packet_rewrite(skb, packet, END_DESTINATION, &key.source, ct->client_port);
-		return error ? error : 1;
-	}
-	rewrite.old_address = key.destination;
-	rewrite.old_port = key.destination_port;
-	rewrite.address = ct->service_address;
-	rewrite.port = ct->service_port;
-	error = related_rewrite(skb, packet, l4, &rewrite);
-	if (!error && ct->client_port != key.source_port) {
-		rewrite.end = END_SOURCE;
-		rewrite.old_address = rewrite.address = key.source;
-		rewrite.old_port = key.source_port;
-		rewrite.port = ct->client_port;
-		error = related_rewrite(skb, packet, l4, &rewrite);
-	}
+	if (l4)
+		return outside_quote(skb, packet, l4, &key, END_DESTINATION);
+	ct_touch(ct, key.protocol, packet->tcp_flags, CT_REPLY);
+	address = ct->service_address;
+	error = packet_rewrite(skb, packet, END_SOURCE, &address, ct->service_port);
+	if (!error && ct->client_port != key.source_port)
+		error = packet_rewrite(skb, packet, END_DESTINATION, &key.source, ct->client_port);
 	return error ? error : 1;
 }
 
@@ -243,10 +255,8 @@ static __inline int outside_return(struct __sk_buff *skb, struct packet *packet)
  */
 __global int outside_error(struct __sk_buff *skb, struct packet *packet)
 {
-	struct rewrite rewrite = {.end = END_SOURCE};
 	struct tuple key = {};
-	struct ct *ct;
-	int error, l4;
+	int l4;
 
 	if (!packet)
 		return -REASON_INVALID_PACKET;
@@ -254,20 +264,5 @@ __global int outside_error(struct __sk_buff *skb, struct packet *packet)
 	if (l4 < 0)
 		return 0;
 	key.direction = DIRECTION_SERVICE;
-	ct = ct_find(&key);
-	if (!ct || !ct->client_port)
-		return 0;
-	rewrite.old_address = key.destination;
-	rewrite.old_port = key.destination_port;
-	rewrite.address = ct->service_address;
-	rewrite.port = ct->service_port;
-	error = related_rewrite(skb, packet, l4, &rewrite);
-	if (!error && ct->client_port != key.source_port) {
-		rewrite.end = END_DESTINATION;
-		rewrite.old_address = rewrite.address = key.source;
-		rewrite.old_port = key.source_port;
-		rewrite.port = ct->client_port;
-		error = related_rewrite(skb, packet, l4, &rewrite);
-	}
-	return error ? error : 1;
+	return outside_quote(skb, packet, l4, &key, END_SOURCE);
 }
